@@ -1,0 +1,27 @@
+"""Names made of content: the same bytes have the same name everywhere."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+_CHUNK = 1 << 20
+
+
+def fingerprint(value: object) -> str:
+    """The hash of a JSON value, whatever the order of its keys. 64 hexadecimal digits."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """The hash of a file's bytes, read in pieces; of a folder, of its files' names and bytes in order."""
+    digest = sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and not p.is_symlink())
+    for file in files:
+        if file != path:
+            digest.update(file.relative_to(path).as_posix().encode() + b"\0")
+        with open(file, "rb") as handle:
+            while chunk := handle.read(_CHUNK):
+                digest.update(chunk)
+    return digest.hexdigest()
