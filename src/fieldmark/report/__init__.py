@@ -1,1 +1,1 @@
-"""TODO."""
+"""A page of sections as one self-contained HTML file. Knows no domain."""
