@@ -1,1 +1,93 @@
-"""TODO."""
+"""Which formats Fieldmark reads, and how it tells them apart: by content first, by name second."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldmark.core.registry import Entry, Registry
+
+_HOME = "fieldmark.images.readers"
+
+READERS = Registry(
+    "image format",
+    {
+        "bmp": Entry(f"{_HOME}.simple:open_bmp", "BMP, decoded whole"),
+        "gif": Entry(f"{_HOME}.simple:open_gif", "GIF, first frame, decoded whole"),
+        "jpeg": Entry(f"{_HOME}.jpeg:open_jpeg", "JPEG, 8 bits, decoded whole; EXIF orientation is not applied"),
+        "npy": Entry(f"{_HOME}.npy:open_npy", "NumPy array of 2 to 5 axes, read lazily"),
+        "ome-zarr": Entry(f"{_HOME}.ome_zarr:open_ome_zarr", "OME-Zarr 0.4 and 0.5 with pyramid levels, read lazily"),
+        "png": Entry(f"{_HOME}.png:open_png", "PNG, 1 to 16 bits, decoded whole"),
+        "pnm": Entry(f"{_HOME}.pnm:open_pnm", "PBM, PGM and PPM, 1 to 16 bits, decoded whole"),
+        "tiff": Entry(f"{_HOME}.tiff:open_tiff", "TIFF, BigTIFF, OME-TIFF, GeoTIFF and SVS, read tile by tile"),
+        "webp": Entry(f"{_HOME}.simple:open_webp", "WebP, first frame, decoded whole"),
+    },
+)
+"""Each is called with an `OpenRequest` and returns an `ImageSource`."""
+
+SUFFIXES = {
+    "bmp": (".bmp", ".dib"),
+    "gif": (".gif",),
+    "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "npy": (".npy",),
+    "ome-zarr": (".zarr",),
+    "png": (".png", ".apng"),
+    "pnm": (".pnm", ".pbm", ".pgm", ".ppm"),
+    "tiff": (".tif", ".tiff", ".svs", ".btf", ".tf8", ".lsm"),
+    "webp": (".webp",),
+}
+
+_FORMAT_OF = {suffix: form for form, suffixes in SUFFIXES.items() for suffix in suffixes}
+
+_MAGIC = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"\x93NUMPY", "npy"),
+    (b"GIF87a", "gif"),
+    (b"GIF89a", "gif"),
+)
+
+_WEAK_MAGIC = (
+    (b"BM", "bmp"),
+    *((b"P%d" % n + space, "pnm") for n in range(1, 7) for space in (b"\n", b" ", b"\t", b"\r", b"#")),
+)
+"""Beginnings that ordinary text can have too: believed only where the name agrees."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequest:
+    """What a reader is asked for."""
+
+    path: Path
+    shown: str
+    """The name as the user typed it; every error begins with it."""
+    max_bytes: int
+    """Most bytes that may be decoded at once."""
+    expand_palette: bool = True
+    """Give a palette image as its colors; if not, as its palette indices (uint8)."""
+
+
+def format_of_name(name: str) -> str | None:
+    """The format that a file's name promises, by its suffix; None for a name that promises no image."""
+    return _FORMAT_OF.get(Path(name).suffix.lower())
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file or folder of this name is read as an image."""
+    return format_of_name(name) is not None
+
+
+def format_of_content(head: bytes) -> str | None:
+    """The format that a file's first bytes (16 or more) prove."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    return next((form for magic, form in _MAGIC if head.startswith(magic)), None)
+
+
+def content_agrees(head: bytes, form: str) -> bool:
+    """Whether first bytes that prove nothing at least fit the format that the name promises."""
+    return any(form == weak and head.startswith(magic) for magic, weak in _WEAK_MAGIC)

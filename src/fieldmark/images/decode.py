@@ -1,0 +1,45 @@
+"""Read every pixel once, to find out whether a file is whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+
+from fieldmark.core.geometry import Box, round_up
+from fieldmark.images.source import Grained, ImageSource
+
+_PIECE_BYTES = 1 << 25
+
+
+def decode_once(source: ImageSource) -> None:
+    """Read every pixel of every level once, a bounded piece at a time, and keep none.
+
+    Raises:
+        BadFile: The file is truncated or damaged somewhere.
+    """
+    for level in range(len(source.levels)):
+        for box in pieces(source, level):
+            source.read(box, level)
+
+
+def pieces(source: ImageSource, level: int = 0, max_bytes: int = _PIECE_BYTES) -> Iterator[Box]:
+    """Boxes that partition a level, aligned to how its file is stored.
+
+    Each takes about `max_bytes` of pixels at most, unless one stored piece alone takes more.
+    """
+    shape = source.levels[level]
+    grain = source.grain(level) if isinstance(source, Grained) else (1, 1, 1, 256, shape[4])
+    side = _grow(shape, grain, max_bytes // source.dtype.itemsize)
+    for corner in product(*(range(0, n, step) for n, step in zip(shape, side, strict=True))):
+        stop = tuple(min(a + step, n) for a, step, n in zip(corner, side, shape, strict=True))
+        yield Box(corner, stop)
+
+
+def _grow(shape: tuple[int, ...], grain: tuple[int, ...], pixels: int) -> tuple[int, ...]:
+    """Multiply the grain along x, y, then z, c and t while it stays below `pixels`."""
+    side = [min(g, round_up(n, g)) for g, n in zip(grain, shape, strict=True)]
+    for axis in (4, 3, 2, 1, 0):
+        room = max(1, pixels // prod(side))
+        side[axis] = min(side[axis] * room, round_up(shape[axis], grain[axis]))
+    return tuple(side)
