@@ -54,7 +54,8 @@ _UNKNOWN = '<span class="unknown" title="not known">&ndash;</span>'
 
 def write_page(path: Path, page: Page) -> None:
     """Render a page into a file that is whole or absent."""
-    write_atomic(path, render(page).encode())
+    # a file's name need not be UTF-8: its odd bytes are shown as escapes
+    write_atomic(path, render(page).encode("utf-8", "backslashreplace"))
 
 
 def render(page: Page) -> str:
