@@ -24,6 +24,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_MOST_NAMES = 40
+
 
 class FieldmarkError(Exception):
     """Base of every error this package raises on purpose."""
@@ -120,9 +122,10 @@ class WorkerFailed(FieldmarkError):
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:
-    """A sentence that helps with a misspelt name: the nearest known one, or all of them."""
+    """A sentence that helps with a misspelt name: the nearest known one, or the first few of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"
-    return f"Known: {', '.join(names) or 'none'}."
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return f"Known: {', '.join(names[:_MOST_NAMES]) or 'none'}{more}."

@@ -1,1 +1,38 @@
-"""TODO."""
+"""The one database of a project: tables, durable transactions, the journal of changes, undo and redo.
+
+Names are resolved on first use, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+_PUBLIC = {
+    "Change": "fieldmark.store.database",
+    "JournalEntry": "fieldmark.store.journal",
+    "Store": "fieldmark.store.database",
+    "is_network_folder": "fieldmark.store.places",
+    "open_store": "fieldmark.store.database",
+}
+__all__ = sorted(_PUBLIC)
+
+if TYPE_CHECKING:
+    from fieldmark.store.database import Change as Change
+    from fieldmark.store.database import Store as Store
+    from fieldmark.store.database import open_store as open_store
+    from fieldmark.store.journal import JournalEntry as JournalEntry
+    from fieldmark.store.places import is_network_folder as is_network_folder
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'fieldmark.store' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

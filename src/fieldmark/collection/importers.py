@@ -1,0 +1,129 @@
+"""Which images a folder, a list or a table names. Opens no image."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldmark.errors import BadFile, BadInput
+from fieldmark.images import find_images
+
+_LONGEST_LIST = 1 << 28  # bytes of a list or table
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedImage:
+    """An image to be added: where it is, its name, and what the list says of it."""
+
+    path: Path
+    shown: str
+    """The name that errors use: the path as the user typed it."""
+    name: str
+    """The path relative to the folder, list or table that named it."""
+    group: str = ""
+    split: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The images that were named, and (name, reason) of what was left out."""
+
+    images: list[PlannedImage]
+    left_out: list[tuple[str, str]]
+
+
+def from_folder(path: Path) -> Plan:
+    """The images below a folder with their names relative to it; a single image file is itself.
+
+    Raises:
+        BadFile: There is no such file or folder.
+    """
+    found = find_images(path)
+    images = [PlannedImage(place, shown, _relative(place, path)) for place, shown in found.images]
+    return Plan(images, found.left_out)
+
+
+def from_list(path: Path) -> Plan:
+    """The images that a text file names, one path a line, relative to the file. Empty lines and `#` lines are skipped.
+
+    Raises:
+        BadFile: The list cannot be read or is not text.
+    """
+    lines = [line.strip() for line in _text(path).splitlines()]
+    named = [(line, "", "") for line in lines if line and not line.startswith("#")]
+    return _listed(path, named)
+
+
+def from_csv(path: Path) -> Plan:
+    """The images that a table names in its column `path`, relative to the file, with optional `group` and `split`.
+
+    Raises:
+        BadFile: The table cannot be read, is not text, or has no column `path`.
+    """
+    rows = csv.DictReader(_text(path).splitlines())
+    try:
+        columns = rows.fieldnames or ()
+        if "path" not in columns:
+            raise BadFile(path, f"its columns are {', '.join(columns) or 'none'}; one must be called `path`. Add it.")
+        cells = [[(row.get(name) or "").strip() for name in ("path", "group", "split")] for row in rows]
+    except csv.Error as error:
+        raise BadFile(path, f"it is not a table of comma-separated values ({error}). Export it again.") from error
+    return _listed(path, [(place, group, split) for place, group, split in cells if place])
+
+
+LAYOUTS: dict[str, Callable[[Path], Plan]] = {"folder": from_folder, "list": from_list, "csv": from_csv}
+
+
+def plan(path: Path, layout: str) -> Plan:
+    """The images that `path` names, read as `layout`: folder, list or csv.
+
+    Raises:
+        BadInput: There is no such layout.
+        BadFile: The path cannot be read that way.
+    """
+    if layout not in LAYOUTS:
+        raise BadInput(f"There is no layout {layout!r}; use one of {', '.join(LAYOUTS)}.")
+    return LAYOUTS[layout](path)
+
+
+def _listed(listing: Path, named: list[tuple[str, str, str]]) -> Plan:
+    images: list[PlannedImage] = []
+    left_out: list[tuple[str, str]] = []
+    for place, group, split in named:
+        path = listing.parent / place
+        if not _exists(path):
+            left_out.append((place, f"{listing} names it, but there is no such file"))
+            continue
+        for inner, shown, name in _images_at(path, place):
+            images.append(PlannedImage(inner, shown, name, group, split))
+    return Plan(images, left_out)
+
+
+def _images_at(path: Path, place: str) -> Iterator[tuple[Path, str, str]]:
+    for inner, shown in find_images(path, shown=place).images:
+        yield inner, shown, Path(shown).as_posix()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name with a zero byte, or one too long for the system
+        return False
+
+
+def _relative(place: Path, root: Path) -> str:
+    return place.name if place == root else Path(os.path.relpath(place, root)).as_posix()
+
+
+def _text(path: Path) -> str:
+    try:
+        if path.stat().st_size > _LONGEST_LIST:
+            raise BadFile(path, f"it has more than {_LONGEST_LIST:,} bytes: too long for a list of images.")
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadFile(path, f"it is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from error
+    except OSError as error:
+        raise BadFile(path, f"it cannot be read ({error.strerror}). Check the name and its permissions.") from error
