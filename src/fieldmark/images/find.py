@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fieldmark.errors import BadFile
-from fieldmark.images.readers import is_image_name
+from fieldmark.images.readers import format_of_name, is_image_name
 from fieldmark.images.zarr_folders import holds_image, is_zarr_array, is_zarr_folder
 
 COMPANIONS = frozenset(
@@ -82,7 +82,7 @@ def _walk(folder: Path, shown: str, root: Path) -> Iterator[tuple[Path, str, str
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
-        yield folder, shown, f"it cannot be listed ({error.strerror})"
+        yield folder, shown, f"a folder that cannot be listed ({error.strerror})"
         return
     inside_zarr = is_zarr_folder(folder)
     for entry in entries:
@@ -99,7 +99,9 @@ def _folder(place: Path, name: str, root: Path) -> Iterator[tuple[Path, str, str
     if holds_image(place):
         yield place, name, None
     elif is_zarr_array(place):
-        yield place, name, "it is a zarr array without OME-Zarr metadata"
+        yield place, name, "a zarr array without OME-Zarr metadata"
+    elif format_of_name(place.name) == "ome-zarr" and not is_zarr_folder(place):
+        yield place, name, "named as OME-Zarr, but without zarr metadata"
     else:
         yield from _walk(place, name, root)
 

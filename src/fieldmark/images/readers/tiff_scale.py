@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from fieldmark.core.axes import PixelSize
 from fieldmark.errors import BadFile
@@ -37,17 +37,17 @@ def check_ome(xml: str, shown: str) -> None:
     if len(files) > 1:
         raise BadFile(
             shown,
-            f"it is one of {len(files)} files that make one OME-TIFF image. Save the image as one file, or as OME-Zarr.",
+            f"it is one of {len(files)} files that make one OME-TIFF image. Save it as one file, or as OME-Zarr.",
         )
 
 
-def parse_ome(xml: str, shown: str) -> ElementTree.Element:
+def parse_ome(xml: str, shown: str) -> ET.Element:
     """The root element of OME-XML, which has no document type and so no entities to expand."""
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
         raise BadFile(shown, "its OME-XML declares a document type, which OME-XML never does. Export it again.")
     try:
-        return ElementTree.fromstring(xml)  # noqa: S314 -- no document type, so no entities
-    except (ElementTree.ParseError, ValueError) as error:
+        return ET.fromstring(xml)  # noqa: S314 -- no document type, so no entities
+    except (ET.ParseError, ValueError) as error:
         raise BadFile(shown, f"its OME-XML cannot be read ({error}). Export it again.") from error
 
 
