@@ -1,0 +1,88 @@
+"""Measure every claim and append the ratios to RESULTS.md.
+
+    python -m benchmarks.run [NAME ...] [--dry]
+
+Each claim is a module with `CLAIM` and `PEER` (a sentence each) and `measure() -> list[Row]`.
+`--dry` prints without writing.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+
+from benchmarks.rows import Row
+
+RESULTS = Path(__file__).with_name("RESULTS.md")
+
+BENCHMARKS = {
+    "help": "benchmarks.bench_help",
+    "labels": "benchmarks.bench_labels",
+    "strokes": "benchmarks.bench_strokes",
+    "tiled": "benchmarks.bench_tiled",
+}
+
+
+def machine() -> str:
+    """What was measured on, in words; no names of machines or people."""
+    memory = psutil.virtual_memory().total / 2**30
+    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
+        f"Python {platform.python_version()}, torch {version('torch')}{load}"
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def section(name: str, module: ModuleType, rows: Sequence[Row]) -> str:
+    """The Markdown of one claim."""
+    head = f"### {name}\n\n{module.CLAIM}\nPeer: {module.PEER}\n\n"
+    table = "| case | ours | peer | times better | spread |\n|---|---|---|---|---|\n"
+    return head + table + "".join(f"{line}\n" for line in map(_line, rows)) + "\n"
+
+
+def _line(row: Row) -> str:
+    peer = "-" if row.peer is None else f"{row.peer:.4g} {row.unit}"
+    ratio = "-" if row.ratio is None else f"{row.ratio:.2f}"
+    return f"| {row.case} | {row.ours:.4g} {row.unit} | {peer} | {ratio} | {row.spread} |"
+
+
+def sections(names: Sequence[str]) -> Iterator[str]:
+    """Measure the named claims, one after the other."""
+    for name in names:
+        print(f"measuring {name} ...", file=sys.stderr)
+        module = import_module(BENCHMARKS[name])
+        yield section(name, module, module.measure())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Measure, print, append to RESULTS.md."""
+    names = [a for a in arguments if not a.startswith("-")] or list(BENCHMARKS)
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        print(f"Unknown: {', '.join(unknown)}. Known: {', '.join(BENCHMARKS)}.", file=sys.stderr)
+        return 2
+    text = f"## {datetime.now(UTC).date()}\n\n{machine()}\n\n" + "".join(sections(names))
+    print(text)
+    if "--dry" not in arguments:
+        with open(RESULTS, "a", encoding="utf-8") as results:
+            results.write(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,66 @@
+"""Every benchmark is listed, states its claim and its peer, and rows compare the right way round."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from benchmarks.processes import run_module, tree_bytes
+from benchmarks.rows import Row, interleaved
+from benchmarks.run import BENCHMARKS, machine, section
+
+FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
+FILES = sorted(FOLDER.glob("bench_*.py"))
+
+
+def test_every_benchmark_is_listed() -> None:
+    assert set(BENCHMARKS.values()) == {f"benchmarks.{file.stem}" for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_a_benchmark_states_claim_peer_and_measure(file: Path) -> None:
+    tree = ast.parse(file.read_text())
+    assigned = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    assert {"CLAIM", "PEER"} <= assigned
+    assert "measure" in {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+
+
+def test_a_ratio_above_one_means_ours_is_better() -> None:
+    assert Row("seconds", ours=1.0, peer=3.0, unit="s").ratio == 3.0
+    assert Row("Dice", ours=0.9, peer=0.45, unit="", more_is_better=True).ratio == 2.0
+    assert Row("alone", ours=1.0, peer=None, unit="s").ratio is None
+
+
+def test_actions_take_turns() -> None:
+    order: list[str] = []
+    taken = interleaved({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, repeats=2)
+    assert order == ["a", "b", "a", "b"]
+    assert {name: len(values) for name, values in taken.items()} == {"a": 2, "b": 2}
+
+
+def test_a_section_is_a_table() -> None:
+    class Module:
+        CLAIM = "It is fast."
+        PEER = "a snail."
+
+    text = section("speed", Module, [Row("walk", 1.0, 2.0, "s", spread="n=1")])  # type: ignore[arg-type]
+    assert "| walk | 1 s | 2 s | 2.00 | n=1 |" in text
+    assert "It is fast." in text
+
+
+def test_the_machine_is_described_without_its_name() -> None:
+    import platform
+
+    assert "cores" in machine()
+    assert platform.node() not in machine()
+
+
+def test_memory_of_a_finished_process_is_nothing() -> None:
+    assert tree_bytes(2**22 + 1) == 0
+
+
+def test_a_failing_process_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="no_such_module"):
+        run_module("no_such_module")
