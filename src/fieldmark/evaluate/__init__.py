@@ -1,1 +1,1 @@
-"""TODO."""
+"""How good an answer is: counts first, ratios last, a baseline beside every number."""

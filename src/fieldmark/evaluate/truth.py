@@ -1,0 +1,212 @@
+"""Truth from files: what a mask's values mean, and which mask belongs to which image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+from unicodedata import normalize
+
+import numpy as np
+
+from fieldmark.errors import BadInput
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+_DOUBLE_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz")
+_SHOWN = 8
+"""Values named in an error; more would hide them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """How the values in mask files are read."""
+
+    mapping: dict[int, int]
+    """Value in the file to the value its class is written as; empty: as they are."""
+    note: str
+    """A sentence that says so, or nothing where files hold the classes' own values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One image's truth."""
+
+    labels: np.ndarray
+    """(h, w) int64, the value that each pixel's class is written as; 0 where unknown."""
+    unknown: np.ndarray
+    """(h, w) bool."""
+    note: str
+    """How the file's values were read, where they are not the classes' own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Which truth file belongs to which image, in the order of the images."""
+
+    pairs: tuple[tuple[str, str], ...]
+    without_truth: tuple[str, ...]
+    unused_truth: tuple[str, ...]
+
+
+def mask_values(array: np.ndarray, name: str) -> set[int]:
+    """The values in a mask file.
+
+    Args:
+        array: (h, w), or (h, w, channels) where all color channels are equal.
+        name: The file's name, for errors.
+
+    Raises:
+        BadInput: It is a color picture, or its values are not whole numbers.
+    """
+    return {int(value) for value in np.unique(_flat(array, name))}
+
+
+def coding_for(found: Mapping[str, set[int]], class_values: Mapping[str, int], *, ignore: int | None = None) -> Coding:
+    """How to read a folder of masks: decided once, from all their values together.
+
+    A single file is not enough: one that holds only 1 could be all object (0/1) or all of
+    the class that is written as 1.
+
+    Args:
+        found: The values in each file (`mask_values`), by the file's name.
+        class_values: Names of the classes and the value each is written as, in order.
+        ignore: The value of pixels that nobody judged, if the masks have one.
+
+    Returns:
+        The classes' own values where all files keep to them; else, where all files together
+        hold nothing but 0 and 1, or 0 and 255: 0 is the first class, the other the last.
+
+    Raises:
+        BadInput: A file holds a value that is neither; the message names it.
+    """
+    used = set().union(*found.values()) - ({ignore} if ignore is not None else set())
+    if used <= set(class_values.values()):
+        return Coding({}, "")
+    names = list(class_values)
+    for top in (255, 1):
+        if used <= {0, top} and len(names) > 1:
+            mapping = {0: class_values[names[0]], top: class_values[names[-1]]}
+            return Coding(mapping, _note(names, {0: names[0], top: names[-1]}, used))
+    raise _unknown_values(found, class_values, ignore)
+
+
+def _note(names: Sequence[str], reading: Mapping[int, str], used: set[int]) -> str:
+    only = "" if len(used) > 1 else "only "
+    read = " and ".join(f"{value}, read as {reading[value]!r}" for value in sorted(used))
+    between = ", ".join(repr(name) for name in names[1:-1])
+    return f"Masks hold {only}{read}." + (f" They cannot show {between}." if between else "")
+
+
+def _unknown_values(found: Mapping[str, set[int]], class_values: Mapping[str, int], ignore: int | None) -> BadInput:
+    allowed = set(class_values.values()) | ({ignore} if ignore is not None else set())
+    file, odd = max(((name, sorted(values - allowed)) for name, values in found.items()), key=lambda item: len(item[1]))
+    shown = ", ".join(map(str, odd[:_SHOWN])) + (f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else "")
+    wanted = ", ".join(f"{value} ({name})" for name, value in class_values.items())
+    return BadInput(
+        f"{file}: holds the values {shown}, which no class is written as. Wanted: {wanted}, or masks of "
+        f"only 0 and 255 or only 0 and 1. Correct the mask, or name the value of pixels that nobody judged as ignored."
+    )
+
+
+def read_truth(
+    array: np.ndarray,
+    class_values: Mapping[str, int],
+    *,
+    name: str,
+    shape: tuple[int, int] | None = None,
+    ignore: int | None = None,
+    coding: Coding | None = None,
+) -> Truth:
+    """One mask file as labels.
+
+    Args:
+        array: (h, w), or (h, w, channels) where all color channels are equal.
+        class_values: Names of the classes and the value each is written as, in order.
+        name: The file's name, for errors.
+        shape: Height and width of its image in pixels.
+        ignore: The value of pixels that nobody judged.
+        coding: From `coding_for` over all files; from this file alone where None.
+
+    Raises:
+        BadInput: Another size than the image's, or values that no class is written as.
+    """
+    flat = _flat(array, name)
+    if shape is not None and flat.shape != shape:
+        raise BadInput(
+            f"{name}: is {flat.shape[1]} x {flat.shape[0]} pixels, but its image is {shape[1]} x {shape[0]}. "
+            f"Give a mask of the image's size."
+        )
+    found = {name: mask_values(flat, name)}
+    coding = coding or coding_for(found, class_values, ignore=ignore)
+    mapping = coding.mapping or {value: value for value in class_values.values()}
+    if not found[name] <= {*mapping, ignore}:
+        raise _unknown_values(found, class_values, ignore)
+    unknown = np.zeros(flat.shape, bool) if ignore is None else flat == ignore
+    labels = np.zeros(flat.shape, np.int64)
+    for value, written in mapping.items():
+        labels[flat == value] = written
+    labels[unknown] = 0
+    return Truth(labels, unknown, coding.note)
+
+
+def _flat(array: np.ndarray, name: str) -> np.ndarray:
+    """A mask as one channel of integers."""
+    color = array[..., :3] if array.ndim == 3 and array.shape[2] > 2 else array[..., :1] if array.ndim == 3 else None
+    if array.ndim not in (2, 3) or (color is not None and not bool((color == color[..., :1]).all())):
+        raise BadInput(
+            f"{name}: is no mask: its shape is {array.shape}, and its channels differ. "
+            f"Give a picture with one value for each pixel."
+        )
+    flat = array if color is None else color[..., 0]
+    whole: np.ndarray = flat.astype(np.int64)
+    if not bool((whole == flat).all()):
+        raise BadInput(f"{name}: holds fractions, but a mask holds whole numbers. Give labels, not probabilities.")
+    return whole
+
+
+def pair_by_stem(images: Iterable[str], truth_files: Iterable[str]) -> Pairing:
+    """Pair images with truth files that have the same name without its ending.
+
+    Folders count where both sides have them (`a/1.png` belongs to `a/1.tif`, not to `b/1.tif`);
+    where one side is flat, only the name counts. `1.png` and `1-mask.png` are no pair: nothing is guessed.
+
+    Args:
+        images: Paths relative to the collection, with `/`.
+        truth_files: Paths relative to the truth folder, with `/`.
+
+    Raises:
+        BadInput: Two truth files, or two images, claim the same pair; the message names both.
+    """
+    images, truth_files = list(images), sorted(truth_files)
+    folders = any("/" in path for path in images) and any("/" in path for path in truth_files)
+    truths: dict[str, str] = {}
+    for path in truth_files:
+        other = truths.setdefault(_key(path, folders), path)
+        if other != path:
+            raise BadInput(f"Two truth files fit the same image: {other} and {path}. Keep one of them.")
+    owners: dict[str, str] = {}
+    for image in images:
+        key = _key(image, folders)
+        other = owners.setdefault(key, image)
+        if other != image and key in truths:
+            raise BadInput(
+                f"{truths[key]} fits two images: {other} and {image}. "
+                f"Put the truth into the same folders as the images."
+            )
+    paired = [(image, truths.get(_key(image, folders))) for image in images]
+    used = {truth for _, truth in paired}
+    return Pairing(
+        pairs=tuple((image, truth) for image, truth in paired if truth is not None),
+        without_truth=tuple(image for image, truth in paired if truth is None),
+        unused_truth=tuple(path for path in truth_files if path not in used),
+    )
+
+
+def _key(path: str, folders: bool) -> str:
+    # a name with an accent has two spellings in Unicode, and systems differ in which they store
+    pure = PurePosixPath(normalize("NFC", path))
+    ending = next((end for end in _DOUBLE_SUFFIXES if pure.name.lower().endswith(end)), pure.suffix)
+    stem = pure.name[: len(pure.name) - len(ending)]
+    return str(pure.with_name(stem)) if folders else stem
