@@ -15,13 +15,13 @@ class Entry:
     """Where an implementation stands, and what to say of it without importing it."""
 
     target: str
-    """`package.module:attribute`, imported on first use."""
+    """``package.module:attribute``, imported on first use."""
     summary: str
     """One line for lists."""
     needs: str = ""
     """The extra that it needs, such as `sam`; empty for none."""
     config: str = ""
-    """`package.module:attribute` of the class that validates its settings; empty for none."""
+    """``package.module:attribute`` of the class that validates its settings; empty for none."""
 
 
 class Registry:
