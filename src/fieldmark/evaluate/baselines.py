@@ -16,6 +16,8 @@ from fieldmark.errors import NothingLabelled
 
 BETA = 130.0
 """How strongly an edge stops the random walker; scikit-image's default."""
+_DIRECT = 1 << 20
+"""Pixels up to which its equations are solved directly: faster and exact, but in more memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,5 +163,6 @@ def random_walker(image: np.ndarray, strokes: np.ndarray) -> Answer:
     unit = (image - low) / np.where(high > low, high - low, 1)
     # the solver wants labels 1, 2, ... without a gap
     ranks = np.where(strokes > 0, np.searchsorted(values, strokes) + 1, 0)
-    probabilities = walk(unit, ranks, beta=BETA, mode="cg_j", channel_axis=-1, return_full_prob=True)
-    return Answer(values[probabilities.argmax(axis=0)], probabilities.astype(np.float32))
+    mode = "bf" if strokes.size <= _DIRECT else "cg_j"
+    probabilities = walk(unit, ranks, beta=BETA, mode=mode, channel_axis=-1, return_full_prob=True)
+    return Answer(values[probabilities.argmax(axis=0)], probabilities.clip(0, 1).astype(np.float32))

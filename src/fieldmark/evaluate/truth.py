@@ -89,7 +89,7 @@ def coding_for(found: Mapping[str, set[int]], class_values: Mapping[str, int], *
         if used <= {0, top} and len(names) > 1:
             mapping = {0: class_values[names[0]], top: class_values[names[-1]]}
             return Coding(mapping, _note(names, {0: names[0], top: names[-1]}, used))
-    raise _unknown_values(found, class_values, ignore)
+    raise _unknown_values(found, class_values, {*class_values.values(), ignore})
 
 
 def _note(names: Sequence[str], reading: Mapping[int, str], used: set[int]) -> str:
@@ -99,8 +99,9 @@ def _note(names: Sequence[str], reading: Mapping[int, str], used: set[int]) -> s
     return f"Masks hold {only}{read}." + (f" They cannot show {between}." if between else "")
 
 
-def _unknown_values(found: Mapping[str, set[int]], class_values: Mapping[str, int], ignore: int | None) -> BadInput:
-    allowed = set(class_values.values()) | ({ignore} if ignore is not None else set())
+def _unknown_values(
+    found: Mapping[str, set[int]], class_values: Mapping[str, int], allowed: set[int | None]
+) -> BadInput:
     file, odd = max(((name, sorted(values - allowed)) for name, values in found.items()), key=lambda item: len(item[1]))
     shown = ", ".join(map(str, odd[:_SHOWN])) + (f" and {len(odd) - _SHOWN} more" if len(odd) > _SHOWN else "")
     wanted = ", ".join(f"{value} ({name})" for name, value in class_values.items())
@@ -142,7 +143,7 @@ def read_truth(
     coding = coding or coding_for(found, class_values, ignore=ignore)
     mapping = coding.mapping or {value: value for value in class_values.values()}
     if not found[name] <= {*mapping, ignore}:
-        raise _unknown_values(found, class_values, ignore)
+        raise _unknown_values(found, class_values, {*mapping, ignore})
     unknown = np.zeros(flat.shape, bool) if ignore is None else flat == ignore
     labels = np.zeros(flat.shape, np.int64)
     for value, written in mapping.items():

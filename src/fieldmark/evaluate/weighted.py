@@ -47,7 +47,7 @@ def weighted_fbeta(
     missed, alarms = float(weighted[object_].sum()), float(weighted[known & ~object_].sum())
     size = float(object_.sum())
     recall = 1.0 - missed / size
-    precision = (size - missed) / (_EPS + size - missed + alarms)
+    precision = (size - missed) / (_EPS + (size - missed) + alarms)
     return (1.0 + beta2) * recall * precision / (_EPS + recall + beta2 * precision)
 
 
