@@ -1,1 +1,1 @@
-"""TODO."""
+"""Ways to reach the workbench: the command line; later a page and a notebook. A face holds no rule."""

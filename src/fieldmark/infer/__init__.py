@@ -1,1 +1,1 @@
-"""TODO."""
+"""The one inference path: a plan of tiles, a forward, a sink."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Networks: torch modules that the registry in `fieldmark.recipes.registry` names."""

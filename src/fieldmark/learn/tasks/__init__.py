@@ -1,1 +1,1 @@
-"""TODO."""
+"""What gradient descent minimizes, one file a task."""

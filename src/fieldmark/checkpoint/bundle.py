@@ -1,0 +1,84 @@
+"""JSON and tensors that change together: the JSON names the tensors' file by their hash.
+
+Models and the resume points of runs are both such bundles.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadFile
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_JSON_BYTES = 1 << 26
+
+
+def write_bundle(folder: Path, name: str, values: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
+    """Write `folder/name` (JSON) and the tensors that it names; return the tensors' hash.
+
+    The tensors go in under their hash first; replacing the JSON, which names them, is
+    the one step that makes them current. A crash leaves the old bundle or the new one.
+    """
+    from safetensors.numpy import save
+
+    data = save(dict(sorted(tensors.items())))
+    digest = sha256(data).hexdigest()
+    stem = _tensor_stem(name)
+    file = f"{stem}-{digest[:16]}.safetensors"
+    if not (folder / file).exists():
+        write_atomic(folder / file, data)
+    text = json.dumps({"weights": file, "weights_sha256": digest, **values}, indent=2, allow_nan=False)
+    write_atomic(folder / name, text.encode())
+    for stale in set(folder.glob(f"{stem}-*.safetensors")) - {folder / file}:
+        stale.unlink()
+    return digest
+
+
+def read_bundle(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Read what `write_bundle` wrote. Raises BadFile for anything else; nothing in it is run."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    values = read_json(folder / name)
+    file = _weights_file(folder, name, values.pop("weights", None))
+    digest = values.pop("weights_sha256", None)
+    data = file.read_bytes()
+    if sha256(data).hexdigest() != digest:
+        raise BadFile(file, "its content does not match the hash in " + name + ". Copy the folder again.")
+    try:
+        return values, load(data)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BadFile(file, f"not a safetensors file ({error}). Copy the folder again.") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of moderate size."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise BadFile(path, f"larger than {MAX_JSON_BYTES} bytes; this is not a file that Fieldmark wrote.")
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadFile(path, "there is no such file. Name a folder that Fieldmark wrote.") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise BadFile(path, f"not readable as JSON ({error}). Copy the folder again.") from error
+    if not isinstance(values, dict):
+        raise BadFile(path, f"holds a JSON {type(values).__name__}, not an object. Copy the folder again.")
+    return values
+
+
+def _tensor_stem(name: str) -> str:
+    return "weights" if name == "model.json" else Path(name).stem
+
+
+def _weights_file(folder: Path, name: str, file: object) -> Path:
+    if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+        raise BadFile(folder / name, f"names no weights beside it (found {file!r}). Copy the folder again.")
+    if not (folder / file).is_file():
+        raise BadFile(folder / name, f"its weights {file} are missing. Copy the whole folder again.")
+    return folder / file

@@ -1,0 +1,58 @@
+"""Save and load a model folder: `model.json` and the weights that it names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.checkpoint.bundle import read_bundle, read_json, write_bundle
+from fieldmark.checkpoint.header import FORMAT, Header
+from fieldmark.errors import BadFile, NotFound
+
+if TYPE_CHECKING:
+    import numpy as np
+
+NAME = "model.json"
+
+
+def save(folder: Path, header: Header, weights: dict[str, np.ndarray]) -> None:
+    """Write a model folder; a crash leaves the old model or the new one."""
+    write_bundle(folder, NAME, header.to_json(), weights)
+
+
+def load(folder: Path) -> tuple[Header, dict[str, np.ndarray]]:
+    """Read a model folder, refusing a newer format and damaged files.
+
+    A model from a stranger is read, never run: no pickle, no imports.
+    """
+    _require_model(folder)
+    values, weights = read_bundle(folder, NAME)
+    return _header(folder, values), weights
+
+
+def header_of(folder: Path) -> Header:
+    """The header alone, without reading the weights."""
+    _require_model(folder)
+    values = read_json(folder / NAME)
+    values.pop("weights", None)
+    values.pop("weights_sha256", None)
+    return _header(folder, values)
+
+
+def _require_model(folder: Path) -> None:
+    if not folder.is_dir():
+        raise NotFound("model folder", str(folder), [])
+    if not (folder / NAME).is_file():
+        raise BadFile(folder, f"has no {NAME}. Name a model folder that Fieldmark wrote.")
+
+
+def _header(folder: Path, values: dict[str, Any]) -> Header:
+    if values.get("format") != FORMAT:
+        raise BadFile(
+            folder / NAME,
+            f"is model format {values.get('format')!r}; this version reads format {FORMAT}. Upgrade Fieldmark.",
+        )
+    try:
+        return Header.from_json(values)
+    except (TypeError, KeyError, ValueError) as error:
+        raise BadFile(folder / NAME, f"is no model header ({error}). Copy the folder again.") from error

@@ -1,0 +1,5 @@
+"""`python -m fieldmark.faces.cli`."""
+
+from fieldmark.faces.cli import main
+
+main()

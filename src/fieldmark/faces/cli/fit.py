@@ -1,0 +1,43 @@
+"""`fieldmark fit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("family", required=False)
+@click.option("--config", type=click.Path(path_type=Path), help="A recipe (YAML, JSON or TOML).")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@click.option("--name", help="The model's name; the family's where none is given.")
+@click.option("--resume", metavar="RUN", help="Go on with a fit that was stopped.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_obj
+def fit(
+    project: Path,
+    family: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    name: str | None,
+    resume: str | None,
+    as_json: bool,
+) -> None:
+    """Fit a model of FAMILY (flim, autoencoder) on the project's images and labels."""
+    from fieldmark.faces.cli.show import errors_as_json, follow, note, say, say_json
+    from fieldmark.workbench import Workbench
+
+    if resume is not None and (family is not None or config is not None or overrides or name is not None):
+        raise click.UsageError("--resume goes on with a fit as it was begun; give it no other options.")
+    with errors_as_json(as_json), Workbench.open(project) as bench:
+        if resume is not None:
+            run, events = bench.resume(resume)
+        else:
+            run, events = bench.fit(family, config=config, overrides=overrides, name=name)
+        note(f"Run {run.id}. Stop it with Ctrl-C; go on with: fieldmark -C {project} fit --resume {run.id}")
+        follow(events)
+    if as_json:
+        say_json({"run": run.id, "model": run.model, "folder": str(bench.project.models / run.model)})
+    else:
+        say(f"Model {run.model}. Next: fieldmark -C {project} predict {run.model} --out FOLDER")

@@ -1,0 +1,98 @@
+"""The command group. Commands are imported when they are called, never to print help."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fieldmark import __version__
+from fieldmark.errors import Cancelled, FieldmarkError
+
+COMMANDS = {
+    "add": "Add images to the project.",
+    "demo": "Learn, predict and evaluate on real images that come with the installation.",
+    "doctor": "Say what this machine and this project can do.",
+    "evaluate": "Score a model against reference masks.",
+    "fit": "Fit a model on the project's labels.",
+    "init": "Make a project.",
+    "labels": "Import and export labels.",
+    "models": "List, show and export models.",
+    "predict": "Write a label map for each image.",
+    "runs": "List, show and prune fits.",
+    "status": "Say what the project holds.",
+}
+
+
+class LazyGroup(click.Group):
+    """Help comes from the table above; a command's module is imported when it runs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        name = cmd_name.replace("_", "-")
+        if name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"fieldmark.faces.cli.{name}"), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and name.replace("_", "-") not in COMMANDS and not name.startswith("-"):
+            from fieldmark.errors import near_miss
+
+            raise click.UsageError(f"No command is called {name!r}. {near_miss(name, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+def hyphens(name: str) -> str:
+    """Options may be typed with underscores: `--label_offset` is `--label-offset`."""
+    return name if not name.startswith("--") else "--" + name[2:].replace("_", "-")
+
+
+@click.group(cls=LazyGroup, context_settings={"token_normalize_func": hyphens, "help_option_names": ["-h", "--help"]})
+@click.option(
+    "-C",
+    "--project",
+    default=".",
+    show_default="this folder",
+    type=click.Path(path_type=Path),
+    help="The project's folder.",
+)
+@click.version_option(__version__, prog_name="fieldmark")
+@click.pass_context
+def group(ctx: click.Context, project: Path) -> None:
+    """From a folder of images and a few strokes to features, models, masks and honest reports."""
+    ctx.obj = project
+
+
+def main(args: Sequence[str] | None = None) -> Any:
+    """Run a command. Exit status: 0, 1 (our error, one line), 2 (usage), 130 (stopped)."""
+    try:
+        status = group.main(args=list(args) if args is not None else None, prog_name="fieldmark", standalone_mode=False)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except (KeyboardInterrupt, click.Abort, Cancelled) as error:
+        click.echo(f"Stopped. {error}".strip(), err=True)
+        sys.exit(130)
+    except FieldmarkError as error:
+        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,83 @@
+"""How results and progress look in a terminal: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from fieldmark.core.events import Event
+from fieldmark.errors import FieldmarkError
+
+
+def say(text: str) -> None:
+    """A line of the result."""
+    click.echo(text)
+
+
+def note(text: str) -> None:
+    """A line for the person who watches."""
+    click.echo(text, err=True)
+
+
+def say_json(value: Any) -> None:
+    """One object on stdout."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+@contextmanager
+def errors_as_json(wanted: bool) -> Iterator[None]:
+    """With `--json`, an error too is one object on stdout."""
+    try:
+        yield
+    except FieldmarkError as error:
+        if wanted:
+            say_json({"error": {"code": error.code, "message": str(error)}})
+        raise
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under a heading, in columns as wide as needed."""
+    cells = [list(columns), *([str(value) for value in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    for row in cells:
+        say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def follow(events: Iterable[Event]) -> None:
+    """Show progress with the time left on stderr: a bar on a terminal, a line per step elsewhere."""
+    if sys.stderr.isatty():
+        _follow_bar(events)
+        return
+    for event in events:
+        if event.phase not in ("predict",):
+            note(_line(event))
+
+
+def _follow_bar(events: Iterable[Event]) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+        for event in events:
+            if event.total == 0:
+                progress.console.print(event.message, markup=False)
+                continue
+            task = tasks.setdefault(event.phase, progress.add_task(event.phase, total=event.total))
+            text = f"{event.phase} {event.message or _numbers(event)}"
+            progress.update(task, completed=event.step, total=event.total, description=text.replace("[", "\\["))
+
+
+def _line(event: Event) -> str:
+    count = f" {event.step}/{event.total}" if event.total else ""
+    return f"{event.phase}{count} {event.message} {_numbers(event)}".rstrip()
+
+
+def _numbers(event: Event) -> str:
+    return " ".join(f"{name}={value:.4g}" for name, value in event.metrics.items())

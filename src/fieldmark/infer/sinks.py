@@ -1,0 +1,110 @@
+"""Where predictions go: label maps and probabilities on disk, restartable tile by tile."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import numpy as np
+
+from fieldmark.core.geometry import Box
+from fieldmark.infer.tiles import with_channels
+
+if TYPE_CHECKING:
+    from fieldmark.images.writers import ImageWriter
+
+
+class ArraySink:
+    """Answers in memory: (t, k, z, y, x) float32 in `answers`."""
+
+    def __init__(self, shape: tuple[int, ...], channels: int) -> None:
+        t, _, z, y, x = shape
+        self.answers = np.zeros((t, channels, z, y, x), np.float32)
+
+    def is_done(self, index: int) -> bool:
+        return False
+
+    def write(self, core: Box, answers: np.ndarray) -> None:
+        self.answers[with_channels(core, self.answers.shape[1]).slices] = answers
+
+    def mark_done(self, index: int) -> None:
+        pass
+
+
+class ClassSink:
+    """The most probable class of each pixel, written as its value; probabilities too on request.
+
+    Args:
+        labels: Writer of one channel.
+        values: (K,) pixel value of each class, in the order of the model's outputs.
+        done: Which tiles are finished.
+        probabilities: Writer of K channels, or None.
+    """
+
+    def __init__(
+        self, labels: ImageWriter, values: np.ndarray, done: DoneLog, probabilities: ImageWriter | None = None
+    ) -> None:
+        self.labels = labels
+        self.values = values
+        self.done = done
+        self.probabilities = probabilities
+
+    def is_done(self, index: int) -> bool:
+        return index in self.done
+
+    def write(self, core: Box, answers: np.ndarray) -> None:
+        classes = self.values[answers.argmax(axis=1)][:, None]
+        self.labels.write(with_channels(core, 1), classes)
+        if self.probabilities is not None:
+            self.probabilities.write(with_channels(core, answers.shape[1]), answers)
+
+    def mark_done(self, index: int) -> None:
+        self.done.add(index)
+
+
+class DoneLog:
+    """Finished tiles, one a line, in a file that begins with what they were made from.
+
+    A file of other makings is started anew: tiles of one model never end up beside
+    those of another.
+    """
+
+    def __init__(self, path: Path, made_from: str) -> None:
+        self.path = path
+        self._done = _read_done(path, made_from)
+        self.is_new = self._done is None
+        mode = "w" if self._done is None else "a"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = open(path, mode, encoding="ascii")  # noqa: SIM115 - closed by `close`
+        if self._done is None:
+            self._done = set()
+            self._append(made_from)
+
+    def __contains__(self, index: int) -> bool:
+        return self._done is not None and index in self._done
+
+    def __len__(self) -> int:
+        return len(self._done or ())
+
+    def add(self, index: int) -> None:
+        self._append(str(index))
+        if self._done is not None:
+            self._done.add(index)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _append(self, line: str) -> None:
+        self._file.write(line + "\n")
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+
+def _read_done(path: Path, made_from: str) -> set[int] | None:
+    """The finished tiles in a file; None where it is missing or made from something else."""
+    if not path.is_file():
+        return None
+    first, *rest = path.read_text(encoding="ascii", errors="replace").split("\n")
+    # the last line may have been cut short by a crash: only lines with a newline count
+    return {int(line) for line in rest[:-1] if line.isdigit()} if first == made_from else None

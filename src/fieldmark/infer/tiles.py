@@ -1,0 +1,79 @@
+"""Run a forward over a plan of tiles, whatever the image's size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
+
+from fieldmark.core.geometry import Box, Tile, TilePlan, round_up
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fieldmark.images import ImageSource
+
+
+class Forward(Protocol):
+    """From raw pixels to answers, for a block of any size."""
+
+    stride: tuple[int, int, int]
+    halo: tuple[int, int, int]
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers."""
+
+
+class Sink(Protocol):
+    """Where answers go, tile by tile, and which tiles it has already."""
+
+    def is_done(self, index: int) -> bool: ...
+
+    def write(self, core: Box, answers: np.ndarray) -> None:
+        """`core` is a box over t, z, y, x; `answers` is (t, k, z, y, x)."""
+
+    def mark_done(self, index: int) -> None: ...
+
+
+def plan_tiles(
+    shape: tuple[int, ...], *, tile: int, stride: tuple[int, int, int], halo: tuple[int, int, int]
+) -> TilePlan:
+    """How an image is cut along t, z, y, x for a model of that stride and halo.
+
+    Args:
+        shape: (t, c, z, y, x) of the image.
+        tile: Core side along y and x, in pixels; rounded up to the stride.
+        stride: Total downsampling along z, y, x.
+        halo: Receptive-field radius along z, y, x, in pixels; rounded up to the stride.
+    """
+    t, _, z, y, x = shape
+    _, sy, sx = stride
+    hz, hy, hx = (round_up(h, s) for h, s in zip(halo, stride, strict=True))
+    return TilePlan(
+        shape=(t, z, y, x),
+        tile=(1, stride[0], round_up(tile, sy), round_up(tile, sx)),
+        halo=(0, hz, hy, hx),
+        stride=(1, *stride),
+    )
+
+
+def with_channels(box: Box, channels: int) -> Box:
+    """A box over t, z, y, x as one over t, c, z, y, x that holds every channel."""
+    (t0, *start), (t1, *stop) = box.start, box.stop
+    return Box((t0, 0, *start), (t1, channels, *stop))
+
+
+def predict_tiles(forward: Forward, source: ImageSource, plan: TilePlan, sink: Sink) -> Iterator[Tile]:
+    """Run `forward` over `plan`, write each core, yield every tile when it is finished.
+
+    Memory in use is one tile, whatever the image's size. A tile that is marked done
+    is skipped, so a stopped run goes on where it was.
+    """
+    channels = source.shape[1]
+    for tile in plan:
+        if sink.is_done(tile.index):
+            continue
+        answers = forward(source.read(with_channels(tile.read, channels)))
+        inner = with_channels(tile.core.relative_to(tile.read), answers.shape[1])
+        sink.write(tile.core, answers[inner.slices])
+        sink.mark_done(tile.index)
+        yield tile

@@ -1,0 +1,55 @@
+"""The one training loop: run every phase from where the state says it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from fieldmark.core.events import Event
+
+if TYPE_CHECKING:
+    import numpy as np
+    from lightning_fabric import Fabric
+
+    from fieldmark.learn.state import FitState
+    from fieldmark.models.base import Net
+    from fieldmark.recipes import FitRecipe
+
+
+class Phase(Protocol):
+    """A part of a fit that can be stopped and taken up again between its steps."""
+
+    name: str
+    total: int
+
+    def run(self, engine: Fabric, net: Net, state: FitState) -> Iterator[Event]:
+        """Go on from `state.progress[name]`; save the state before each event that ends a step."""
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """What the phase must find again when it is resumed, beside the network."""
+
+
+def fit(engine: Fabric, net: Net, phases: Sequence[Phase], state: FitState) -> Iterator[Event]:
+    """Run every phase and yield its events.
+
+    The generator may be closed after any event: what it yielded is on disk, and another
+    `fit` with the same network, phases and state folder goes on to the same weights.
+    """
+    for phase in phases:
+        if state.progress.get(phase.name, 0) < phase.total:
+            yield from phase.run(engine, net, state)
+
+
+def make_engine(recipe: FitRecipe) -> Fabric:
+    """Lightning Fabric as the recipe asks: devices, precision, nodes."""
+    from lightning_fabric import Fabric
+
+    engine = Fabric(
+        accelerator=recipe.accelerator,
+        devices=recipe.devices,
+        num_nodes=recipe.num_nodes,
+        strategy=recipe.strategy,
+        precision=recipe.precision,
+    )
+    engine.launch()
+    return engine

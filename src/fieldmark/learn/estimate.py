@@ -1,0 +1,39 @@
+"""The phase for weights in closed form: each step sets some weights once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fieldmark.core.events import Event
+
+if TYPE_CHECKING:
+    import numpy as np
+    from lightning_fabric import Fabric
+
+    from fieldmark.learn.state import FitState
+    from fieldmark.models.base import Net
+
+Solver = Callable[["Net"], dict[str, float]]
+"""Sets some of a network's weights and says in numbers how it went."""
+
+
+class Estimate:
+    """FLIM layers, k-means, linear heads: solved one after the other."""
+
+    def __init__(self, name: str, solvers: Sequence[Solver]) -> None:
+        self.name = name
+        self.solvers = solvers
+        self.total = len(solvers)
+
+    def run(self, engine: Fabric, net: Net, state: FitState) -> Iterator[Event]:
+        for step in range(state.progress.get(self.name, 0), self.total):
+            net.eval()
+            metrics = self.solvers[step](net)
+            state.progress[self.name] = step + 1
+            if engine.is_global_zero:
+                state.save(net)
+            yield Event(self.name, step + 1, self.total, metrics)
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        return {}

@@ -1,0 +1,37 @@
+"""A fit as JSON and arrays on disk, so that it runs in a process of its own and again later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fieldmark.checkpoint import ClassSpec, read_bundle
+from fieldmark.core.axes import PixelSize
+from fieldmark.core.events import Event
+from fieldmark.learn.run import FitJob, run_fit
+from fieldmark.learn.samples import Marks, SampleImage, Samples
+from fieldmark.recipes import FitRecipe, validate
+
+MARKS = "marks.json"
+
+
+def fit_from_job(job: dict[str, Any]) -> Iterator[Event]:
+    """Run the fit that a job describes (see `fieldmark.workbench.fitting`)."""
+    folder = Path(job["folder"])
+    _, arrays = read_bundle(folder, MARKS)
+    samples = Samples(
+        [SampleImage(**image) for image in job["images"]],
+        Marks.from_arrays(arrays),
+        len(job["classes"]),
+        max_bytes=job.get("max_bytes"),
+    )
+    return run_fit(
+        FitJob(
+            recipe=validate(FitRecipe, job["recipe"]),
+            samples=samples,
+            classes=tuple(ClassSpec(**item) for item in job["classes"]),
+            folder=folder,
+            pixel_size=PixelSize(**job.get("pixel_size", {})),
+        )
+    )

@@ -1,0 +1,126 @@
+"""One fit from samples to a model folder, through a run folder that it can be resumed from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fieldmark import __version__
+from fieldmark.checkpoint import ClassSpec, Header, Taught, save
+from fieldmark.core.axes import PixelSize
+from fieldmark.core.events import Event
+from fieldmark.core.fingerprint import fingerprint
+from fieldmark.core.seeds import derive_seed
+from fieldmark.errors import BadInput, InputMismatch
+from fieldmark.learn.engine import fit, make_engine
+from fieldmark.learn.phases import plan_phases
+from fieldmark.learn.preparation import estimate_preparation
+from fieldmark.learn.state import FitState
+from fieldmark.models.build import build
+from fieldmark.models.tensors import arrays_of
+from fieldmark.recipes import validate
+from fieldmark.recipes.registry import FAMILIES
+
+if TYPE_CHECKING:
+    from fieldmark.learn.samples import Samples
+    from fieldmark.models.base import Net
+    from fieldmark.recipes import FitRecipe
+
+MODEL = "model"
+STATE = "state"
+
+
+@dataclass(frozen=True, slots=True)
+class FitJob:
+    """Everything that one fit needs; `folder` is its run folder."""
+
+    recipe: FitRecipe
+    samples: Samples
+    classes: tuple[ClassSpec, ...]
+    folder: Path
+    pixel_size: PixelSize = field(default_factory=PixelSize)
+
+    def made_from(self) -> str:
+        """The fingerprint of all that decides the weights."""
+        marks = sha256()
+        for name, array in sorted(self.samples.marks.arrays().items()):
+            marks.update(name.encode() + np.ascontiguousarray(array, np.int64).tobytes())
+        return fingerprint(
+            {
+                "recipe": self.recipe.model_dump(mode="json") | {"net": full_config(self.recipe)},
+                "images": [image.content_hash for image in self.samples.images],
+                "marks": marks.hexdigest(),
+                "classes": [item.name for item in self.classes],
+            }
+        )
+
+
+def run_fit(job: FitJob) -> Iterator[Event]:
+    """Fit, or go on where an earlier run of the same job stopped; the model is in `folder/model` at the end.
+
+    The generator may be closed after any event; running the job again finishes it with
+    the same weights, bit for bit.
+    """
+    samples, recipe = job.samples, job.recipe
+    channels = check_channels(samples)
+    net = build(recipe.family, recipe.net, channels, seed=derive_seed(recipe.seed, "init"))
+    color = getattr(getattr(net, "config", None), "color", "auto")
+    samples.preparation = estimate_preparation(samples, color=color, seed=recipe.seed)
+    state = FitState(job.folder / STATE, job.made_from())
+    resumed = state.restore(net)
+    if resumed:
+        yield Event("resume", 0, 0, message=f"goes on after {_told(state.progress)}")
+    phases = plan_phases(net, samples, recipe)
+    yield from fit(make_engine(recipe), net, phases, state)
+    save(job.folder / MODEL, header_of_fit(job, net), arrays_of(net))
+
+
+def check_channels(samples: Samples) -> int:
+    """The channels that all images share; InputMismatch names the first that differs."""
+    if not samples.images:
+        raise BadInput("There is no image to learn from. Add some (`fieldmark add`).")
+    channels = [samples.source(index).shape[1] for index in range(len(samples.images))]
+    for image, found in zip(samples.images, channels, strict=True):
+        if found != channels[0]:
+            raise InputMismatch(model="this fit", expected=channels[0], found=found, image=image.name)
+    return channels[0]
+
+
+def header_of_fit(job: FitJob, net: Net) -> Header:
+    """What inference must know of a fitted network."""
+    samples = job.samples
+    taught = sorted({int(index) for index in samples.marks.image}) if len(samples.marks) else range(len(samples.images))
+    config = full_config(job.recipe)
+    if net.head is not None:
+        config["head"] = net.head.config()
+    return Header(
+        family=job.recipe.family,
+        config=config,
+        preparation=samples.preparation,
+        outputs=("classes", *net.outputs) if net.head is not None else net.outputs,
+        channels=net.channels,
+        stride=(1, net.stride, net.stride),
+        halo=(0, net.radius, net.radius),
+        tile_exact=net.tile_exact,
+        pixel_size=job.pixel_size,
+        classes=job.classes if net.head is not None else (),
+        taught=tuple(Taught(image=samples.images[i].name, content_hash=samples.images[i].content_hash) for i in taught),
+        fingerprint=job.made_from(),
+        details=net.details() | {"images": [image.name for image in samples.images]},
+        code_version=__version__,
+    )
+
+
+def full_config(recipe: FitRecipe) -> dict[str, Any]:
+    """The network's settings with every default written out, so that a later default changes no model."""
+    settings = validate(FAMILIES.load_config(recipe.family), recipe.net, where="net")
+    return dict(settings.model_dump(mode="json"))
+
+
+def _told(progress: dict[str, int]) -> str:
+    return ", ".join(f"{name} {step}" for name, step in progress.items()) or "nothing"

@@ -1,0 +1,110 @@
+"""What a fit learns from: images, and pixels that people marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fieldmark.core.geometry import Box, Tile
+from fieldmark.infer.tiles import plan_tiles, with_channels
+from fieldmark.prepare import apply
+
+if TYPE_CHECKING:
+    from fieldmark.images import ImageSource
+
+OPEN_IMAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SampleImage:
+    """One image of a fit; `name` is what the user calls it."""
+
+    name: str
+    uri: str
+    content_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Marked pixels, one row each; unmarked pixels are simply absent.
+
+    Args:
+        image: (N,) place of the image in `Samples.images`.
+        place: (N, 4) t, z, y, x.
+        stroke: (N,) the stroke that owns the pixel.
+        klass: (N,) place of its class among the model's classes.
+    """
+
+    image: np.ndarray
+    place: np.ndarray
+    stroke: np.ndarray
+    klass: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def where(self, chosen: np.ndarray) -> Marks:
+        return Marks(self.image[chosen], self.place[chosen], self.stroke[chosen], self.klass[chosen])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        return {"image": self.image, "place": self.place, "stroke": self.stroke, "klass": self.klass}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Marks:
+        return cls(**{name: np.asarray(arrays[name], np.int64) for name in ("image", "place", "stroke", "klass")})
+
+    @classmethod
+    def none(cls) -> Marks:
+        empty = np.zeros(0, np.int64)
+        return cls(empty, np.zeros((0, 4), np.int64), empty, empty)
+
+
+class Samples:
+    """The images and marks of one fit, read lazily.
+
+    Args:
+        images: Every image of the fit.
+        marks: Pixels that people marked on them.
+        classes: How many classes the marks may have.
+        max_bytes: Limit for formats that are decoded whole; None for the default.
+    """
+
+    def __init__(self, images: list[SampleImage], marks: Marks, classes: int, *, max_bytes: int | None = None) -> None:
+        self.images = images
+        self.marks = marks
+        self.classes = classes
+        self.preparation: list[dict[str, Any]] = []
+        self._max_bytes = max_bytes
+        self.source = lru_cache(maxsize=OPEN_IMAGES)(self._open)
+
+    def _open(self, index: int) -> ImageSource:
+        from fieldmark.images import open_image
+
+        image = self.images[index]
+        return open_image(Path(image.uri), shown=image.name, max_bytes=self._max_bytes)
+
+    def read(self, index: int, box: Box) -> np.ndarray:
+        """Prepared pixels of one plane: (C, y, x) float32 for a box over t, z, y, x of one t and z."""
+        source = self.source(index)
+        raw = source.read(with_channels(box, source.shape[1]))
+        return apply(raw[0, :, 0], self.preparation)
+
+    def marked_tiles(self, *, tile: int, stride: int, radius: int) -> Iterator[tuple[int, Tile, np.ndarray]]:
+        """Tiles that hold marks, in order: (image, tile, rows of `marks` in its core).
+
+        Memory follows the tile: a marked image of any size is never read whole.
+        """
+        for index in np.unique(self.marks.image):
+            rows = np.flatnonzero(self.marks.image == index)
+            shape = self.source(int(index)).shape
+            plan = plan_tiles(shape, tile=tile, stride=(1, stride, stride), halo=(0, radius, radius))
+            owner = self.marks.place[rows] // np.array(plan.tile)
+            for tile_box in plan:
+                inside = rows[(owner == np.array(tile_box.core.start) // np.array(plan.tile)).all(axis=1)]
+                if len(inside):
+                    yield int(index), tile_box, inside

@@ -1,0 +1,71 @@
+"""Where a fit stands, on disk: a crash leaves the last finished step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.checkpoint import read_bundle, write_bundle
+from fieldmark.errors import BadFile, BadInput
+from fieldmark.models.heads import build_head
+from fieldmark.models.tensors import arrays_of, load_arrays
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fieldmark.models.base import Net
+
+NAME = "state.json"
+
+
+class FitState:
+    """Steps finished in each phase, the network's weights, and what the phase under way needs.
+
+    Args:
+        folder: Where the state is kept.
+        made_from: Fingerprint of recipe, images and labels; another one is refused.
+    """
+
+    def __init__(self, folder: Path, made_from: str) -> None:
+        self.folder = folder
+        self.made_from = made_from
+        self.progress: dict[str, int] = {}
+        self.notes: dict[str, Any] = {}
+        self.phase_tensors: dict[str, np.ndarray] = {}
+
+    def restore(self, net: Net) -> bool:
+        """Take up what is on disk; False where there is nothing."""
+        if not (self.folder / NAME).is_file():
+            return False
+        values, tensors = read_bundle(self.folder, NAME)
+        if values.get("made_from") != self.made_from:
+            raise BadFile(
+                self.folder, "was made by another recipe, other images or other labels. Start a new fit instead."
+            )
+        self.progress = {str(name): int(step) for name, step in values["progress"].items()}
+        self.notes = values["notes"]
+        if values["head"] is not None:
+            net.head = build_head(values["head"])
+        try:
+            load_arrays(net, _with_prefix(tensors, "net/"))
+        except BadInput as error:
+            raise BadFile(self.folder, str(error)) from error
+        self.phase_tensors = _with_prefix(tensors, "phase/")
+        return True
+
+    def save(self, net: Net, phase_tensors: Mapping[str, np.ndarray] | None = None) -> None:
+        """Make the present state the one that a later run finds."""
+        tensors = {f"net/{name}": value for name, value in arrays_of(net).items()}
+        tensors |= {f"phase/{name}": value for name, value in (phase_tensors or {}).items()}
+        values = {
+            "made_from": self.made_from,
+            "progress": self.progress,
+            "notes": self.notes,
+            "head": net.head.config() if net.head is not None else None,
+        }
+        write_bundle(self.folder, NAME, values, tensors)
+
+
+def _with_prefix(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,90 @@
+"""What every family's network promises to the training and the inference path."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fieldmark.models.heads import Head
+
+
+class Net(nn.Module):
+    """A network over prepared pixels, plane by plane.
+
+    A family implements `levels`; the rest follows. `levels` must be translation
+    equivariant up to its stride, with a finite receptive field: every value may depend
+    only on pixels at most `radius` away, and on no statistic of the image or the batch.
+
+    Attributes:
+        channels: Channels of an image.
+        stride: Total downsampling in pixels along y and x.
+        radius: Receptive-field radius of the features at full size, in pixels.
+        tile_exact: False where a value may jump with the last bit of its input.
+        head: Turns features into class probabilities; None before one is learned.
+    """
+
+    phases: ClassVar[tuple[str, ...]] = ()
+    """Names of the training phases, in order (see `fieldmark.learn.phases`)."""
+    outputs: ClassVar[tuple[str, ...]] = ("features",)
+    """What the network gives beside class probabilities."""
+
+    channels: int
+    stride: int
+    radius: int
+    head: Head | None
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.head = None
+
+    @property
+    def tile_exact(self) -> bool:
+        return self.head is None or self.head.continuous
+
+    @abstractmethod
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """Features at several scales.
+
+        Args:
+            x: (B, C, Y, X) float32 prepared pixels; Y and X are multiples of the stride.
+
+        Returns:
+            Maps (B, F, Y / s, X / s), each at its own stride s.
+        """
+
+    def features(self, x: Tensor) -> Tensor:
+        """All levels at full size: (B, F, Y, X)."""
+        return torch.cat([enlarge(level, x.shape[-2:]) for level in self.levels(x)], dim=1)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """(B, K, Y, X) in 0..1, summing to 1 over the K classes."""
+        if self.head is None:
+            raise RuntimeError("this network has no head")
+        return self.head(self.levels(x), x.shape[-2:])
+
+    def answer(self, x: Tensor, output: str) -> Tensor:
+        """What the network says of a batch: `classes`, `features` or a family's own output."""
+        match output:
+            case "classes":
+                return self.probabilities(x)
+            case "features":
+                return self.features(x)
+            case _:
+                raise ValueError(f"{type(self).__name__} gives no {output!r}")
+
+    def details(self) -> dict[str, Any]:
+        """What the report shows of the training; JSON values."""
+        return {}
+
+
+def enlarge(level: Tensor, size: Sequence[int]) -> Tensor:
+    """Bring a level to full size by bilinear interpolation (pixel centers aligned)."""
+    if tuple(level.shape[-2:]) == tuple(size):
+        return level
+    return functional.interpolate(level, size=tuple(size), mode="bilinear", align_corners=False)

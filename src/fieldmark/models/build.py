@@ -1,0 +1,61 @@
+"""From a family's name and settings to a network, and from a model folder to one ready to use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from fieldmark.checkpoint import Header, load
+from fieldmark.errors import BadFile, BadInput, FieldmarkError
+from fieldmark.models.base import Net
+from fieldmark.models.heads import build_head
+from fieldmark.models.tensors import load_arrays
+from fieldmark.recipes import validate
+from fieldmark.recipes.registry import FAMILIES
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def build(family: str, config: dict[str, Any], channels: int, *, seed: int = 0) -> Net:
+    """A network with first weights that depend on the seed alone.
+
+    Raises NotFound for a family that is not registered and BadRecipe for unknown settings.
+    """
+    settings = validate(FAMILIES.load_config(family), config, where="net")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net: Net = FAMILIES.load(family)(channels, settings)
+    return net
+
+
+def restore(header: Header, weights: dict[str, np.ndarray]) -> Net:
+    """The network of a checkpoint, in evaluation mode."""
+    config = dict(header.config)
+    head = config.pop("head", None)
+    net = build(header.family, config, header.channels)
+    if head is not None:
+        net.head = build_head(head)
+    load_arrays(net, weights)
+    return net.eval()
+
+
+def load_net(folder: Path) -> tuple[Header, Net]:
+    """Read a model folder. A family that is not registered is refused, never imported."""
+    header, weights = load(folder)
+    if header.family not in FAMILIES:
+        raise BadFile(
+            folder / "model.json",
+            f"names the family {header.family!r}, which is not registered; nothing was imported. "
+            f"Known: {', '.join(name for name, _ in FAMILIES)}. Type its class with --family to allow it.",
+        )
+    try:
+        return header, restore(header, weights)
+    except BadInput as error:
+        raise BadFile(folder, str(error)) from error
+    except FieldmarkError:
+        raise
+    except (ValueError, RuntimeError, TypeError) as error:
+        raise BadFile(folder, f"its weights do not fit its header ({error}). Copy the folder again.") from error

@@ -1,0 +1,48 @@
+"""How a model is fitted, whatever its family."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+
+class HeadConfig(BaseModel, frozen=True, extra="forbid"):
+    """The classifier that turns features into class probabilities, learned on labelled pixels only."""
+
+    kind: Literal["logistic", "forest", "none"] = "logistic"
+    max_pixels_per_stroke: PositiveInt = 2000
+    l2: PositiveFloat = 1.0
+    trees: PositiveInt = 50
+    max_depth: PositiveInt = 10
+
+
+class DescendConfig(BaseModel, frozen=True, extra="forbid"):
+    """Gradient descent over batches of crops."""
+
+    epochs: NonNegativeInt = 10
+    crops_per_epoch: PositiveInt = 128
+    batch_size: PositiveInt = 8
+    crop: PositiveInt = 64
+    lr: PositiveFloat = 2e-3
+    warmup_steps: NonNegativeInt = 10
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: NonNegativeFloat = 1e-4
+    clip_norm: PositiveFloat | None = 1.0
+    save_every_steps: NonNegativeInt = 0
+
+
+class FitRecipe(BaseModel, frozen=True, extra="forbid"):
+    """Everything that decides a run's result; saved beside its weights."""
+
+    family: str = "flim"
+    net: dict[str, Any] = Field(default_factory=dict)
+    head: HeadConfig = HeadConfig()
+    descend: DescendConfig = DescendConfig()
+    seed: NonNegativeInt = 0
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+    accelerator: str = "auto"
+    devices: PositiveInt = 1
+    num_nodes: PositiveInt = 1
+    strategy: str = "auto"
+    threads: NonNegativeInt = 0

@@ -1,0 +1,27 @@
+"""How a model is applied."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, PositiveInt, model_validator
+
+Propagate = Literal["auto", "none", "random-walker", "shortest-path"]
+
+
+class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
+    """Everything that decides a prediction beside the model and the pixels."""
+
+    tile: PositiveInt = 512
+    max_halo: PositiveInt = 128
+    batch: PositiveInt = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+    propagate: Propagate = "auto"
+    probabilities: bool = False
+    threads: int = 0
+
+    @model_validator(mode="after")
+    def _tile_divides(self) -> PredictRecipe:
+        if self.tile % 64:
+            raise ValueError(f"tile must be a multiple of 64; got {self.tile}")
+        return self

@@ -1,0 +1,21 @@
+"""The model families, as strings: reading this imports no torch. A family is one file and one line here."""
+
+from __future__ import annotations
+
+from fieldmark.core.registry import Entry, Registry
+
+FAMILIES = Registry(
+    "model family",
+    {
+        "flim": Entry(
+            "fieldmark.models.flim:FlimNet",
+            "Encoder whose kernels come from the strokes themselves, without backpropagation",
+            config="fieldmark.recipes.families:FlimConfig",
+        ),
+        "autoencoder": Entry(
+            "fieldmark.models.autoencoder:AutoEncoder",
+            "Convolutional autoencoder: learns from images alone, then a pixel head from strokes",
+            config="fieldmark.recipes.families:AutoEncoderConfig",
+        ),
+    },
+)

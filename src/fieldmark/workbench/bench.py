@@ -1,0 +1,122 @@
+"""The workbench: one object with the verbs of a project."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.collection import AddReport, Collection, ImageRecord
+from fieldmark.core.events import Event
+from fieldmark.labels import ImportReport, Labels
+from fieldmark.labels.exchange import export_folder, import_folder
+from fieldmark.store import open_store
+from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe
+from fieldmark.workbench.predicting import predict
+from fieldmark.workbench.project import Project, create_project, open_project
+from fieldmark.workbench.runs import Run, find_run, list_runs
+
+if TYPE_CHECKING:
+    from fieldmark.recipes import PredictRecipe
+    from fieldmark.workbench.evaluating import Evaluation
+
+
+class Workbench:
+    """A project that is open. Use it in a `with` block, or call `close`."""
+
+    def __init__(self, project: Project, *, create: bool = False) -> None:
+        self.project = project
+        self.store = open_store(project.database, create=create)
+        self.collection = Collection(self.store)
+        self.labels = Labels(self.store)
+        self.author = getpass.getuser()
+
+    @classmethod
+    def init(cls, folder: Path, classes: Sequence[str] = (), name: str | None = None) -> Workbench:
+        """Make a project with these classes, in this order."""
+        bench = cls(create_project(folder, name), create=True)
+        for klass in classes:
+            bench.labels.add_class(klass)
+        return bench
+
+    @classmethod
+    def open(cls, folder: Path) -> Workbench:
+        """Open the project in a folder."""
+        return cls(open_project(folder))
+
+    def close(self) -> None:
+        self.store.close()
+
+    def __enter__(self) -> Workbench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(
+        self,
+        paths: Sequence[Path],
+        *,
+        layout: str = "folder",
+        max_bytes: int | None = None,
+        group_by: str | None = None,
+    ) -> AddReport:
+        """Add images; each is decoded once. A bad one is left out and named, the rest goes on."""
+        return self.collection.add_images(
+            paths, layout=layout, max_bytes=max_bytes, group_by=group_by, author=self.author
+        )
+
+    def import_labels(self, path: Path, kind: str, *, label_offset: int | None = None) -> ImportReport:
+        """Take labels from files; all of them, or none where one file is bad."""
+        return import_folder(self.labels, self.collection, path, kind, author=self.author, label_offset=label_offset)
+
+    def export_labels(self, path: Path, kind: str, *, overwrite: bool = False) -> list[Path]:
+        """Write labels as files."""
+        return export_folder(self.labels, self.collection, path, kind, overwrite=overwrite)
+
+    def status(self) -> dict[str, Any]:
+        """What the project holds, as JSON values."""
+        from fieldmark.workbench.status import status_of
+
+        return status_of(self)
+
+    def fit(
+        self,
+        family: str | None = None,
+        *,
+        config: Path | None = None,
+        overrides: tuple[str, ...] = (),
+        name: str | None = None,
+    ) -> tuple[Run, Iterator[Event]]:
+        """Begin a fit: the run, and the events of its worker."""
+        run = begin_fit(self, read_fit_recipe(family, config, overrides), name)
+        return run, follow_fit(self.project, run)
+
+    def resume(self, run: str) -> tuple[Run, Iterator[Event]]:
+        """Go on with a fit that was stopped."""
+        found = find_run(self.project, run)
+        return found, follow_fit(self.project, found)
+
+    def predict(
+        self, model: str, images: Sequence[str] = (), *, out: Path, form: str, recipe: PredictRecipe
+    ) -> Iterator[Event]:
+        """Write a label map for each image (all of the project where none is named)."""
+        return predict(self, model, self.chosen(images), out, form, recipe)
+
+    def evaluate(self, model: str, truth: Path, **options: Any) -> Evaluation:
+        """Score a model on the images that taught it nothing."""
+        from fieldmark.workbench.evaluating import evaluate
+
+        return evaluate(self, model, truth, **options)
+
+    def chosen(self, names: Sequence[str]) -> list[ImageRecord]:
+        return [self.collection.find(name) for name in names] if names else self.collection.all()
+
+    def models(self) -> list[Path]:
+        """The folders of the project's models."""
+        folder = self.project.models
+        return sorted(path.parent for path in folder.glob("*/model.json")) if folder.is_dir() else []
+
+    def runs(self) -> list[Run]:
+        return list_runs(self.project)

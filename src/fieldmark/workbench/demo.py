@@ -1,0 +1,95 @@
+"""The main job on real images that come with the installation: strokes on a few fields to masks of all."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldmark import __version__
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput
+from fieldmark.images.png import encode_png
+from fieldmark.recipes import PredictRecipe
+from fieldmark.report.blocks import Page, Section, Table, Text
+from fieldmark.report.page import write_page
+from fieldmark.workbench.bench import Workbench
+from fieldmark.workbench.demo_fields import DemoProject, demo_projects
+from fieldmark.workbench.evaluating import Evaluation
+from fieldmark.workbench.reporting import evaluation_sections
+
+SIGN = ".fieldmark-demo"
+MODEL = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """A folder with one project for each set of demo images, and one report of all."""
+
+    out: Path
+
+    @property
+    def report(self) -> Path:
+        return self.out / "report.html"
+
+    def run(self) -> Iterator[Event]:
+        """Make the projects, learn, predict, evaluate, report. An earlier demo in the folder is replaced."""
+        self._make_room()
+        sections: list[Section] = []
+        rows: list[tuple[str, ...]] = []
+        for number, project in enumerate(projects := demo_projects(), start=1):
+            yield Event("demo", number, len(projects), message=project.name)
+            with self._project(project) as bench:
+                evaluation = yield from self._job(bench, self.out / project.name)
+                sections += evaluation_sections(bench, evaluation, prefix=f"{project.name}: ")
+                rows.append(_row(project, evaluation))
+        write_page(self.report, _page(rows, sections))
+
+    def _make_room(self) -> None:
+        if self.out.exists() and (
+            not self.out.is_dir() or (any(self.out.iterdir()) and not (self.out / SIGN).exists())
+        ):
+            raise BadInput(f"{self.out} holds something else than a demo. Choose another folder with --out.")
+        if self.out.exists():
+            shutil.rmtree(self.out)
+        write_atomic(self.out / SIGN, b"Made by `fieldmark demo`, which replaces this folder when it runs again.\n")
+
+    def _project(self, project: DemoProject) -> Workbench:
+        """The demo's images, strokes and reference masks as files, and a project that has taken them in."""
+        folder = self.out / project.name
+        for field in project.fields:
+            write_atomic(folder / "images" / f"{field.name}.png", encode_png(field.image))
+            write_atomic(folder / "truth" / f"{field.name}.png", encode_png(field.mask))
+            if field.markers_text is not None:
+                write_atomic(folder / "markers" / f"{field.name}-seeds.txt", field.markers_text.encode())
+        bench = Workbench.init(folder / "project", project.classes, project.name)
+        bench.add([folder / "images"])
+        bench.import_labels(folder / "markers", "markers")
+        return bench
+
+    def _job(self, bench: Workbench, folder: Path) -> Generator[Event, None, Evaluation]:
+        _, events = bench.fit("flim", name=MODEL)
+        yield from events
+        recipe = PredictRecipe()
+        yield from bench.predict(MODEL, out=folder / "masks", form="png", recipe=recipe)
+        return bench.evaluate(MODEL, folder / "truth", ignore=0)
+
+
+def _row(project: DemoProject, evaluation: Evaluation) -> tuple[str, ...]:
+    last = project.classes[-1]
+    own = evaluation.summary["classes"][last]["dice"]
+    forest = evaluation.summary["baselines"].get("forest", {}).get(last, {}).get("dice")
+    shown = tuple("-" if value is None else f"{value:.3f}" for value in (own, forest))
+    return (project.name, project.summary, last, str(evaluation.summary["images"]), *shown)
+
+
+def _page(rows: list[tuple[str, ...]], sections: list[Section]) -> Page:
+    columns = ("project", "images", "class", "test fields", "Dice", "Dice of features + forest")
+    text = (
+        "From strokes on a few fields to masks of all of them. The images come with scikit-image; the strokes and "
+        "the reference masks are Fieldmark's own. No reference mask was learned from."
+    )
+    first = Section("In short", (Text(text), Table(columns, tuple(rows))))
+    return Page("Fieldmark demo", (first, *sections), footer=f"Written by Fieldmark {__version__}.")

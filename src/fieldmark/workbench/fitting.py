@@ -1,0 +1,140 @@
+"""From a project's labels to a fit: choose, snapshot, run, keep the model under its name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fieldmark.checkpoint import ClassSpec, load, save, write_bundle
+from fieldmark.checkpoint.bundle import read_json
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput, FieldmarkError
+from fieldmark.recipes import FitRecipe, load_recipe, validate
+from fieldmark.recipes.loading import with_overrides
+from fieldmark.recipes.registry import FAMILIES
+from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.project import Project, checked_name
+from fieldmark.workbench.runs import JOB, Run, new_run, recorded, write_run
+
+if TYPE_CHECKING:
+    from fieldmark.collection import ImageRecord
+    from fieldmark.labels import Labels
+    from fieldmark.workbench.bench import Workbench
+
+MARKS = "marks.json"
+
+
+def read_fit_recipe(family: str | None, config: Path | None, overrides: tuple[str, ...]) -> FitRecipe:
+    """The recipe of a fit: the file, then the family that was typed, then `--set`."""
+    values = load_recipe(config) if config is not None else {}
+    if family is not None:
+        values["family"] = family
+    return validate(FitRecipe, with_overrides(values, overrides))
+
+
+def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
+    """Snapshot what the fit learns from into a new run folder."""
+    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net")
+    model = checked_name("model", name or recipe.family)
+    images = bench.collection.all()
+    if not images:
+        raise BadInput(f"Project {bench.project.name!r} has no images. Add some: fieldmark add FOLDER.")
+    classes = class_specs(bench.labels)
+    run = new_run(bench.project, recipe.family, model)
+    marks = collect_marks(bench.labels, images, {spec.id: place for place, spec in enumerate(classes)})
+    write_bundle(run.folder, MARKS, {}, marks)
+    job = {
+        "kind": "fit",
+        "folder": str(run.folder),
+        "recipe": recipe.model_dump(mode="json"),
+        "images": [_image(record) for record in images],
+        "classes": [asdict(spec) for spec in classes],
+        "pixel_size": asdict(images[0].pixel_size),
+    }
+    write_atomic(run.folder / "recipe.yaml", _as_yaml(job["recipe"]).encode())
+    write_atomic(run.folder / JOB, json.dumps(job, indent=2).encode())
+    return run
+
+
+def follow_fit(project: Project, run: Run) -> Iterator[Event]:
+    """Run, or go on with, a fit in its worker; at the end the model has its name in the project."""
+    job = read_json(run.folder / JOB)
+    write_run(replace(run, status="running"))
+    status = "stopped"
+    try:
+        yield from recorded(run_job(job, run.folder / JOB, threads=int(job["recipe"]["threads"])), run.folder)
+        _keep_model(project, run)
+        status = "done"
+    except FieldmarkError as error:
+        status = "stopped" if error.code == "cancelled" else "failed"
+        raise
+    finally:
+        write_run(replace(run, status=status))
+
+
+def class_specs(labels: Labels) -> tuple[ClassSpec, ...]:
+    """The living classes in order; each is written as its place, from 1."""
+    return tuple(
+        ClassSpec(id=record.id, name=record.name, value=place) for place, record in enumerate(labels.classes(), start=1)
+    )
+
+
+def collect_marks(labels: Labels, images: list[ImageRecord], places: dict[int, int]) -> dict[str, np.ndarray]:
+    """Every painted pixel of the images: arrays `image`, `place` (t, z, y, x), `stroke`, `klass`.
+
+    Pixels whose class is unknown (erased, or of a deleted class) are left out.
+
+    Args:
+        labels: Of the project.
+        images: The images in the order that `image` counts.
+        places: Class id to its place in the model.
+    """
+    parts = [
+        _plane_marks(labels, record, index, t, z, places)
+        for index, record in enumerate(images)
+        for t, z in labels.planes(record.id)
+    ]
+    empty = {"image": (0,), "place": (0, 4), "stroke": (0,), "klass": (0,)}
+    if not parts:
+        return {name: np.zeros(shape, np.int64) for name, shape in empty.items()}
+    return {name: np.concatenate([part[name] for part in parts]) for name in empty}
+
+
+def _plane_marks(
+    labels: Labels, record: ImageRecord, index: int, t: int, z: int, places: dict[int, int]
+) -> dict[str, np.ndarray]:
+    found: dict[str, list[np.ndarray]] = {"place": [], "stroke": [], "klass": []}
+    for stroke in labels.strokes(record.id):
+        if (stroke.t, stroke.z) != (t, z) or stroke.class_id not in places:
+            continue
+        yx = labels.stroke_pixels(stroke.id)
+        found["place"].append(np.column_stack([np.full((len(yx), 2), (t, z)), yx]))
+        found["stroke"].append(np.full(len(yx), stroke.id))
+        found["klass"].append(np.full(len(yx), places[stroke.class_id]))
+    if not found["stroke"]:
+        return {"image": np.zeros(0, np.int64), "place": np.zeros((0, 4), np.int64)} | {
+            name: np.zeros(0, np.int64) for name in ("stroke", "klass")
+        }
+    arrays = {name: np.concatenate(parts).astype(np.int64) for name, parts in found.items()}
+    return {"image": np.full(len(arrays["stroke"]), index), **arrays}
+
+
+def _image(record: ImageRecord) -> dict[str, Any]:
+    return {"name": record.name, "uri": record.uri, "content_hash": record.content_hash}
+
+
+def _keep_model(project: Project, run: Run) -> None:
+    header, weights = load(run.folder / "model")
+    save(project.models / run.model, replace(header, details={**header.details, "run": run.id}), weights)
+
+
+def _as_yaml(values: dict[str, Any]) -> str:
+    import yaml
+
+    return str(yaml.safe_dump(values, sort_keys=False))

@@ -1,0 +1,115 @@
+"""Jobs in a process of their own: events come back as JSON lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput, Cancelled, FieldmarkError, WorkerFailed
+
+GRACE_SECONDS = 30.0
+WORKER = [sys.executable, "-m", "fieldmark.workbench.worker"]
+
+
+def run_job(job: dict[str, Any], file: Path, *, threads: int = 0) -> Iterator[Event]:
+    """Run a job in a worker process and yield its events.
+
+    Closing the generator, or an interrupt, asks the worker to stop at its next event.
+
+    Args:
+        job: What the worker is to do; written to `file`.
+        file: Where the job is kept.
+        threads: Threads of the worker, 0 for all cores.
+
+    Raises:
+        FieldmarkError: What the worker raised, with the same code and message.
+        WorkerFailed: The process ended without an answer.
+    """
+    write_atomic(file, json.dumps(job, indent=2).encode())
+    log = file.with_suffix(".log")
+    with open(log, "wb") as errors:
+        process = subprocess.Popen(
+            [*WORKER, str(file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=worker_environment(threads),
+            start_new_session=os.name == "posix",
+            text=True,
+            encoding="utf-8",
+        )
+    try:
+        yield from _events(process, log)
+    finally:
+        _stop(process)
+
+
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment of a worker: bounded threads that wait without burning a core."""
+    count = str(threads or os.cpu_count() or 1)
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+    bounded = {name: os.environ.get(name, count) if not threads else count for name in names}
+    return {**os.environ, **bounded, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+
+
+def _events(process: subprocess.Popen[str], log: Path) -> Iterator[Event]:
+    if process.stdout is None:
+        raise WorkerFailed("The worker has no output.")
+    finished = False
+    for line in process.stdout:
+        message = json.loads(line)
+        if "error" in message:
+            raise _error(message["error"])
+        finished = finished or bool(message.get("done"))
+        if "event" in message:
+            yield Event(**message["event"])
+    code = process.wait()
+    if not finished:
+        raise WorkerFailed(
+            f"The worker ended (code {code}) without an answer: {_last_words(log)} "
+            f"The whole of it is in {log}. Run the command again; a fit goes on with --resume."
+        )
+
+
+def _error(error: dict[str, str]) -> FieldmarkError:
+    """The worker's error as one of ours, with its code."""
+    kinds: dict[str, type[FieldmarkError]] = {"cancelled": Cancelled, "error": FieldmarkError}
+    kind = kinds.get(error["code"])
+    if kind is not None:
+        return kind(error["message"])
+    raised = BadInput(error["message"])
+    raised.code = error["code"]
+    return raised
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it said nothing; it may have run out of memory."
+
+
+def _stop(process: subprocess.Popen[str]) -> None:
+    """Ask for a stop by closing its input; wait for the event under way; then insist."""
+    for stream in (process.stdin,):
+        if stream is not None and not stream.closed:
+            stream.close()
+    try:
+        _drain(process)
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+def _drain(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None and process.stdout is not None:
+        for _ in process.stdout:
+            pass

@@ -1,0 +1,175 @@
+"""Assemble reports: what was learned from what, pictures side by side, numbers with baselines, kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fieldmark.checkpoint import Header, load
+from fieldmark.core.colors import class_color
+from fieldmark.evaluate.summary import METRICS
+from fieldmark.images import open_image
+from fieldmark.images.png import encode_png
+from fieldmark.report.blocks import Block, Chart, Figure, Gallery, Legend, Measured, Page, Section, Series, Table, Text
+from fieldmark.report.pictures import displayable, kernel_picture, overlay
+from fieldmark.workbench.evaluating import _plane, truth_planes
+from fieldmark.workbench.fitting import collect_marks
+from fieldmark.workbench.predicting import model_folder
+from fieldmark.workbench.runs import read_history
+
+if TYPE_CHECKING:
+    from fieldmark.collection import ImageRecord
+    from fieldmark.core.colors import RGB
+    from fieldmark.workbench.bench import Workbench
+    from fieldmark.workbench.evaluating import Case, Evaluation
+
+MOST_PICTURES = 12
+MOST_KERNELS = 48
+SHOWN_SIDE = 512
+
+
+def evaluation_page(bench: Workbench, result: Evaluation) -> Page:
+    """The whole report of one evaluation."""
+    return Page(
+        title=f"{result.model}: what it learned and how well it does",
+        subtitle=f"Project {bench.project.name}",
+        sections=evaluation_sections(bench, result),
+        footer=f"Written by Fieldmark {result.header.code_version}.",
+    )
+
+
+def evaluation_sections(bench: Workbench, result: Evaluation, prefix: str = "") -> tuple[Section, ...]:
+    """Sections on one model, their titles beginning with `prefix`."""
+    found = [
+        Section(f"{prefix}What was learned from what", _lessons(bench, result.header)),
+        Section(f"{prefix}How well it does", _scores(result)),
+        Section(f"{prefix}Side by side", _pictures(bench, result)),
+        Section(f"{prefix}What it looks for", _kernels(bench, result)),
+        Section(f"{prefix}How the fit went", _history(bench, result.header)),
+    ]
+    return tuple(section for section in found if section.blocks)
+
+
+def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
+    hashes = {item.content_hash for item in header.taught}
+    names = {spec.id: spec.name for spec in header.classes}
+    rows = []
+    for record in bench.collection.all():
+        if record.content_hash not in hashes:
+            continue
+        strokes = [stroke for stroke in bench.labels.strokes(record.id) if stroke.class_id in names]
+        for klass, name in names.items():
+            own = [stroke.pixels for stroke in strokes if stroke.class_id == klass]
+            rows.append((record.name, name, len(own), sum(own)))
+    text = (
+        f"A model of the family {header.family}, taught by {len(header.taught)} of "
+        f"{len(bench.collection.all())} images. The table counts the strokes as they are now."
+    )
+    return Text(text), Table(("image", "class", "strokes", "pixels"), tuple(rows))
+
+
+def _scores(result: Evaluation) -> tuple[Block, ...]:
+    summary = result.summary
+    methods = {result.model: summary["classes"], **summary["baselines"]}
+    rows = tuple(
+        (f"{method}: {klass}", *(_measured(values, metric) for metric in METRICS))
+        for method, classes in methods.items()
+        for klass, values in classes.items()
+    )
+    note = f"Means over {summary['images']} images that taught nothing"
+    note += "; 95 % bootstrap intervals over images." if summary["images"] >= 5 else " (too few for intervals)."
+    blocks: list[Block] = [Table(("method and class", *METRICS), rows, note=note)]
+    if summary["taught"]:
+        blocks.append(Text(f"Taught the model, so not counted: {', '.join(summary['taught'])}."))
+    if summary["without_truth"]:
+        blocks.append(Text(f"Without a reference mask: {', '.join(summary['without_truth'])}."))
+    return (*blocks, *(Text(note) for note in summary["notes"]))
+
+
+def _measured(values: dict[str, Any], metric: str) -> Measured:
+    low, high = values[f"{metric}_interval"] or (None, None)
+    return Measured(values[metric], low, high)
+
+
+def _pictures(bench: Workbench, result: Evaluation) -> tuple[Block, ...]:
+    colors = {spec.value: class_color(place) for place, spec in enumerate(result.header.classes)}
+    shown = sorted(result.cases, key=lambda case: case.taught)[:MOST_PICTURES]
+    figures = tuple(figure for case in shown for figure in _row(bench, result, case, colors))
+    legend = Legend(tuple((spec.name, colors[spec.value]) for spec in result.header.classes))
+    more = len(result.cases) - len(shown)
+    text = "Each row: the image, its strokes, the prediction, the reference."
+    return (Text(text + (f" {more} more images are not shown." if more else "")), legend, Gallery(figures, columns=4))
+
+
+def _row(bench: Workbench, result: Evaluation, case: Case, colors: dict[int, RGB]) -> tuple[Figure, ...]:
+    record = case.record
+    image, step = _shown(record)
+    t, z, truth = next(truth_planes(case, result.header, result.coding))
+    with open_image(case.prediction) as source:
+        predicted = _plane(source, t, z)[0][::step, ::step]
+    strokes = _stroke_map(bench, result.header, record)[::step, ::step]
+    right = np.where(truth.unknown, 0, truth.labels)[::step, ::step]
+    kind = "taught the model" if case.taught else "taught nothing"
+    return (
+        _figure(image, f"{record.name} ({kind})"),
+        _figure(
+            overlay(image, strokes, colors, alpha=1.0, outline=False), "strokes" if strokes.any() else "no strokes"
+        ),
+        _figure(overlay(image, predicted, colors), "prediction"),
+        _figure(overlay(image, right, colors), "reference"),
+    )
+
+
+def _figure(picture: np.ndarray, caption: str) -> Figure:
+    return Figure(encode_png(picture), caption)
+
+
+def _shown(record: ImageRecord) -> tuple[np.ndarray, int]:
+    """The first plane as (y, x, 3) uint8, every `step`-th pixel of it."""
+    step = max(1, -(-max(record.shape[3:]) // SHOWN_SIDE))
+    with open_image(record.path) as source:
+        plane = _plane(source, 0, 0)[:, ::step, ::step]
+    return displayable(np.moveaxis(plane[:3], 0, -1) if len(plane) >= 3 else plane[0]), step
+
+
+def _stroke_map(bench: Workbench, header: Header, record: ImageRecord) -> np.ndarray:
+    marks = collect_marks(bench.labels, [record], {spec.id: place for place, spec in enumerate(header.classes)})
+    values = np.array([spec.value for spec in header.classes])
+    painted = np.zeros(record.shape[3:], np.int64)
+    first = (marks["place"][:, :2] == 0).all(axis=1)
+    painted[tuple(marks["place"][first, 2:].T)] = values[marks["klass"][first]]
+    return painted
+
+
+def _kernels(bench: Workbench, result: Evaluation) -> tuple[Block, ...]:
+    """The kernels of the first layer, each with the patch and the stroke that it came from."""
+    details = result.header.details
+    if "kernel_place" not in details:
+        return ()
+    _, weights = load(model_folder(bench, result.model))
+    kernels = weights["blocks.0.weight"]
+    classes = {spec.id: spec.name for spec in result.header.classes}
+    strokes = {stroke.id: stroke for stroke in bench.labels.strokes()}
+    figures = []
+    for number, stroke_id in enumerate(details["kernel_stroke"][:MOST_KERNELS]):
+        stroke = strokes.get(stroke_id)
+        said = classes.get(stroke.class_id or 0, "a deleted class") if stroke else "a stroke that is gone"
+        _, _, _, y, x = details["kernel_place"][number]
+        image = details["images"][details["kernel_place"][number][0]] if "images" in details else ""
+        figures.append(_figure(kernel_picture(kernels[number]), f"{number}: {said}, {image} at x {x}, y {y}"))
+    text = (
+        f"The {len(kernels)} kernels of the first layer. Each was learned from the patches under one stroke; "
+        "the caption names its class, image and the pixel of the nearest real patch. Blue is negative, red positive."
+    )
+    more = f" The first {MOST_KERNELS} are shown." if len(kernels) > MOST_KERNELS else ""
+    return Text(text + more), Gallery(tuple(figures), columns=8)
+
+
+def _history(bench: Workbench, header: Header) -> tuple[Block, ...]:
+    run = bench.project.runs / str(header.details.get("run", ""))
+    rows = [row for row in read_history(run) if row["metric"] == "loss"]
+    if not rows:
+        return ()
+    points = tuple((float(row["step"]), float(row["value"])) for row in rows)
+    return (Chart((Series("loss", points),), "step", "loss", "The loss at the end of each epoch."),)

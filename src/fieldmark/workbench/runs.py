@@ -1,0 +1,112 @@
+"""The record of each fit: recipe, history, events, status."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fieldmark.checkpoint.bundle import read_json
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput, NotFound
+from fieldmark.workbench.project import Project
+
+RECORD = "run.json"
+JOB = "job.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One fit on disk. Status: `running`, `stopped`, `failed` or `done`."""
+
+    id: str
+    folder: Path
+    family: str
+    model: str
+    status: str
+    began: str
+
+
+def new_run(project: Project, family: str, model: str) -> Run:
+    """A folder for a fit that begins now."""
+    now = datetime.now(UTC)
+    stem = f"{now:%Y%m%d-%H%M%S}-{family.rpartition(':')[2]}"
+    project.runs.mkdir(parents=True, exist_ok=True)
+    for number in range(1, 1000):
+        folder = project.runs / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        run = Run(folder.name, folder, family, model, "running", now.isoformat(timespec="seconds"))
+        write_run(run)
+        return run
+    raise BadInput(f"{project.runs} holds 1000 runs of this second. Wait a second.")
+
+
+def write_run(run: Run) -> None:
+    """Put a run's record on disk."""
+    values = {key: value for key, value in asdict(run).items() if key not in ("id", "folder")}
+    write_atomic(run.folder / RECORD, json.dumps(values, indent=2).encode())
+
+
+def list_runs(project: Project) -> list[Run]:
+    """All runs, oldest first."""
+    if not project.runs.is_dir():
+        return []
+    return [read_run(folder) for folder in sorted(project.runs.iterdir()) if (folder / RECORD).is_file()]
+
+
+def read_run(folder: Path) -> Run:
+    """The run in a folder. Raises BadFile where its record is damaged."""
+    values = read_json(folder / RECORD)
+    return Run(folder.name, folder, **{key: str(values[key]) for key in ("family", "model", "status", "began")})
+
+
+def find_run(project: Project, name: str) -> Run:
+    """The run of that id. Raises NotFound with the near miss."""
+    known = {run.id: run for run in list_runs(project)}
+    if name not in known:
+        raise NotFound("run", name, known)
+    return known[name]
+
+
+def prune_runs(project: Project, *, keep: int) -> list[str]:
+    """Delete all but the newest `keep` finished or failed runs; runs that can be resumed stay."""
+    ended = [run for run in list_runs(project) if run.status in ("done", "failed")]
+    doomed = ended[: max(0, len(ended) - keep)]
+    for run in doomed:
+        shutil.rmtree(run.folder)
+    return [run.id for run in doomed]
+
+
+def recorded(events: Iterator[Event], folder: Path) -> Iterator[Event]:
+    """The same events, each also a line of `events.jsonl`, and of `history.csv` where it has numbers."""
+    with (
+        open(folder / "events.jsonl", "a", encoding="utf-8") as lines,
+        open(folder / "history.csv", "a", encoding="utf-8", newline="") as history,
+    ):
+        table = csv.writer(history)
+        if history.tell() == 0:
+            table.writerow(["phase", "step", "total", "metric", "value"])
+        for event in events:
+            lines.write(json.dumps(asdict(event)) + "\n")
+            lines.flush()
+            table.writerows([event.phase, event.step, event.total, k, v] for k, v in event.metrics.items())
+            history.flush()
+            yield event
+
+
+def read_history(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `history.csv`."""
+    path = folder / "history.csv"
+    if not path.is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as history:
+        return list(csv.DictReader(history))

@@ -1,0 +1,80 @@
+"""The worker process: the only door between the workbench and torch.
+
+`python -m fieldmark.workbench.worker JOB.json` does one job and writes JSON lines:
+`{"event": ...}` for progress, `{"done": true}` at the end, `{"error": {"code", "message"}}`
+where it fails. It stops at the next event when its standard input is closed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from fieldmark.core.events import Event
+from fieldmark.errors import Cancelled, FieldmarkError
+
+
+def main(file: Path) -> int:
+    """Do the job in a file; the exit status is 0 or 1."""
+    job = json.loads(file.read_text(encoding="utf-8"))
+    stop = _stop_signal()
+    try:
+        for event in start(job):
+            _say({"event": asdict(event)})
+            if stop.is_set():
+                raise Cancelled("Stopped. What was finished is kept.")
+    except FieldmarkError as error:
+        _say({"error": {"code": error.code, "message": str(error)}})
+        return 1
+    _say({"done": True})
+    return 0
+
+
+def start(job: dict[str, Any]) -> Iterator[Event]:
+    """The events of a job, by its kind."""
+    _bound_threads()
+    match job["kind"]:
+        case "fit":
+            from fieldmark.learn.jobs import fit_from_job
+
+            return fit_from_job(job)
+        case "predict":
+            from fieldmark.infer.jobs import predict_from_job
+
+            return predict_from_job(job)
+        case other:
+            raise FieldmarkError(f"Unknown job {other!r}.")
+
+
+def _bound_threads() -> None:
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
+
+
+def _stop_signal() -> threading.Event:
+    """Set when the parent closes our standard input, or is gone."""
+    stop = threading.Event()
+
+    def wait() -> None:
+        while os.read(0, 4096):  # not sys.stdin: its lock, held at exit, would abort the interpreter
+            pass
+        stop.set()
+
+    threading.Thread(target=wait, daemon=True).start()
+    return stop
+
+
+def _say(message: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
