@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import tokenize
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +20,11 @@ DECODER_ERRORS = (
     NotImplementedError,
     OSError,
     RuntimeError,  # every codec's own error derives from it
-    SyntaxError,  # from array headers and XML
+    SyntaxError,  # from array headers, and from XML
     TypeError,
     ValueError,
     struct.error,
+    tokenize.TokenError,  # from array headers
     zlib.error,
 )
 """What decoders raise when they are fed damaged or hostile bytes."""

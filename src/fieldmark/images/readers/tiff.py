@@ -8,6 +8,7 @@ A file with several series gives its first.
 
 from __future__ import annotations
 
+import sys
 from math import prod
 from threading import RLock
 from typing import Any, cast
@@ -129,6 +130,7 @@ def _level(series: Any, dtype: np.dtype, ask: OpenRequest, lock: RLock) -> tuple
     if key.compression not in READ:
         name = getattr(key.compression, "name", key.compression)
         raise BadFile(ask.shown, f"it is compressed as {name}, which is not read. Save it with deflate, LZW or none.")
+    check_bytes(ask.shown, (key.imagelength, key.imagewidth, 1), np.dtype(np.uint8), sys.maxsize)  # no empty image
     offset = series.dataoffset
     if offset is not None:
         return layout, _mapped(series, offset, layout, ask)
