@@ -151,6 +151,11 @@ class Store:
         with self.reading() as connection:
             return connection.scalar(select(func.max(journal_table.c.id))) or 0
 
+    @property
+    def in_transaction(self) -> bool:
+        """Whether this thread is inside a transaction of this store."""
+        return getattr(self._local, "change", None) is not None
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A connection that sees one state of the database throughout, and inside a transaction that transaction's."""
@@ -229,7 +234,7 @@ class Store:
             self._local.connection, self._local.change = before, None
 
     def _turn_back(self, author: str | None, verb: str) -> JournalEntry:
-        if getattr(self._local, "change", None) is not None:
+        if self.in_transaction:
             raise BadInput(f"An {verb} cannot be part of another change; end that one first.")
         pick = journal.last_undoable if verb == "undo" else journal.last_redoable
         with self.transaction(author or "", verb) as change:
