@@ -55,7 +55,8 @@ class NetForward:
         prepared = pad_to_stride(apply(pixels, self.preparation), self.net.stride)
         with torch.inference_mode(), self._autocast():
             answers = self.net.answer(self._tensor(prepared), self.output)
-        return answers[0, :, :height, :width].float().cpu().numpy()
+        plane: np.ndarray = answers[0, :, :height, :width].float().cpu().numpy()
+        return plane
 
     def _tensor(self, prepared: np.ndarray) -> Tensor:
         batch = torch.from_numpy(prepared)[None].to(self.device)

@@ -81,4 +81,5 @@ def stroke_weights(classes: np.ndarray, strokes: np.ndarray) -> np.ndarray:
         _ids, inverse, counts = np.unique(strokes[own], return_inverse=True, return_counts=True)
         per_pixel = (1 / np.sqrt(counts))[inverse]
         weights[own] = per_pixel / per_pixel.sum()
-    return weights * (len(weights) / weights.sum())
+    mean_one: np.ndarray = weights * (len(weights) / weights.sum())
+    return mean_one

@@ -66,7 +66,8 @@ class Net(nn.Module):
         """(B, K, Y, X) in 0..1, summing to 1 over the K classes."""
         if self.head is None:
             raise RuntimeError("this network has no head")
-        return self.head(self.levels(x), x.shape[-2:])
+        shares: Tensor = self.head(self.levels(x), x.shape[-2:])
+        return shares
 
     def answer(self, x: Tensor, output: str) -> Tensor:
         """What the network says of a batch: `classes`, `features` or a family's own output."""

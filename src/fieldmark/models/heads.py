@@ -41,7 +41,7 @@ class LogisticHead(Head):
         self.register_buffer("bias", torch.empty(0))  # (K,)
 
     def forward(self, levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
-        parts = self.weight.split([level.shape[1] for level in levels], dim=1)
+        parts = torch.split(self.weight, [level.shape[1] for level in levels], dim=1)
         logits = self.bias.view(1, -1, 1, 1)
         for level, weight in zip(levels, parts, strict=True):
             own = functional.conv2d(level, weight[:, :, None, None])
@@ -81,7 +81,7 @@ class ForestHead(Head):
         features = torch.cat(full, dim=1)
         batch, count = features.shape[:2]
         rows = features.permute(0, 2, 3, 1).reshape(-1, count)
-        shares = torch.cat([self._walk(part) for part in rows.split(1 << 16)])
+        shares = torch.cat([self._walk(part) for part in torch.split(rows, 1 << 16)])
         return shares.view(batch, *size, -1).permute(0, 3, 1, 2)
 
     def _walk(self, rows: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from fieldmark.collection import AddReport, Collection, ImageRecord
 from fieldmark.core.events import Event
 from fieldmark.labels import ImportReport, Labels
-from fieldmark.labels.exchange import export_folder, import_folder
 from fieldmark.store import open_store
 from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe
 from fieldmark.workbench.predicting import predict
@@ -69,11 +68,13 @@ class Workbench:
 
     def import_labels(self, path: Path, kind: str, *, label_offset: int | None = None) -> ImportReport:
         """Take labels from files; all of them, or none where one file is bad."""
-        return import_folder(self.labels, self.collection, path, kind, author=self.author, label_offset=label_offset)
+        return self.labels.import_folder(
+            path, kind, author=self.author, collection=self.collection, label_offset=label_offset
+        )
 
     def export_labels(self, path: Path, kind: str, *, overwrite: bool = False) -> list[Path]:
         """Write labels as files."""
-        return export_folder(self.labels, self.collection, path, kind, overwrite=overwrite)
+        return self.labels.export_folder(path, kind, self.collection, overwrite=overwrite)
 
     def status(self) -> dict[str, Any]:
         """What the project holds, as JSON values."""

@@ -53,12 +53,25 @@ class _Plan:
     """Its name in `skimage.data`."""
     rows: int
     columns: int
+    shrink: int = 1
+    """Each field pixel is the mean of so many by so many of the picture's."""
+    crop: tuple[slice, slice] = (slice(None), slice(None))
+    """Rows and columns of the shrunk picture to keep."""
 
 
 _PLANS = {
     "coins": _Plan("Greek coins on a dark, unevenly lit ground; gray", ("background", "coin"), "coins", 2, 4),
     "gland": _Plan(
         "Colon glands stained brown in a tissue section; color", ("background", "gland"), "immunohistochemistry", 4, 2
+    ),
+    "retina": _Plan(
+        "Vessels of a retina, at half the picture's resolution; color, and hard",
+        ("background", "vessel"),
+        "retina",
+        2,
+        4,
+        shrink=2,
+        crop=(slice(110, 366), slice(160, 608)),
     ),
 }
 
@@ -86,17 +99,27 @@ def demo_project(name: str) -> DemoProject:
 
 
 def _fields(name: str, plan: _Plan) -> Iterator[DemoField]:
-    image = _picture(plan.picture)
+    image = _shrunk(_picture(plan.picture), plan.shrink)[plan.crop]
     mask = read_runs(_text(f"{name}-mask.txt"), f"{name}-mask.txt")
     if mask.shape != image.shape[:2]:
         raise BadFile(
             f"{name}-mask.txt",
-            f"is {mask.shape[1]} x {mask.shape[0]} pixels, but the installed scikit-image's picture is "
+            f"is {mask.shape[1]} x {mask.shape[0]} pixels, but the installed scikit-image's picture gives "
             f"{image.shape[1]} x {image.shape[0]}. Install a scikit-image that carries the original picture.",
         )
     for number, (rows, columns) in enumerate(_cuts(image.shape, plan.rows, plan.columns), start=1):
         field = f"{name}-{number}"
         yield DemoField(field, image[rows, columns].copy(), _markers(field), mask[rows, columns].copy())
+
+
+def _shrunk(image: np.ndarray, by: int) -> np.ndarray:
+    """Means over squares of `by` x `by` pixels; what is left over at the lower and right border is dropped."""
+    if by == 1:
+        return image
+    rows, columns = image.shape[0] // by, image.shape[1] // by
+    squares = image[: rows * by, : columns * by].reshape(rows, by, columns, by, -1)
+    small: np.ndarray = squares.mean(axis=(1, 3)).round().astype(image.dtype)
+    return small
 
 
 def _cuts(shape: tuple[int, ...], rows: int, columns: int) -> Iterator[tuple[slice, slice]]:

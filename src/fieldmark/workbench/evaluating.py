@@ -215,7 +215,8 @@ def _mean(planes: list[ImageScore]) -> ImageScore:
 def _predicted(case: Case) -> Answer:
     def answer(t: int, z: int) -> np.ndarray:
         with open_image(case.prediction) as source:
-            return _plane(source, t, z)[0]
+            labels: np.ndarray = _plane(source, t, z)[0]
+        return labels
 
     return answer
 

@@ -49,15 +49,16 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
     run = new_run(bench.project, recipe.family, model)
     marks = collect_marks(bench.labels, images, {spec.id: place for place, spec in enumerate(classes)})
     write_bundle(run.folder, MARKS, {}, marks)
+    settings = recipe.model_dump(mode="json")
     job = {
         "kind": "fit",
         "folder": str(run.folder),
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": settings,
         "images": [_image(record) for record in images],
         "classes": [asdict(spec) for spec in classes],
         "pixel_size": asdict(images[0].pixel_size),
     }
-    write_atomic(run.folder / "recipe.yaml", _as_yaml(job["recipe"]).encode())
+    write_atomic(run.folder / "recipe.yaml", _as_yaml(settings).encode())
     write_atomic(run.folder / JOB, json.dumps(job, indent=2).encode())
     return run
 

@@ -11,7 +11,7 @@ from fieldmark.core.colors import class_color
 from fieldmark.evaluate.summary import METRICS
 from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
-from fieldmark.report.blocks import Block, Chart, Figure, Gallery, Legend, Measured, Page, Section, Series, Table, Text
+from fieldmark.report.blocks import Block, Cell, Chart, Figure, Gallery, Legend, Measured, Page, Section, Series, Table, Text
 from fieldmark.report.pictures import displayable, kernel_picture, overlay
 from fieldmark.workbench.evaluating import _plane, truth_planes
 from fieldmark.workbench.fitting import collect_marks
@@ -54,7 +54,7 @@ def evaluation_sections(bench: Workbench, result: Evaluation, prefix: str = "") 
 def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
     hashes = {item.content_hash for item in header.taught}
     names = {spec.id: spec.name for spec in header.classes}
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for record in bench.collection.all():
         if record.content_hash not in hashes:
             continue

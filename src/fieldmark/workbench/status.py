@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fieldmark.collection import AddReport
+    from fieldmark.labels import ImportReport
     from fieldmark.workbench.bench import Workbench
 
 
@@ -58,3 +59,13 @@ def add_sentence(report: AddReport) -> str:
     parts += [f"{len(report.duplicates)} have the content of another"] if report.duplicates else []
     parts += [f"{len(report.left_out)} files were left out"] if report.left_out else []
     return "; ".join(parts) + "."
+
+
+def import_values(report: ImportReport) -> dict[str, Any]:
+    """What an import brought in, as JSON values."""
+    return {
+        "images": report.images,
+        "strokes": report.strokes,
+        "notes": report.notes,
+        "left_out": [{"file": shown, "why": why} for shown, why in report.left_out],
+    }

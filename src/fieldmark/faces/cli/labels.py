@@ -24,6 +24,7 @@ def import_(project: Path, path: Path, kind: str, label_offset: int | None, as_j
     """Take labels from the files in PATH; all of them, or none where one is bad."""
     from fieldmark.faces.cli.show import errors_as_json, note, say, say_json
     from fieldmark.workbench import Workbench
+    from fieldmark.workbench.status import import_values
 
     with errors_as_json(as_json), Workbench.open(project) as bench:
         report = bench.import_labels(path, kind, label_offset=label_offset)
@@ -32,9 +33,9 @@ def import_(project: Path, path: Path, kind: str, label_offset: int | None, as_j
     for shown, why in report.left_out:
         note(f"left out {shown}: {why}")
     if as_json:
-        say_json(report.to_json())
+        say_json(import_values(report))
     else:
-        say(report.sentence())
+        say(f"Took {report.strokes} {kind} of {report.images} images.")
 
 
 @labels.command("export")

@@ -24,7 +24,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def predict(
-    project: Path, model: str, images: tuple[str, ...], out: Path, form: str, as_json: bool, **settings: object
+    project: Path, /, model: str, images: tuple[str, ...], out: Path, form: str, as_json: bool, **settings: object
 ) -> None:
     """Write OUT/<stem>.<ext>, a label map, for each of the project's IMAGES (all of them by default)."""
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
