@@ -8,18 +8,14 @@ Each claim is a module with `CLAIM` and `PEER` (a sentence each) and `measure() 
 
 from __future__ import annotations
 
-import os
-import platform
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
-import psutil
-
+from benchmarks.machine import machine
 from benchmarks.rows import Row
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -30,23 +26,6 @@ BENCHMARKS = {
     "strokes": "benchmarks.bench_strokes",
     "tiled": "benchmarks.bench_tiled",
 }
-
-
-def machine() -> str:
-    """What was measured on, in words; no names of machines or people."""
-    memory = psutil.virtual_memory().total / 2**30
-    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    return (
-        f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
-        f"Python {platform.python_version()}, torch {version('torch')}{load}"
-    )
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def section(name: str, module: ModuleType, rows: Sequence[Row]) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.machine import machine
 from benchmarks.processes import run_module, tree_bytes
 from benchmarks.rows import Row, interleaved
-from benchmarks.run import BENCHMARKS, machine, section
+from benchmarks.run import BENCHMARKS, section
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 FILES = sorted(FOLDER.glob("bench_*.py"))
