@@ -300,10 +300,14 @@ def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
 
 def _unpack(data: bytes, most: int) -> bytes:
     """Inflate at most `most` bytes: a hostile file cannot ask for more."""
+    unpacker = zlib.decompressobj()
     try:
-        return zlib.decompressobj().decompress(data, most)
+        raw = unpacker.decompress(data, most + 1)
     except zlib.error as error:
         raise FieldmarkError(f"A label tile is damaged ({error}); restore the project from a copy.") from error
+    if not unpacker.eof or len(raw) > most:
+        raise FieldmarkError("A label tile is cut short or too large; restore the project from a copy.")
+    return raw
 
 
 def _box_of(mask: np.ndarray, tile: Box) -> Box:

@@ -78,7 +78,7 @@ def decode(data: bytes) -> list[Operation]:
     unpacker = zlib.decompressobj()
     try:
         text = unpacker.decompress(data, _MOST_BYTES)
-        operations = json.loads(text)
+        operations = json.loads(text) if unpacker.eof else None
     except (zlib.error, ValueError) as error:
         raise FieldmarkError(f"A journal entry is damaged ({error}); restore the project from a copy.") from error
     if not isinstance(operations, list) or not all(isinstance(one, dict) and "op" in one for one in operations):
