@@ -23,17 +23,20 @@ def decode_once(source: ImageSource) -> None:
             source.read(box, level)
 
 
-def pieces(source: ImageSource, level: int = 0, max_bytes: int = _PIECE_BYTES) -> Iterator[Box]:
-    """Boxes that partition a level, aligned to how its file is stored.
+def pieces(
+    source: ImageSource, level: int = 0, max_bytes: int = _PIECE_BYTES, *, within: Box | None = None
+) -> Iterator[Box]:
+    """Boxes that partition a level, or the part of it that is `within`, aligned to how its file is stored.
 
     Each takes about `max_bytes` of pixels at most, unless one stored piece alone takes more.
     """
     shape = source.levels[level]
+    part = within or Box.whole(shape)
     grain = source.grain(level) if isinstance(source, Grained) else (1, 1, 1, 256, shape[4])
-    side = _grow(shape, grain, max_bytes // source.dtype.itemsize)
-    for corner in product(*(range(0, n, step) for n, step in zip(shape, side, strict=True))):
-        stop = tuple(min(a + step, n) for a, step, n in zip(corner, side, shape, strict=True))
-        yield Box(corner, stop)
+    side = _grow(part.shape, grain, max_bytes // source.dtype.itemsize)
+    first = (a // step * step for a, step in zip(part.start, side, strict=True))
+    for corner in product(*map(range, first, part.stop, side)):
+        yield Box(corner, tuple(a + step for a, step in zip(corner, side, strict=True))).intersection(part)
 
 
 def _grow(shape: tuple[int, ...], grain: tuple[int, ...], pixels: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from fieldmark.images.source import ImageSource
 
 _LOW, _HIGH = 0.5, 99.5
 """Percentiles that become black and white."""
-_OVERSAMPLING = 4
+_OVERSAMPLING = 2
 """Pixels kept along each side of a thumbnail pixel, to be averaged."""
 _BYTE = np.dtype(np.uint8)
 
@@ -73,12 +73,13 @@ def _adequate_level(source: ImageSource, side: int) -> int:
 
 
 def _sampled(source: ImageSource, level: int, side: int, t: int, z: int) -> np.ndarray:
-    """Every n-th pixel of a plane as (c, y, x) float64, read piece by piece."""
+    """Every n-th pixel of a plane as (c, y, x) float32, read piece by piece."""
     _, channels, _, height, width = source.levels[level]
     shown = min(channels, 3)
     step = max(1, max(height, width) // (_OVERSAMPLING * side))
-    kept = np.empty((shown, -(-height // step), -(-width // step)), np.float64)
-    for box in _plane_boxes(source, level, t, z, shown):
+    kept = np.empty((shown, -(-height // step), -(-width // step)), np.float32)
+    plane = Box((t, 0, z, 0, 0), (t + 1, shown, z + 1, height, width))
+    for box in pieces(source, level, within=plane):
         first = [-(-a // step) for a in box.start[3:]]
         pixels = source.read(box, level)[0, :, 0, first[0] * step - box.start[3] :: step]
         pixels = pixels[..., first[1] * step - box.start[4] :: step]
@@ -86,14 +87,6 @@ def _sampled(source: ImageSource, level: int, side: int, t: int, z: int) -> np.n
         channel = slice(box.start[1], box.stop[1])
         kept[channel, first[0] : first[0] + rows, first[1] : first[1] + columns] = pixels
     return kept
-
-
-def _plane_boxes(source: ImageSource, level: int, t: int, z: int, channels: int) -> list[Box]:
-    """The pieces of a level that meet the plane, cut to it."""
-    shape = source.levels[level]
-    plane = Box((t, 0, z, 0, 0), (t + 1, channels, z + 1, *shape[3:]))
-    both = (box.intersection(plane) for box in pieces(source, level))
-    return [box for box in both if not box.is_empty]
 
 
 def _stretched(planes: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldmark.core.registry import Entry, Registry
+from fieldmark.errors import TooLarge
 
 _HOME = "fieldmark.images.readers"
 
@@ -69,6 +70,20 @@ class OpenRequest:
     """Most bytes that may be decoded at once."""
     expand_palette: bool = True
     """Give a palette image as its colors; if not, as its palette indices (uint8)."""
+
+    def check_encoded(self) -> None:
+        """Refuse a file that is decoded whole and is larger than that even before.
+
+        Raises:
+            TooLarge: It is.
+        """
+        size = self.path.stat().st_size
+        if size > self.max_bytes:
+            raise TooLarge(
+                self.shown,
+                f"the file has {size:,} bytes and can only be decoded whole; the limit is {self.max_bytes:,}. "
+                "Raise it with --max-bytes, or convert the image to tiled TIFF or OME-Zarr.",
+            )
 
 
 def format_of_name(name: str) -> str | None:

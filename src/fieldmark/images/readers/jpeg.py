@@ -40,6 +40,7 @@ def open_jpeg(ask: OpenRequest) -> DecodedSource:
     The orientation that a camera notes in EXIF is not applied: labels drawn on the pixels must
     not turn with a viewer's habit.
     """
+    ask.check_encoded()
     with decoding(ask.shown, "JPEG image"):
         header = read_jpeg_header(ask.path.read_bytes(), ask.shown)
     check_frame(header, ask.shown)

@@ -47,6 +47,7 @@ def open_png(ask: OpenRequest) -> DecodedSource:
     where entries are transparent) unless indices are asked for. Gamma, color profiles and the
     print resolution (pHYs) do not touch the values.
     """
+    ask.check_encoded()
     with decoding(ask.shown, "PNG image"):
         header = read_png_header(ask)
     indexed = header.color == _PALETTE and not ask.expand_palette

@@ -20,6 +20,7 @@ def open_pnm(ask: OpenRequest) -> DecodedSource:
 
     In a PBM 1 is black; it is given as 1. Values above 255 are uint16.
     """
+    ask.check_encoded()
     with open(ask.path, "rb") as file:
         head = file.read(_HEAD)
     kind = int(head[1:2])

@@ -34,6 +34,7 @@ def open_webp(ask: OpenRequest) -> DecodedSource:
     """Open a WebP image as RGB, or as RGBA where it has transparency."""
     import imagecodecs
 
+    ask.check_encoded()
     with decoding(ask.shown, "WebP image"), open(ask.path, "rb") as file:
         head = file.read(64)
         width, height = webp_size(head, ask.shown)
@@ -52,6 +53,7 @@ def open_webp(ask: OpenRequest) -> DecodedSource:
 
 def _open_pillow(ask: OpenRequest, plugin: Callable[..., Any], kind: str) -> DecodedSource:
     """Open with a plug-in's own class: the library's front door has a global limit that warns."""
+    ask.check_encoded()
     with decoding(ask.shown, kind), open(ask.path, "rb") as file, plugin(file) as image:
         width, height = image.size
         mode = _target_mode(image, ask)

@@ -71,7 +71,8 @@ def create_writer(
     """Begin to write an image.
 
     OME-Zarr is written in place and becomes an image when its metadata is written by `finish`. TIFF
-    and PNG are collected in a hidden folder beside the file, which `finish` writes whole and renames.
+    and PNG are collected in a hidden folder beside the file, which `finish` writes whole and renames: a
+    file of that name is replaced in one step, and only then.
 
     Args:
         path: Where the image goes.
@@ -83,7 +84,7 @@ def create_writer(
         channel_names: One for each channel.
         label_names: What the values of a label image mean; lower levels then keep single values.
         resume: Go on with what an earlier writer of the same shape and type left.
-        overwrite: Replace an image that exists.
+        overwrite: Remove an OME-Zarr image that stands there, before anything is written.
         chunk: Rows and columns of a tile, or all five sides of a chunk.
         levels: Pyramid levels of OME-Zarr, each half as large as the last.
         version: Of OME-Zarr, `0.5` or `0.4`.

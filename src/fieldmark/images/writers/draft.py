@@ -28,12 +28,11 @@ class DraftWriter:
     def __init__(self, plan: WritePlan) -> None:
         self._plan = plan
         self._draft_path = plan.path.with_name(f".{plan.path.name}.draft.ome.zarr")
-        found = plan.path.exists()
-        if found and not (plan.resume or plan.overwrite):
-            raise BadInput(f"{plan.path} exists already. Choose another name, or allow it to be overwritten.")
+        if plan.path.is_dir():
+            raise BadInput(f"{plan.path} is a folder. Choose another name for the file.")
         if not plan.resume:
             shutil.rmtree(self._draft_path, ignore_errors=True)
-        finished = found and plan.resume and not self._draft_path.exists()
+        finished = plan.path.exists() and plan.resume and not self._draft_path.exists()
         self._draft = OmeZarrWriter(self._draft_plan())
         if finished:
             self._take_over()
