@@ -67,6 +67,14 @@ def test_ignored_pixels_are_unknown():
     assert zero.note == ""
 
 
+def test_a_coding_remembers_what_is_ignored():
+    array = np.array([[0, 1, 2]], np.uint8)
+    coding = coding_for({"a.png": mask_values(array, "a.png")}, TWO, ignore=0)
+    truth = read_truth(array, TWO, name="a.png", coding=coding)
+    assert truth.unknown.tolist() == [[True, False, False]]
+    assert truth.labels.tolist() == [[0, 1, 2]]
+
+
 def test_values_that_no_class_has_are_named_with_their_file():
     with pytest.raises(BadInput, match=r"b\.png: holds the values 3, 9, .*1 \(background\), 2 \(coin\)"):
         coding_for({"a.png": {1, 2}, "b.png": {1, 3, 9}}, TWO)

@@ -27,6 +27,8 @@ class Coding:
     """Value in the file to the value its class is written as; empty: as they are."""
     note: str
     """A sentence that says so, or nothing where files hold the classes' own values."""
+    ignore: int | None = None
+    """The value of pixels that nobody judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +85,12 @@ def coding_for(found: Mapping[str, set[int]], class_values: Mapping[str, int], *
     """
     used = set().union(*found.values()) - ({ignore} if ignore is not None else set())
     if used <= set(class_values.values()):
-        return Coding({}, "")
+        return Coding({}, "", ignore)
     names = list(class_values)
     for top in (255, 1):
         if used <= {0, top} and len(names) > 1:
             mapping = {0: class_values[names[0]], top: class_values[names[-1]]}
-            return Coding(mapping, _note(names, {0: names[0], top: names[-1]}, used))
+            return Coding(mapping, _note(names, {0: names[0], top: names[-1]}, used), ignore)
     raise _unknown_values(found, class_values, {*class_values.values(), ignore})
 
 
@@ -127,7 +129,7 @@ def read_truth(
         class_values: Names of the classes and the value each is written as, in order.
         name: The file's name, for errors.
         shape: Height and width of its image in pixels.
-        ignore: The value of pixels that nobody judged.
+        ignore: The value of pixels that nobody judged, where no `coding` says it.
         coding: From `coding_for` over all files; from this file alone where None.
 
     Raises:
@@ -141,6 +143,7 @@ def read_truth(
         )
     found = {name: mask_values(flat, name)}
     coding = coding or coding_for(found, class_values, ignore=ignore)
+    ignore = coding.ignore
     mapping = coding.mapping or {value: value for value in class_values.values()}
     if not found[name] <= {*mapping, ignore}:
         raise _unknown_values(found, class_values, {*mapping, ignore})
