@@ -6,7 +6,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -83,7 +83,7 @@ class Strokes(Answers):
             NotFound: There is no such image or class.
             BadInput: The class was deleted, the plane does not exist, or no pixel center of the image is covered.
             Conflict: Another person painted some of its pixels after `expect`. The stroke is kept in the journal and
-                changes nothing; `mine` is it, `theirs` are the strokes in its way.
+                changes nothing; `mine` is it (with id 0), `theirs` are the strokes in its way.
         """
         plane, joined = Plane(image_id, t, z), self.store.in_transaction
         with self.store.transaction(author, "draw" if class_id else "erase") as change:
@@ -227,6 +227,8 @@ def _draw(
     theirs = [] if expect is None else _newer(connection, painted.lost, change.author, expect)
     if theirs:
         connection.exec_driver_sql("ROLLBACK TO draw")
+        drawn = replace(drawn, id=0)
+        theirs = _newer(connection, painted.lost, change.author, expect or 0)  # as they stand without it
     else:
         change.record("strokes", ids=[stroke], alive=True)
     connection.exec_driver_sql("RELEASE draw")
