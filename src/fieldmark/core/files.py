@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import threading
+import time
 from pathlib import Path
+
+_DRAFT = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)-\d+\.part")
+_ABANDONED_SECONDS = 3600.0
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`; a crash leaves the old file or the new one, never a part."""
+    """Replace `path` by `data`; a crash leaves the old file or the new one, never a part.
+
+    What a killed process left beside it is removed by the next write of the same file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(draft, "wb") as out:
             out.write(data)
@@ -19,6 +28,15 @@ def write_atomic(path: Path, data: bytes) -> None:
     finally:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
+    remove_drafts(path.parent, path.name)
+
+
+def remove_drafts(folder: Path, prefix: str) -> None:
+    """Remove drafts of files whose names begin with `prefix` that a process left when it was killed."""
+    for draft in folder.glob(".*.part"):
+        found = _DRAFT.fullmatch(draft.name)
+        if found and found["name"].startswith(prefix) and _is_abandoned(draft, int(found["process"])):
+            draft.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -30,3 +48,18 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _is_abandoned(draft: Path, process: int) -> bool:
+    """Whether the process that wrote a draft is gone; where that cannot be asked, whether it is an hour old."""
+    if os.name == "posix" and process != os.getpid():
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except (PermissionError, OverflowError):
+            pass
+    try:
+        return time.time() - draft.stat().st_mtime > _ABANDONED_SECONDS
+    except FileNotFoundError:
+        return False

@@ -14,5 +14,11 @@ def derive_seed(seed: int, *path: str | int) -> int:
     >>> derive_seed(0, "descend", 3) == derive_seed(0, "descend", 3)
     True
     """
-    text = "/".join([str(int(seed)), *(f"{type(part).__name__}:{part}" for part in path)])
+    text = "/".join([str(int(seed)), *map(_named, path)])
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def _named(part: str | int) -> str:
+    """The part with its type, so that 1 and "1" differ; a slash in it is no border between parts."""
+    text = str(part).replace("\\", "\\\\").replace("/", "\\/")
+    return f"{type(part).__name__}:{text}"
