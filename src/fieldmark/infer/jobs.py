@@ -56,11 +56,11 @@ def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job
             done=work / "done.log",
             made_from=item["made_from"],
         )
+        if probabilities is not None:
+            probabilities.finish()
         if item["strokes"] is not None:
             yield from _propagate(model, recipe, item, source, labels, work)
         labels.finish()
-        if probabilities is not None:
-            probabilities.finish()
     _deliver(work, item, job["format"], model, keep_probabilities=recipe.probabilities)
 
 
