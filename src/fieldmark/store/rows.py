@@ -53,7 +53,8 @@ def _obstacle(change: Change, table: Table, key: Values, before: Values | None, 
         return None if after is None else "deleted since"
     if after is None:
         return found
-    if any(found[name] != value for name, value in after.items()):
+    # A revision moves on with each undo; what a person wrote is told apart by its author and time.
+    if any(found[name] != value for name, value in after.items() if name != "revision"):
         return {name: found[name] for name in after}
     return _used(change, table, key) if before is None else None
 
