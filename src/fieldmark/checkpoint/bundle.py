@@ -6,11 +6,12 @@ Models and the resume points of runs are both such bundles.
 from __future__ import annotations
 
 import json
+import stat
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldmark.core.files import write_atomic
+from fieldmark.core.files import remove_drafts, write_atomic
 from fieldmark.errors import BadFile
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def write_bundle(folder: Path, name: str, values: dict[str, Any], tensors: dict[
     write_atomic(folder / name, text.encode())
     for stale in set(folder.glob(f"{stem}-*.safetensors")) - {folder / file}:
         stale.unlink()
+    remove_drafts(folder, stem)
     return digest
 
 
@@ -48,28 +50,46 @@ def read_bundle(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, np.n
     values = read_json(folder / name)
     file = _weights_file(folder, name, values.pop("weights", None))
     digest = values.pop("weights_sha256", None)
-    data = file.read_bytes()
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise BadFile(file, f"cannot be read ({error.strerror}). Check its permissions.") from error
     if sha256(data).hexdigest() != digest:
-        raise BadFile(file, "its content does not match the hash in " + name + ". Copy the folder again.")
+        raise BadFile(file, f"its content does not match the hash in {name}. Copy the folder again.")
     try:
         return values, load(data)
-    except (SafetensorError, ValueError, KeyError) as error:
-        raise BadFile(file, f"not a safetensors file ({error}). Copy the folder again.") from error
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise BadFile(file, f"not a safetensors file of plain arrays ({error}). Copy the folder again.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of moderate size."""
+    """A JSON object from a regular file of moderate size; NaN and infinity are no JSON."""
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise BadFile(path, "is no regular file. Name a folder that Fieldmark wrote.")
+        if facts.st_size > MAX_JSON_BYTES:
             raise BadFile(path, f"larger than {MAX_JSON_BYTES} bytes; this is not a file that Fieldmark wrote.")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise BadFile(path, "there is no such file. Name a folder that Fieldmark wrote.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadFile(path, f"not readable as text ({error}). Copy the folder again.") from error
+    return _parsed(path, text)
+
+
+def _parsed(path: Path, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text, parse_constant=_refused)
+    except (ValueError, RecursionError) as error:  # also an integer of thousands of digits
         raise BadFile(path, f"not readable as JSON ({error}). Copy the folder again.") from error
     if not isinstance(values, dict):
         raise BadFile(path, f"holds a JSON {type(values).__name__}, not an object. Copy the folder again.")
     return values
+
+
+def _refused(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _tensor_stem(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -71,31 +72,92 @@ class Header:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Header:
-        """The header of a JSON object; TypeError, KeyError or ValueError where it is none."""
+        """The header of a JSON object. Raises TypeError or ValueError where it is none."""
         known = {f.name for f in fields(cls)}
         if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown keys {unknown}")
-        ready = dict(values)
-        ready["pixel_size"] = PixelSize(**values.get("pixel_size", {}))
-        ready["classes"] = tuple(ClassSpec(**item) for item in values.get("classes", []))
-        ready["taught"] = tuple(Taught(**item) for item in values.get("taught", []))
-        ready["outputs"] = tuple(values["outputs"])
-        ready["stride"] = _three(values["stride"])
-        ready["halo"] = _three(values["halo"])
-        header = cls(**ready)
-        _check(header)
-        return header
+            raise ValueError(f"unknown keys {', '.join(unknown[:5])}")
+        if missing := [name for name in _REQUIRED if name not in values]:
+            raise ValueError(f"missing keys {', '.join(missing)}")
+        for name, kind in _KINDS.items():
+            if name in values and type(values[name]) is not kind:
+                raise TypeError(f"{name} must be a JSON {kind.__name__}, not {type(values[name]).__name__}")
+        return cls(**values | _parts(values))
 
 
-def _three(values: Any) -> tuple[int, int, int]:
-    z, y, x = (int(value) for value in values)
+_REQUIRED = ("family", "config", "preparation", "outputs", "channels", "stride", "halo", "tile_exact")
+_KINDS: dict[str, type] = {
+    "family": str,
+    "config": dict,
+    "preparation": list,
+    "outputs": list,
+    "channels": int,
+    "stride": list,
+    "halo": list,
+    "tile_exact": bool,
+    "pixel_size": dict,
+    "classes": list,
+    "taught": list,
+    "fingerprint": str,
+    "metrics": dict,
+    "details": dict,
+    "code_version": str,
+}
+_MOST = 1 << 16
+"""Channels, classes, strides and halos of any real model stay far below."""
+
+
+def _parts(values: dict[str, Any]) -> dict[str, Any]:
+    """The parts of a header that JSON has no words for, each checked."""
+    _int("channels", values["channels"], 1)
+    if not all(isinstance(step, dict) for step in values["preparation"]):
+        raise TypeError("preparation must be a list of steps")
+    if not all(isinstance(output, str) for output in values["outputs"]):
+        raise TypeError("outputs must be a list of words")
+    classes = tuple(_class(item) for item in values.get("classes", []))
+    if len({item.name for item in classes}) < len(classes) or len({item.value for item in classes}) < len(classes):
+        raise ValueError("two classes have one name or one value")
+    return {
+        "pixel_size": _pixel_size(values.get("pixel_size", {})),
+        "classes": classes,
+        "taught": tuple(_taught(item) for item in values.get("taught", [])),
+        "outputs": tuple(values["outputs"]),
+        "stride": _three("stride", values["stride"], 1),
+        "halo": _three("halo", values["halo"], 0),
+    }
+
+
+def _class(item: Any) -> ClassSpec:
+    spec = ClassSpec(**item)
+    _int("the id of a class", spec.id, 0, 1 << 63)
+    _int("the value of a class", spec.value, 0, 1 << 32)
+    if not isinstance(spec.name, str) or not spec.name or not spec.name.isprintable():
+        raise ValueError("a class needs a name of printable characters")
+    return spec
+
+
+def _taught(item: Any) -> Taught:
+    taught = Taught(**item)
+    if not isinstance(taught.image, str) or not isinstance(taught.content_hash, str):
+        raise TypeError("an image that taught has a name and a hash")
+    return taught
+
+
+def _pixel_size(item: dict[str, Any]) -> PixelSize:
+    size = PixelSize(**item)
+    for side in (size.z, size.y, size.x):
+        if side is not None and (type(side) not in (int, float) or not 0 < side < math.inf):
+            raise ValueError(f"a pixel of {side!r} micrometers")
+    return size
+
+
+def _three(name: str, values: list[Any], low: int) -> tuple[int, int, int]:
+    if len(values) != 3:
+        raise ValueError(f"{name} needs three numbers, for z, y and x")
+    z, y, x = (_int(name, value, low) for value in values)
     return z, y, x
 
 
-def _check(header: Header) -> None:
-    if not isinstance(header.family, str) or not isinstance(header.config, dict):
-        raise TypeError("family must be a name and config an object")
-    if header.channels < 1 or min(header.stride) < 1 or min(header.halo) < 0:
-        raise ValueError("channels and stride must be at least 1, halo at least 0")
-    if not isinstance(header.preparation, list) or not all(isinstance(step, dict) for step in header.preparation):
-        raise TypeError("preparation must be a list of steps")
+def _int(name: str, value: Any, low: int, most: int = _MOST) -> int:
+    if type(value) is not int or not low <= value < most:
+        raise ValueError(f"{name} must be a whole number from {low} to {most - 1}, not {str(value)[:40]}")
+    return value

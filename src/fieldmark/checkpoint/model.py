@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fieldmark.checkpoint.bundle import read_bundle, read_json, write_bundle
 from fieldmark.checkpoint.header import FORMAT, Header
-from fieldmark.errors import BadFile, NotFound
+from fieldmark.errors import BadFile
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ def load(folder: Path) -> tuple[Header, dict[str, np.ndarray]]:
 
     A model from a stranger is read, never run: no pickle, no imports.
     """
-    _require_model(folder)
+    header_of(folder)  # a newer format is refused by its number, whatever else it changed
     values, weights = read_bundle(folder, NAME)
     return _header(folder, values), weights
 
@@ -40,8 +40,8 @@ def header_of(folder: Path) -> Header:
 
 
 def _require_model(folder: Path) -> None:
-    if not folder.is_dir():
-        raise NotFound("model folder", str(folder), [])
+    if not folder.exists():
+        raise BadFile(folder, "there is no such folder. Name a model folder that Fieldmark wrote.")
     if not (folder / NAME).is_file():
         raise BadFile(folder, f"has no {NAME}. Name a model folder that Fieldmark wrote.")
 
@@ -50,9 +50,10 @@ def _header(folder: Path, values: dict[str, Any]) -> Header:
     if values.get("format") != FORMAT:
         raise BadFile(
             folder / NAME,
-            f"is model format {values.get('format')!r}; this version reads format {FORMAT}. Upgrade Fieldmark.",
+            f"is model format {str(values.get('format'))[:40]}; this version reads format {FORMAT}. "
+            "Upgrade Fieldmark, or fit the model again.",
         )
     try:
         return Header.from_json(values)
-    except (TypeError, KeyError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise BadFile(folder / NAME, f"is no model header ({error}). Copy the folder again.") from error

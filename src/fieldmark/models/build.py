@@ -12,6 +12,7 @@ from fieldmark.errors import BadFile, BadInput, FieldmarkError
 from fieldmark.models.base import Net
 from fieldmark.models.heads import build_head
 from fieldmark.models.tensors import load_arrays
+from fieldmark.prepare import check
 from fieldmark.recipes import validate
 from fieldmark.recipes.registry import FAMILIES
 
@@ -33,13 +34,34 @@ def build(family: str, config: dict[str, Any], channels: int, *, seed: int = 0) 
 
 def restore(header: Header, weights: dict[str, np.ndarray]) -> Net:
     """The network of a checkpoint, in evaluation mode."""
+    with torch.device("meta"):  # settings that do not fit the weights are refused before anything is allocated
+        load_arrays(_headed(header), weights)
+    net = _headed(header)
+    load_arrays(net, weights)
+    return net.eval()
+
+
+def _headed(header: Header) -> Net:
     config = dict(header.config)
     head = config.pop("head", None)
     net = build(header.family, config, header.channels)
     if head is not None:
         net.head = build_head(head)
-    load_arrays(net, weights)
-    return net.eval()
+    return net
+
+
+def _probe(header: Header, net: Net) -> None:
+    """One step of the smallest image through the model, so that parts that do not fit are found when it is loaded."""
+    check(header.preparation, header.channels)
+    if header.stride != (1, net.stride, net.stride) or header.tile_exact != net.tile_exact:
+        raise ValueError(f"its header says stride {header.stride}, its network has {net.stride}")
+    if header.halo != (0, net.radius, net.radius):
+        raise ValueError(f"its header says halo {header.halo}, its network has {net.radius}")
+    with torch.inference_mode():
+        pixels = torch.zeros(1, header.channels, net.stride, net.stride)
+        found = net.answer(pixels, "classes").shape[1] if header.classes else net.features(pixels).shape[1]
+    if header.classes and found != len(header.classes):
+        raise ValueError(f"its header names {len(header.classes)} classes, its network gives {found}")
 
 
 def load_net(folder: Path) -> tuple[Header, Net]:
@@ -52,10 +74,12 @@ def load_net(folder: Path) -> tuple[Header, Net]:
             f"Known: {', '.join(name for name, _ in FAMILIES)}. Type its class with --family to allow it.",
         )
     try:
-        return header, restore(header, weights)
+        net = restore(header, weights)
+        _probe(header, net)
+        return header, net
     except BadInput as error:
         raise BadFile(folder, str(error)) from error
     except FieldmarkError:
         raise
-    except (ValueError, RuntimeError, TypeError) as error:
+    except (ValueError, RuntimeError, TypeError, LookupError) as error:
         raise BadFile(folder, f"its weights do not fit its header ({error}). Copy the folder again.") from error

@@ -49,8 +49,16 @@ def apply(pixels: np.ndarray, steps: Sequence[Step]) -> np.ndarray:
 
 
 def check(steps: Sequence[Step], channels: int) -> None:
-    """Raise BadInput where a step is unknown or does not fit the number of channels."""
-    apply(np.zeros((channels, 1, 1), np.float32), steps)
+    """Raise BadInput where a step is unknown, lacks a number, or does not fit the number of channels."""
+    try:
+        with np.errstate(all="ignore"):
+            tried = apply(np.zeros((channels, 1, 1), np.float32), steps)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"A preparation step lacks its numbers or has wrong ones ({error}). Fit again.") from error
+    if not np.isfinite(tried).all():
+        raise BadInput("A preparation step divides by zero or holds numbers that are not finite. Fit again.")
 
 
 def _scale(values: np.ndarray, step: Step) -> np.ndarray:
