@@ -78,7 +78,10 @@ simple(
     "cyx",
 )
 simple(
-    "big.tif", tiff(STACK, bigtiff=True, byteorder=">", compression="lzma", metadata={"axes": "TCZYX"}), STACK, "tczyx"
+    "big.tif",
+    tiff(STACK, bigtiff=True, byteorder=">", compression="lzma", photometric="minisblack", metadata={"axes": "TCZYX"}),
+    STACK,
+    "tczyx",
 )
 simple("swapped.tif", tiff(GRAY, byteorder=">"), GRAY, "yx")
 simple("ome.ome.tif", tiff(STACK, metadata={"axes": "TCZYX"}, tile=(16, 16)), STACK, "tczyx")
@@ -108,6 +111,12 @@ def pyramidal(name: str, **facts: object) -> None:
     FORMATS[name] = make
 
 
+simple(
+    "slices_as_samples.tif",
+    tiff(STACK[:, 0], compression="zlib", metadata={"axes": "TZYX"}, photometric="rgb", planarconfig="separate"),
+    STACK[:, 0],
+    "tzyx",
+)
 pyramidal("pyramid.ome.tif", compression="zlib")
 pyramidal("pyramid.tif", compression="deflate", photometric="rgb")
 

@@ -9,7 +9,7 @@ from math import prod
 from fieldmark.core.geometry import Box, round_up
 from fieldmark.images.source import Grained, ImageSource
 
-_PIECE_BYTES = 1 << 25
+_PIECE_BYTES = 1 << 24
 
 
 def decode_once(source: ImageSource) -> None:

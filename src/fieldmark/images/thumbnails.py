@@ -11,8 +11,8 @@ from fieldmark.images.source import ImageSource
 
 _LOW, _HIGH = 0.5, 99.5
 """Percentiles that become black and white."""
-_OVERSAMPLING = 2
-"""Pixels kept along each side of a thumbnail pixel, to be averaged."""
+_SAMPLES = 4
+"""Pixels averaged along each side of a thumbnail pixel, at least; of very large images no more than twice as many."""
 _BYTE = np.dtype(np.uint8)
 
 
@@ -43,27 +43,7 @@ def thumbnail(source: ImageSource, side: int = 512, t: int = 0, z: int | None = 
             f"A thumbnail of t={t}, z={z}, side={side} was asked for; the image has {shape[0]} time points "
             f"and {shape[2]} slices, and the side is at least 1."
         )
-    return _composite(_stretched(shrink(_sampled(source, level, side, t, z), side), source.dtype))
-
-
-def shrink(planes: np.ndarray, side: int) -> np.ndarray:
-    """Average (c, y, x) float planes down until no side is longer than `side`; never enlarges."""
-    _, height, width = planes.shape
-    scale = max(height, width) / side
-    if scale <= 1:
-        return planes
-    for axis, size in ((1, height), (2, width)):
-        planes = _binned(planes, axis, max(1, round(size / scale)))
-    return planes
-
-
-def _binned(values: np.ndarray, axis: int, bins: int) -> np.ndarray:
-    edges = np.arange(bins) * values.shape[axis] // bins
-    counts = np.diff(np.append(edges, values.shape[axis]))
-    shape = [1] * values.ndim
-    shape[axis] = bins
-    summed: np.ndarray = np.add.reduceat(values, edges, axis=axis)
-    return summed / counts.reshape(shape)
+    return _composite(_stretched(_averaged(source, level, side, t, z), source.dtype))
 
 
 def _adequate_level(source: ImageSource, side: int) -> int:
@@ -72,21 +52,43 @@ def _adequate_level(source: ImageSource, side: int) -> int:
     return large_enough[-1] if large_enough else 0
 
 
-def _sampled(source: ImageSource, level: int, side: int, t: int, z: int) -> np.ndarray:
-    """Every n-th pixel of a plane as (c, y, x) float32, read piece by piece."""
+def _averaged(source: ImageSource, level: int, side: int, t: int, z: int) -> np.ndarray:
+    """The plane as (c, h, w) float32 with no side longer than `side`, read piece by piece and never enlarged."""
     _, channels, _, height, width = source.levels[level]
+    scale = max(1.0, max(height, width) / side)
+    rows, columns = (_Bins(size, max(1, round(size / scale))) for size in (height, width))
     shown = min(channels, 3)
-    step = max(1, max(height, width) // (_OVERSAMPLING * side))
-    kept = np.empty((shown, -(-height // step), -(-width // step)), np.float32)
-    plane = Box((t, 0, z, 0, 0), (t + 1, shown, z + 1, height, width))
-    for box in pieces(source, level, within=plane):
-        first = [-(-a // step) for a in box.start[3:]]
-        pixels = source.read(box, level)[0, :, 0, first[0] * step - box.start[3] :: step]
-        pixels = pixels[..., first[1] * step - box.start[4] :: step]
-        rows, columns = pixels.shape[1:]
-        channel = slice(box.start[1], box.stop[1])
-        kept[channel, first[0] : first[0] + rows, first[1] : first[1] + columns] = pixels
-    return kept
+    sums = np.zeros((shown, rows.count, columns.count), np.float32)
+    for box in pieces(source, level, within=Box((t, 0, z, 0, 0), (t + 1, shown, z + 1, height, width))):
+        pixels = source.read(box, level)[0, :, 0]
+        pixels, down = rows.summed(pixels, box.start[3], axis=1)
+        pixels, across = columns.summed(pixels, box.start[4], axis=2)
+        sums[box.start[1] : box.stop[1], down, across] += pixels
+    means: np.ndarray = sums / (rows.sizes[:, None] * columns.sizes)
+    return means
+
+
+class _Bins:
+    """Which of the pixels along one axis are taken, and which thumbnail pixel each goes into."""
+
+    def __init__(self, size: int, count: int) -> None:
+        self.count = count
+        self._step = max(1, size // (_SAMPLES * count))
+        taken = -(-size // self._step)
+        self._edges = np.arange(count) * taken // count
+        self.sizes = np.diff(np.append(self._edges, taken)).astype(np.float32)
+
+    def summed(self, pixels: np.ndarray, start: int, axis: int) -> tuple[np.ndarray, slice]:
+        """Sum the taken pixels of a piece that begins at `start`, and say into which thumbnail pixels they go."""
+        first = -(-start // self._step)
+        inside = slice(first * self._step - start, None, self._step)
+        taken = pixels[(*[slice(None)] * axis, inside)]
+        if not taken.shape[axis]:
+            return taken, slice(0, 0)
+        into = np.searchsorted(self._edges, first + np.arange(taken.shape[axis]), side="right") - 1
+        starts = np.searchsorted(into, np.arange(into[0], into[-1] + 1))
+        summed = np.add.reduceat(taken, starts, axis=axis, dtype=np.float32)
+        return summed, slice(int(into[0]), int(into[-1]) + 1)
 
 
 def _stretched(planes: np.ndarray, dtype: np.dtype) -> np.ndarray:

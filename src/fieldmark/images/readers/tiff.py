@@ -23,7 +23,7 @@ from fieldmark.images.readers import OpenRequest
 from fieldmark.images.readers.tiff_ifds import check_directories
 from fieldmark.images.readers.tiff_layout import Layout, plan_layout
 from fieldmark.images.readers.tiff_pieces import READ
-from fieldmark.images.readers.tiff_planes import MappedPlanes, PagedPlanes, Planes, segment_place
+from fieldmark.images.readers.tiff_planes import MappedPlanes, PagedPlanes, Planes, segment_place, stacked_planes
 from fieldmark.images.readers.tiff_scale import check_ome, read_pixel_size
 from fieldmark.images.source import BaseSource, check_bytes, readable_dtype
 
@@ -158,9 +158,11 @@ def _check_pages(series: Any, layout: Layout, ask: OpenRequest) -> None:
     """Make sure that what the description says of the axes is what the pages hold."""
     key = series.keyframe
     apart, depth, height, width, together = key.shaped
-    same = (height, width, apart * together) == (layout.size("y"), layout.size("x"), layout.size("s"))
-    order = layout.order[len(layout.outer) :]
-    if not same or depth != 1 or len(series) != prod(size for _, size in layout.outer) or set(order) & set("tcz"):
+    stacked = stacked_planes(key, layout)
+    planes = prod(size for _, size in layout.outer)
+    same = (height, width, apart * together // stacked) == (layout.size("y"), layout.size("x"), layout.size("s"))
+    innermost = layout.outer[-1][1] if layout.outer else 1
+    if not same or innermost % stacked or depth != 1 or len(series) * stacked != planes or not layout.outer_first:
         raise BadFile(
             ask.shown,
             f"its description promises axes {series.axes} {series.shape}, but its {len(series)} pages of "

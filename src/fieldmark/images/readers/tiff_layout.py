@@ -45,6 +45,11 @@ class Layout:
         """Role and size of the axes that count pages, in the file's order."""
         return tuple((role, size) for role, size in zip(self.order, self.sizes, strict=True) if role in "tcz")
 
+    @property
+    def outer_first(self) -> bool:
+        """Whether the axes that count pages all come before those inside a page."""
+        return not set(self.order[len(self.outer) :]) & set("tcz")
+
     def page(self, t: int, c: int, z: int) -> int:
         """Which page of the series holds this plane."""
         at = {"t": t, "c": c, "z": z}

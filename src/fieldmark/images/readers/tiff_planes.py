@@ -88,6 +88,7 @@ class PagedPlanes:
         self._cache = SegmentCache()
         key = series.keyframe
         self._planar = key.planarconfig == 2 and key.samplesperpixel > 1
+        self._stacked = stacked_planes(key, layout)
         rows = key.tilelength if key.is_tiled else min(key.rowsperstrip, key.imagelength)
         columns = key.tilewidth if key.is_tiled else key.imagewidth
         self._grain = (int(rows), int(columns))
@@ -99,30 +100,29 @@ class PagedPlanes:
 
     def read(self, at: tuple[int, int, int], samples: range, place: Box) -> np.ndarray:
         out = np.empty((len(samples), *place.shape), self._series.dtype)
-        page = self._layout.page(*at)
-        groups = samples if self._planar else [samples.start]
-        for group in groups:
-            wanted = range(group, group + 1) if self._planar else samples
-            target = out[group - samples.start : group - samples.start + len(wanted)]
-            self._fill(target, page, wanted, place)
+        page, first = divmod(self._layout.page(*at), self._stacked)
+        if not self._planar:
+            self._fill(out, (page, 0), samples, place)
+            return out
+        for target, sample in zip(out, samples, strict=True):
+            self._fill(target[None], (page, first + sample), range(1), place)
         return out
 
-    def _fill(self, out: np.ndarray, page: int, samples: range, place: Box) -> None:
+    def _fill(self, out: np.ndarray, plane: tuple[int, int], samples: range, place: Box) -> None:
+        """Fill (len(samples), y, x) from the pieces of a plane of a page that meet `place`."""
         rows, columns = self._grain
+        page, apart = plane
         for row in range(place.start[0] // rows, ceil(place.stop[0] / rows)):
             for column in range(place.start[1] // columns, ceil(place.stop[1] / columns)):
-                corner = (row * rows, column * columns)
-                piece = Box(corner, (corner[0] + rows, corner[1] + columns))
+                piece = Box((row * rows, column * columns), ((row + 1) * rows, (column + 1) * columns))
                 both = place.intersection(piece)
                 target = out[(slice(None), *both.relative_to(place).slices)]
-                plane = samples.start if self._planar else 0
-                segment = self._segment(page, (plane * self._grid[0] + row) * self._grid[1] + column)
+                segment = self._segment(page, (apart * self._grid[0] + row) * self._grid[1] + column)
                 if segment is None:
                     target[:] = self._nodata
                     continue
-                inner = segment[(*both.relative_to(piece).slices,)]
-                kept = inner if self._planar else inner[..., samples.start : samples.stop]
-                target[:] = np.moveaxis(kept, -1, 0)
+                inner = segment[both.relative_to(piece).slices]
+                target[:] = np.moveaxis(inner[..., samples.start : samples.stop], -1, 0)
 
     def _segment(self, page: int, index: int) -> np.ndarray | None:
         """One decoded tile or strip as (rows, columns, samples); None where the file leaves it out."""
@@ -154,6 +154,15 @@ class PagedPlanes:
         if len(data) < size:
             raise BadFile(self._shown, f"it ends inside piece {index + 1} of plane {page + 1}: it is truncated.")
         return data, extra
+
+
+def stacked_planes(page: Any, layout: Layout) -> int:
+    """How many planes of the image a page holds apart, as if they were the samples of a pixel.
+
+    Some writers store a stack of three or four slices as one page with as many separate samples.
+    """
+    apart = int(page.shaped[0])
+    return apart if apart > 1 and "s" not in layout.order else 1
 
 
 def segment_place(frame: Any, index: int, shown: str) -> tuple[int, int]:
