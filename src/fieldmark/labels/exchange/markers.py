@@ -135,7 +135,7 @@ def _check_inside(name: str, table: np.ndarray, size: tuple[int, ...]) -> None:
         raise BadFile(
             name,
             f"line {row + 2} marks {where} (x, y{', z' * (len(size) == 3)}), outside the image of "
-            f" {' x '.join(map(str, size))} pixels that its first line declares. Export it again.",
+            f"{' x '.join(map(str, size))} pixels that its first line declares. Export it again.",
         )
 
 

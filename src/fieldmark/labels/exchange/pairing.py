@@ -63,7 +63,7 @@ def pair(path: Path, kind: str, images: Sequence[ImageRecord]) -> Pairing:
     for file in _files(path, kind):
         if uri_of(file) in own and path.is_dir():
             continue
-        key, plane = _key(file.relative_to(root).as_posix())
+        key, plane = _key(file.relative_to(root).as_posix(), ENDINGS[kind])
         matches = finder.matches(key, ENDINGS[kind])
         if not matches:
             found.left_out.append((str(file), "no image of the project has its name"))
@@ -102,7 +102,7 @@ class _Finder:
 
     def matches(self, key: str, endings: Sequence[str]) -> list[ImageRecord]:
         """The images that a file name without its suffix may mean; the most exact way of reading it wins."""
-        readings = [key, *(key.removesuffix(ending) for ending in endings if key.endswith(ending))]
+        readings = _readings(key, endings)
         for table, names in ((self.whole, readings), (self.last, [name.rpartition("/")[2] for name in readings])):
             for name in names:
                 if name in table:
@@ -126,10 +126,15 @@ def _is_wanted(file: Path, kind: str) -> bool:
     return right and file.is_file()
 
 
-def _key(relative: str) -> tuple[str, tuple[int, int] | None]:
+def _key(relative: str, endings: Sequence[str]) -> tuple[str, tuple[int, int] | None]:
     """A label file's name without suffix and plane, and the plane."""
     stem = stem_of(relative)
-    found = _PLANE.search(stem)
-    if found is None:
-        return stem, None
-    return stem[: found.start()], (int(found[1]), int(found[2]))
+    for reading in _readings(stem, endings):
+        if found := _PLANE.search(reading):
+            return reading[: found.start()], (int(found[1]), int(found[2]))
+    return stem, None
+
+
+def _readings(key: str, endings: Sequence[str]) -> list[str]:
+    """A name as it is, and without each ending that it has."""
+    return [key, *(key.removesuffix(ending) for ending in endings if key.endswith(ending))]

@@ -135,7 +135,7 @@ def _refuse(files: Sequence[_File], target: Path, images: Sequence[ImageRecord],
                 "Choose an empty folder."
             )
     for one in files:
-        if ".." in one.path.relative_to(target).parts or not PurePosixPath(uri_of(one.path)).is_relative_to(folder):
+        if not PurePosixPath(uri_of(one.path)).is_relative_to(folder):
             raise BadInput(f"{one.path}: this would be outside {target}; rename the image that it belongs to.")
     there = [one.path for one in files if one.path.exists()]
     if there and not overwrite:
