@@ -17,7 +17,7 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     max_depth: PositiveInt = 10
 
 
-class DescendConfig(BaseModel, frozen=True, extra="forbid"):
+class DescendConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """Gradient descent over batches of crops."""
 
     epochs: NonNegativeInt = 10

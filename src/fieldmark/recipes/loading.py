@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
+import copy
+import stat
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,21 +13,23 @@ from fieldmark.errors import BadRecipe, near_miss
 
 M = TypeVar("M", bound=BaseModel)
 
-MAX_RECIPE_BYTES = 1 << 20
+MAX_RECIPE_BYTES = 1 << 18
+_MOST_PROBLEMS = 5
+_LONGEST = 80
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
-    """The settings in a file, unchecked. Raises BadRecipe, which names the file."""
-    import yaml
+    """The settings in a YAML, JSON or TOML file (told by its suffix, YAML otherwise), unchecked.
 
+    Raises:
+        BadRecipe: It cannot be read, or holds something else than plain keys and values; the message names the file.
+    """
+    from fieldmark.recipes.texts import PARSERS, parse_yaml
+
+    text = _text(path)
     try:
-        if path.stat().st_size > MAX_RECIPE_BYTES:
-            raise BadRecipe(f"{path}: larger than {MAX_RECIPE_BYTES} bytes, which no recipe is. Name a recipe file.")
-        text = path.read_text(encoding="utf-8")
-        values = _parse(path.suffix.lower(), text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRecipe(f"{path}: cannot be read ({error}). Name a YAML, JSON or TOML file.") from error
-    except (yaml.YAMLError, json.JSONDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        values = PARSERS.get(path.suffix.lower(), parse_yaml)(text)
+    except ValueError as error:
         raise BadRecipe(f"{path}: cannot be parsed ({error}). Correct the file.") from error
     if values is None:
         return {}
@@ -38,70 +40,92 @@ def load_recipe(path: Path) -> dict[str, Any]:
 
 def parse_override(text: str) -> tuple[list[str], Any]:
     """`descend.lr=0.01` as its path and its value (YAML: numbers, lists, true, null, text)."""
-    import yaml
+    from fieldmark.recipes.texts import parse_yaml
 
     key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise BadRecipe(f"--set {text}: wanted KEY=VALUE, for example --set descend.lr=0.01.")
+    path = key.strip().replace("-", "_").split(".")
+    if not equals or not all(path):
+        raise BadRecipe(f"--set {_short(text)}: wanted KEY=VALUE, for example --set descend.lr=0.01.")
     try:
-        return key.strip().replace("-", "_").split("."), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise BadRecipe(f"--set {text}: the value cannot be parsed ({error}). Put text in quotes.") from error
+        return path, parse_yaml(value)
+    except ValueError as error:
+        raise BadRecipe(f"--set {_short(text)}: the value cannot be parsed ({error}). Put text in quotes.") from error
 
 
 def with_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[str, Any]:
-    """A copy of `values` with each `KEY=VALUE` set."""
-    result = json.loads(json.dumps(values, default=str))
+    """A copy of `values` with each `KEY=VALUE` set; a number in a key is a place in a list, from 0."""
+    result = copy.deepcopy(values)
     for text in overrides:
         path, value = parse_override(text)
         _set(result, path, value, text)
-    return dict(result)
+    return result
 
 
-def validate(model: type[M], values: dict[str, Any], *, where: str = "") -> M:
+def validate(model: type[M], values: dict[str, Any], *, where: str = "", source: object = "") -> M:
     """Check settings; an unknown key names its path and the near miss.
 
     Args:
         model: The class that knows the keys.
         values: Settings as read.
         where: Path of `values` in the whole recipe, such as `net`.
+        source: The file that they come from, as the user typed it; empty where there is none.
     """
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        lines = [_line(model, item, where) for item in error.errors()]
-        raise BadRecipe("; ".join(lines) + ". Correct the recipe.") from None
+        found = error.errors(include_url=False, include_context=False)
+        lines = [_line(model, item, where) for item in found[:_MOST_PROBLEMS]]
+        more = [f"And {len(found) - _MOST_PROBLEMS} more."] if len(found) > _MOST_PROBLEMS else []
+        begin = [f"{source}:"] if source else []
+        raise BadRecipe(" ".join([*begin, *lines, *more, "Correct the recipe."])) from None
 
 
-def _parse(suffix: str, text: str) -> Any:
-    import yaml
-
-    if suffix == ".json":
-        return json.loads(text)
-    if suffix == ".toml":
-        return tomllib.loads(text)
-    return yaml.safe_load(text)
+def _text(path: Path) -> str:
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise BadRecipe(f"{path}: is no regular file. Name a YAML, JSON or TOML file.")
+        if facts.st_size > MAX_RECIPE_BYTES:
+            raise BadRecipe(f"{path}: larger than {MAX_RECIPE_BYTES} bytes, which no recipe is. Name a recipe file.")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise BadRecipe(f"{path}: there is no such file. Name a YAML, JSON or TOML file.") from None
+    except UnicodeDecodeError as error:
+        raise BadRecipe(f"{path}: is not UTF-8 text (byte {error.start}). Name a YAML, JSON or TOML file.") from error
+    except OSError as error:
+        raise BadRecipe(f"{path}: cannot be read ({error.strerror}). Name a YAML, JSON or TOML file.") from error
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any, text: str) -> None:
     place: Any = values
     for key in path[:-1]:
-        place = place[int(key)] if isinstance(place, list) and key.isdigit() else place.setdefault(key, {})
+        place = place[_place(place, key, text)] if isinstance(place, list) else place.setdefault(key, {})
         if not isinstance(place, dict | list):
-            raise BadRecipe(f"--set {text}: {key!r} is a value, not a group of keys. Shorten the key.")
-    if isinstance(place, list):
-        place[int(path[-1])] = value
-    else:
-        place[path[-1]] = value
+            raise BadRecipe(f"--set {_short(text)}: {key!r} is a value, not a group of keys. Shorten the key.")
+    place[_place(place, path[-1], text) if isinstance(place, list) else path[-1]] = value
+
+
+def _place(values: list[Any], key: str, text: str) -> int:
+    if key.isascii() and key.isdecimal() and len(key) < 10 and int(key) < len(values):
+        return int(key)
+    raise BadRecipe(
+        f"--set {_short(text)}: {key!r} is no place in a list of {len(values)}. "
+        "Count from 0, or set the whole list: KEY=[...]."
+    )
 
 
 def _line(model: type[BaseModel], item: Any, where: str) -> str:
+    """One problem, as a sentence."""
     location = [str(part) for part in item["loc"]]
     path = ".".join([where, *location] if where else location)
     if item["type"] == "extra_forbidden":
-        return f"{path}: unknown key. {near_miss(location[-1], _known_keys(model, list(item['loc'])[:-1]))}".rstrip(".")
-    found = "" if item["type"] == "missing" else f" (found {item['input']!r})"
-    return f"{path or 'recipe'}: {item['msg']}{found}"
+        return f"{path}: unknown key. {near_miss(location[-1], _known_keys(model, list(item['loc'])[:-1]))}"
+    found = "" if item["type"] == "missing" else f" (found {_short(repr(item['input']))})"
+    return f"{path or 'recipe'}: {item['msg'].removeprefix('Value error, ')}{found}."
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _known_keys(model: type[BaseModel], location: list[Any]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, PositiveInt, model_validator
+from pydantic import BaseModel, NonNegativeInt, PositiveInt, model_validator
 
 Propagate = Literal["auto", "none", "random-walker", "shortest-path"]
 
@@ -18,7 +18,7 @@ class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
     precision: Literal["fp32", "bf16"] = "fp32"
     propagate: Propagate = "auto"
     probabilities: bool = False
-    threads: int = 0
+    threads: NonNegativeInt = 0
 
     @model_validator(mode="after")
     def _tile_divides(self) -> PredictRecipe:

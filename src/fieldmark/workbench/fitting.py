@@ -31,11 +31,13 @@ MARKS = "marks.json"
 
 
 def read_fit_recipe(family: str | None, config: Path | None, overrides: tuple[str, ...]) -> FitRecipe:
-    """The recipe of a fit: the file, then the family that was typed, then `--set`."""
+    """The recipe of a fit: the file, then the family that was typed, then `--set`. Its network's part is checked."""
     values = load_recipe(config) if config is not None else {}
     if family is not None:
         values["family"] = family
-    return validate(FitRecipe, with_overrides(values, overrides))
+    recipe = validate(FitRecipe, with_overrides(values, overrides), source=config or "")
+    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=config or "")
+    return recipe
 
 
 def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
