@@ -52,42 +52,52 @@ def fit_logistic(
 def fit_forest(
     features: np.ndarray, classes: np.ndarray, weights: np.ndarray, count: int, config: HeadConfig, seed: int
 ) -> ForestHead:
-    """A random forest, its trees laid out as tensors of one size.
+    """Extremely randomized trees (Geurts, Ernst and Wehenkel 2006), laid out as tensors.
 
     Args:
         features: (N, F) float32.
         classes: (N,) 0..count-1.
         weights: (N,) of the pixels.
         count: Classes of the model.
-        config: Trees and their depth.
-        seed: Seeds the forest.
+        config: Trees, their depth, and the fewest pixels of a leaf.
+        seed: Seeds the trees.
     """
-    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.ensemble import ExtraTreesClassifier
 
-    forest = RandomForestClassifier(config.trees, max_depth=config.max_depth, random_state=seed % (1 << 32), n_jobs=1)
-    forest.fit(features, classes, sample_weight=weights)
-    trees = [estimator.tree_ for estimator in forest.estimators_]
-    nodes = max(tree.node_count for tree in trees)
-    head = ForestHead(config.max_depth)
-    laid = [_lay_out(tree, nodes, count, forest.classes_.astype(np.int64)) for tree in trees]
-    head.feature, head.threshold, head.child, head.value = (
-        torch.from_numpy(np.stack(part)) for part in zip(*laid, strict=True)
+    forest = ExtraTreesClassifier(
+        config.trees,
+        max_depth=config.max_depth,
+        min_samples_leaf=config.min_pixels_per_leaf,
+        random_state=seed % (1 << 32),
+        n_jobs=1,
     )
+    forest.fit(features, classes, sample_weight=weights)
+    depth = max(1, *(estimator.tree_.max_depth for estimator in forest.estimators_))
+    present = forest.classes_.astype(np.int64)
+    laid = [_complete(estimator.tree_, depth, count, present) for estimator in forest.estimators_]
+    head = ForestHead(depth)
+    head.feature, head.threshold, head.value = (torch.from_numpy(np.stack(part)) for part in zip(*laid, strict=True))
     return head
 
 
-def _lay_out(tree: Any, nodes: int, count: int, present: np.ndarray) -> tuple[np.ndarray, ...]:
-    own = tree.node_count
-    leaf = tree.children_left < 0
-    feature, threshold = np.zeros(nodes, np.int64), np.full(nodes, np.inf, np.float32)
-    child = np.repeat(np.arange(nodes)[:, None], 2, axis=1)
-    value = np.zeros((nodes, count), np.float32)
-    feature[:own] = np.where(leaf, 0, tree.feature)
-    threshold[:own] = np.where(leaf, np.inf, _rounded_down(tree.threshold))
-    child[:own][~leaf] = np.stack([tree.children_left, tree.children_right], axis=1)[~leaf]
-    shares = tree.value[:, 0]
-    value[:own, present] = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
-    return feature, threshold, child, value
+def _complete(tree: Any, depth: int, count: int, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A tree of scikit-learn as a complete one: features and thresholds (2^depth - 1,), shares (2^depth, count).
+
+    Below a leaf, every node of the complete tree stands for that leaf and sends all to the left.
+    """
+    level = np.zeros(1, np.int64)
+    features, thresholds = [], []
+    for _ in range(depth):
+        leaf = tree.children_left[level] < 0
+        features.append(np.where(leaf, 0, tree.feature[level]))
+        thresholds.append(np.where(leaf, np.inf, _rounded_down(tree.threshold[level])))
+        left = np.where(leaf, level, tree.children_left[level])
+        right = np.where(leaf, level, tree.children_right[level])
+        level = np.stack([left, right], axis=1).ravel()
+    shares = tree.value[level, 0]
+    value = np.zeros((len(level), count), np.float32)
+    value[:, present] = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+    return np.concatenate(features).astype(np.int32), np.concatenate(thresholds).astype(np.float32), value
 
 
 def _rounded_down(values: np.ndarray) -> np.ndarray:

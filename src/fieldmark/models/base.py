@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
-from fieldmark.models.heads import Head
+from fieldmark.models.heads import Head, enlarge
 
 
 class Net(nn.Module):
@@ -82,10 +80,3 @@ class Net(nn.Module):
     def details(self) -> dict[str, Any]:
         """What the report shows of the training; JSON values."""
         return {}
-
-
-def enlarge(level: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring a level to full size by bilinear interpolation (pixel centers aligned)."""
-    if tuple(level.shape[-2:]) == tuple(size):
-        return level
-    return functional.interpolate(level, size=tuple(size), mode="bilinear", align_corners=False)

@@ -14,7 +14,8 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     max_pixels_per_stroke: PositiveInt = 2000
     l2: PositiveFloat = 1.0
     trees: PositiveInt = 50
-    max_depth: PositiveInt = 10
+    max_depth: int = Field(default=12, ge=1, le=16)
+    min_pixels_per_leaf: PositiveInt = 5
 
 
 class DescendConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
