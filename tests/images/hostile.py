@@ -133,6 +133,19 @@ def zipped() -> bytes:
     return out.getvalue()
 
 
+def animated_webp() -> bytes:
+    out = io.BytesIO()
+    frames = [Image.fromarray(COLOR), Image.fromarray(COLOR[::-1].copy())]
+    frames[0].save(out, "WEBP", save_all=True, append_images=frames[1:])
+    return out.getvalue()
+
+
+def short_palette() -> bytes:
+    """Values of 8 bits, but only 16 colors."""
+    tags = [tag for tag in plain_tags(4, 4, 200, 16) if tag[0] != 262]
+    return tiff_of([*tags, (262, 3, 1, 3), (320, 3, 48, 200)], tail=bytes(range(256)) * 2)
+
+
 def circle_of_two() -> bytes:
     first = tiff_of(plain_tags(4, 4, 400, 16), tail=b"", following=200).ljust(200, b"\0")
     second = tiff_of(plain_tags(4, 4, 400, 16), tail=b"", following=8)[8:]
@@ -248,6 +261,7 @@ bytes_case("tiff_tag_count_bomb", ".tif", lambda: tiff_of([*plain_tags(4, 4, 200
 bytes_case("tiff_deflate_garbage", ".tif", lambda: garbage_after(zlib_strip(), 273))
 bytes_case("tiff_unknown_compression", ".tif", lambda: patched_tag(zlib_strip(), 259, 34_676))
 bytes_case("tiff_complex", ".tif", lambda: tiff_bytes(np.zeros((8, 8), np.complex64)))
+bytes_case("tiff_short_palette", ".tif", short_palette)
 bytes_case("tiff_bigtiff_bad_header", ".tif", lambda: b"II+\0\x04\0\0\0" + b"\0" * 32)
 bytes_case("tiff_jpeg_tile_bomb", ".tif", jpeg_tile_bomb)
 bytes_case("ome_tiff_other_file", ".ome.tif", lambda: ome(uuids=("a.ome.tif", "../../etc/passwd")))
@@ -261,6 +275,7 @@ bytes_case("bmp_huge", ".bmp", lambda: patched(pillow_bytes("BMP"), 18, struct.p
 bytes_case("gif_cut", ".gif", lambda: pillow_bytes("GIF")[:400])
 bytes_case("gif_header_only", ".gif", lambda: b"GIF89a")
 bytes_case("webp_cut", ".webp", lambda: pillow_bytes("WEBP")[:-200])
+bytes_case("webp_animated", ".webp", animated_webp)
 bytes_case("webp_header_only", ".webp", lambda: b"RIFF\x10\0\0\0WEBP")
 bytes_case("ppm_cut", ".ppm", lambda: b"P6 64 48 255\n" + bytes(100))
 bytes_case("ppm_no_size", ".ppm", lambda: b"P6 what")

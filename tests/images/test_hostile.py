@@ -96,6 +96,14 @@ def test_a_good_image_of_each_kind_is_not_refused(tmp_path):
             decode_once(source)
 
 
+def test_a_subdirectory_that_is_the_image_itself_is_no_endless_pyramid(tmp_path):
+    tags = hostile.plain_tags(4, 4, 200, 16)
+    (tmp_path / "a.tif").write_bytes(hostile.tiff_of([*tags, (330, 4, 1, 8)]))
+    with open_image(tmp_path / "a.tif") as source:
+        decode_once(source)
+        assert len(source.levels) <= 2
+
+
 def test_reading_from_many_threads_gives_the_same_pixels(tmp_path):
     from fieldmark.core.geometry import Box
 

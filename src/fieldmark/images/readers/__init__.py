@@ -21,7 +21,7 @@ READERS = Registry(
         "png": Entry(f"{_HOME}.png:open_png", "PNG, 1 to 16 bits, decoded whole"),
         "pnm": Entry(f"{_HOME}.pnm:open_pnm", "PBM, PGM and PPM, 1 to 16 bits, decoded whole"),
         "tiff": Entry(f"{_HOME}.tiff:open_tiff", "TIFF, BigTIFF, OME-TIFF, GeoTIFF and SVS, read tile by tile"),
-        "webp": Entry(f"{_HOME}.simple:open_webp", "WebP, first frame, decoded whole"),
+        "webp": Entry(f"{_HOME}.simple:open_webp", "WebP, still images, decoded whole"),
     },
 )
 """Each is called with an `OpenRequest` and returns an `ImageSource`."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fieldmark.errors import BadFile
 from fieldmark.images.faults import decoding
 from fieldmark.images.readers import OpenRequest
 from fieldmark.images.readers.riff import webp_size
@@ -31,13 +32,19 @@ def open_gif(ask: OpenRequest) -> DecodedSource:
 
 
 def open_webp(ask: OpenRequest) -> DecodedSource:
-    """Open a WebP image as RGB, or as RGBA where it has transparency."""
+    """Open a WebP image as RGB, or as RGBA where it has transparency.
+
+    Raises:
+        BadFile: It is damaged or animated.
+    """
     import imagecodecs
 
     ask.check_encoded()
     with decoding(ask.shown, "WebP image"), open(ask.path, "rb") as file:
         head = file.read(64)
         width, height = webp_size(head, ask.shown)
+    if head[12:16] == b"VP8X" and head[20] & 2:
+        raise BadFile(ask.shown, "it is an animated WebP image. Export the frame that you mean.")
     # Bit 4 of the extended header, or of the lossless one, says that there is an alpha channel.
     alpha = bool(head[20] & 16) if head[12:16] == b"VP8X" else head[12:16] == b"VP8L" and bool(head[24] & 16)
     shape = (4 if alpha else 3, height, width)

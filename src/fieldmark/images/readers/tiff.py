@@ -108,9 +108,11 @@ def _opened(tif: Any, ask: OpenRequest) -> TiffSource:
         dtype = _dtype(first, ask)
         lock = RLock()
         levels = [_level(series, dtype, ask, lock) for series in first.levels]
-        colors = _palette(first.keyframe, tif.is_imagej) if ask.expand_palette else None
+        colors = _palette(first.keyframe, tif.is_imagej, ask.shown) if ask.expand_palette else None
         pixel_size: PixelSize = read_pixel_size(tif, ask.shown)
     layout = levels[0][0]
+    if any(n > m for level, _ in levels for n, m in zip(level.shape, layout.shape, strict=True)):
+        raise BadFile(ask.shown, f"a level of its pyramid is larger than the image itself. {_DAMAGED}")
     axes = layout.axes if colors is None or "c" in layout.axes else _with_channels(layout.axes)
     kept = readable_dtype(dtype if colors is None else colors.dtype, ask.shown)
     return TiffSource(tif, levels, colors, shown=ask.shown, dtype=kept, axes=axes, pixel_size=pixel_size)
@@ -174,11 +176,17 @@ def _check_pages(series: Any, layout: Layout, ask: OpenRequest) -> None:
         )
 
 
-def _palette(page: Any, imagej: bool) -> np.ndarray | None:
-    """The colors of a palette image as (3, entries) uint8 or uint16; None where the values are the image."""
+def _palette(page: Any, imagej: bool, shown: str) -> np.ndarray | None:
+    """The colors of a palette image as (3, entries) uint8 or uint16; None where the values are the image.
+
+    Raises:
+        BadFile: There are fewer colors than values.
+    """
     if page.photometric != _PALETTE or page.colormap is None or imagej or page.samplesperpixel != 1:
         return None
     colors = np.asarray(page.colormap, np.uint16)
+    if colors.ndim != 2 or len(colors) != 3 or colors.shape[1] < 2**page.bitspersample:
+        raise BadFile(shown, f"its palette is {colors.shape} for values of {page.bitspersample} bits. {_DAMAGED}")
     if _only_tints(colors):
         return None
     if colors.max(initial=0) < 256:
