@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.machine import machine
@@ -65,3 +66,37 @@ def test_memory_of_a_finished_process_is_nothing() -> None:
 def test_a_failing_process_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="no_such_module"):
         run_module("no_such_module")
+
+
+def test_label_writes_can_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from benchmarks import bench_labels
+
+    monkeypatch.setattr(bench_labels, "STROKES", 3)
+    monkeypatch.chdir(tmp_path)
+    rows = bench_labels.measure()
+    assert len(rows) == 2 * len(bench_labels.SIDES)
+    assert all(row.ours > 0 and row.peer for row in rows)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tiled_case_can_be_measured(tmp_path: Path) -> None:
+    from benchmarks.bench_tiled import main
+
+    assert main(["image", "160", "-", str(tmp_path)]) == 0
+    assert main(["ours", "160", "fp32", str(tmp_path)]) == 0
+    assert (tmp_path / "ours-160-fp32.ome.zarr").is_dir()
+
+
+def test_tasks_are_read_right(tmp_path: Path) -> None:
+    from benchmarks.bench_strokes import plane, tasks
+
+    coins = next(tasks(tmp_path))
+    marked = [name for name in coins.names() if coins.strokes(name) is not None]
+    assert 0 < len(marked) < len(coins.names())
+    strokes = coins.strokes(marked[0])
+    assert strokes is not None
+    assert strokes.shape == coins.pixels(marked[0]).shape[:2]
+    everything = {name: np.full(coins.pixels(name).shape[:2], 2) for name in coins.names()}
+    perfect = {name: plane(coins.truth / f"{name}.png")[0] for name in coins.names()}
+    assert coins.dice(everything) < 0.9
+    assert coins.dice(perfect) == 1.0
