@@ -146,6 +146,11 @@ def short_palette() -> bytes:
     return tiff_of([*tags, (262, 3, 1, 3), (320, 3, 48, 200)], tail=bytes(range(256)) * 2)
 
 
+def huge_frame() -> bytes:
+    data = pillow_bytes("GIF")
+    return patched(data, data.index(b",\0\0\0\0\x30\0\x40\0") + 5, b"\xff" * 4)
+
+
 def circle_of_two() -> bytes:
     first = tiff_of(plain_tags(4, 4, 400, 16), tail=b"", following=200).ljust(200, b"\0")
     second = tiff_of(plain_tags(4, 4, 400, 16), tail=b"", following=8)[8:]
@@ -273,6 +278,8 @@ bytes_case("ome_tiff_missing_planes", ".ome.tif", lambda: ome(size_z=9))
 bytes_case("bmp_cut", ".bmp", lambda: pillow_bytes("BMP")[:-500])
 bytes_case("bmp_huge", ".bmp", lambda: patched(pillow_bytes("BMP"), 18, struct.pack("<ii", 10**6, 10**6)))
 bytes_case("gif_cut", ".gif", lambda: pillow_bytes("GIF")[:400])
+bytes_case("gif_huge_screen", ".gif", lambda: patched(pillow_bytes("GIF"), 6, b"\xff" * 4))
+bytes_case("gif_huge_frame", ".gif", huge_frame)
 bytes_case("gif_header_only", ".gif", lambda: b"GIF89a")
 bytes_case("webp_cut", ".webp", lambda: pillow_bytes("WEBP")[:-200])
 bytes_case("webp_animated", ".webp", animated_webp)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import math
+import random
 import sys
 import threading
 from pathlib import Path
@@ -22,6 +25,8 @@ TOO_LARGE = {
     "jpeg_declares_too_much",
     "ppm_huge",
     "bmp_huge",
+    "gif_huge_screen",
+    "gif_huge_frame",
     "tiff_tile_of_10_12",
     "zarr_chunk_of_10_12",
 }
@@ -71,9 +76,8 @@ def test_there_are_more_than_sixty():
     assert len(hostile.CASES) >= 60
 
 
-def test_a_good_image_of_each_kind_is_not_refused(tmp_path):
-    """The cases above are refused for what was done to them, not for what they are made of."""
-    good = {
+def good_files() -> dict[str, bytes]:
+    return {
         "a.png": hostile.png_bytes(),
         "a.jpg": hostile.jpeg_bytes(),
         "a.tif": hostile.tiff_bytes(tile=(16, 16), compression="zlib"),
@@ -87,6 +91,11 @@ def test_a_good_image_of_each_kind_is_not_refused(tmp_path):
         "a.webp": hostile.pillow_bytes("WEBP"),
         "a.ppm": b"P6 4 4 255\n" + bytes(48),
     }
+
+
+def test_a_good_image_of_each_kind_is_not_refused(tmp_path):
+    """The cases above are refused for what was done to them, not for what they are made of."""
+    good = good_files()
     for name, data in good.items():
         (tmp_path / name).write_bytes(data)
         with open_image(tmp_path / name) as source:
@@ -94,6 +103,61 @@ def test_a_good_image_of_each_kind_is_not_refused(tmp_path):
     for version in (2, 3):
         with open_image(hostile.zarr_image(tmp_path, version)) as source:
             decode_once(source)
+
+
+def refusal(path: Path) -> str:
+    """What is said of a file; its bare name where it is read."""
+    try:
+        with open_image(path, max_bytes=10**7) as source:
+            if math.prod(source.shape) < 10**6:
+                decode_once(source)
+    except BadFile as error:
+        return str(error)
+    return str(path)
+
+
+def mangled(data: bytes, rng: random.Random) -> bytes:
+    """A few bytes changed, cut out or put in, most often near the beginning."""
+    out = bytearray(data)
+    for _ in range(rng.choice([1, 1, 2, 4])):
+        at = rng.randrange(min(len(out), rng.choice([40, 200, len(out)])))
+        kind = rng.randrange(4)
+        if kind < 2:
+            out[at] = rng.choice([0, 1, 127, 128, 255, rng.randrange(256)])
+        elif kind == 2:
+            out[at : at + 4] = rng.choice([b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\0\0\1\0"])
+        else:
+            del out[at : at + rng.randrange(1, 40)]
+    return bytes(out)
+
+
+@pytest.mark.parametrize("name", good_files())
+def test_mangled_bytes_are_read_or_refused_but_nothing_else(name, tmp_path):
+    rng, data = random.Random(name), good_files()[name]
+    for _ in range(40):
+        (tmp_path / name).write_bytes(mangled(data, rng))
+        assert refusal(tmp_path / name).startswith(str(tmp_path / name))
+
+
+def mangled_json(value, rng: random.Random):
+    """The same JSON with one of its values replaced by something else."""
+    odd = [None, -1, 0, 10**20, 1.5, "", "x", [], {}, [[]], True, "../..", "\0"]
+    if rng.random() < 0.15 or not isinstance(value, (dict, list)) or not value:
+        return rng.choice(odd)
+    out = value.copy()
+    key = rng.choice(list(out)) if isinstance(out, dict) else rng.randrange(len(out))
+    out[key] = mangled_json(out[key], rng)
+    return out
+
+
+@pytest.mark.parametrize("name", ["2 .zattrs", "2 0/.zarray", "3 zarr.json", "3 0/zarr.json"])
+def test_mangled_metadata_is_read_or_refused_but_nothing_else(name, tmp_path):
+    version, file = name.split()
+    path = hostile.zarr_image(tmp_path, int(version))
+    rng, good = random.Random(name), json.loads((path / file).read_text())
+    for _ in range(120):
+        (path / file).write_text(json.dumps(mangled_json(good, rng)))
+        assert refusal(path).startswith(str(path))
 
 
 def test_a_subdirectory_that_is_the_image_itself_is_no_endless_pyramid(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
 import pytest
 import tifffile
@@ -80,6 +82,18 @@ def test_a_deep_palette_keeps_its_depth(tmp_path):
     colors = np.random.default_rng(0).integers(0, 65_536, (3, 256)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", GRAY, photometric="palette", colormap=colors)
     np.testing.assert_array_equal(everything(tmp_path / "a.tif")[0, :, 0], colors[:, GRAY])
+
+
+def test_a_palette_of_one_bit(tmp_path):
+    colors = np.array([[10, 200], [20, 100], [30, 0]], np.uint8)
+    tags = {256: 16, 257: 2, 258: 1, 259: 1, 262: 3, 273: 212, 277: 1, 278: 2, 279: 4}
+    body = b"".join(struct.pack("<HHII", code, 3, 1, value) for code, value in tags.items())
+    body += struct.pack("<HHII", 320, 3, 6, 200)
+    head = (struct.pack("<2sHIH", b"II", 42, 8, 10) + body + bytes(4)).ljust(200, b"\0")
+    pixels = np.array([[0, 1] * 8, [1, 1, 0, 0] * 4])
+    data = head + (colors.astype("<u2") * 257).tobytes() + np.packbits(pixels).tobytes()
+    (tmp_path / "a.tif").write_bytes(data)
+    np.testing.assert_array_equal(everything(tmp_path / "a.tif")[0, :, 0], colors[:, pixels])
 
 
 def test_a_palette_that_only_tints_leaves_the_values(tmp_path):

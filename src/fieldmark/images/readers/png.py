@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from fieldmark.images.source import DecodedSource, check_bytes
 _SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _PALETTE = 3
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
+_PIXEL_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _CHUNK_LIMIT = 2**31 - 1
 
 
@@ -90,8 +92,29 @@ def _decode(ask: OpenRequest) -> np.ndarray:
     import imagecodecs
 
     with decoding(ask.shown, "PNG image"):
-        pixels: np.ndarray = imagecodecs.png_decode(ask.path.read_bytes())
+        pixels: np.ndarray = imagecodecs.png_decode(_pixels_only(ask.path.read_bytes(), ask.shown))
     return pixels if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _pixels_only(data: bytes, shown: str) -> bytes:
+    """The PNG with only the chunks that make its pixels, each with its checksum verified.
+
+    The decoder writes to standard error about color profiles and text that we do not use.
+
+    Raises:
+        BadFile: A chunk is damaged.
+    """
+    view, place, kind = memoryview(data), 8, b""
+    kept: list[bytes | memoryview] = [data[:8]]
+    while kind != b"IEND":
+        length, kind = struct.unpack_from(">I4s", data, place)
+        chunk = view[place : place + length + 12]
+        if kind in _PIXEL_CHUNKS:
+            if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+                raise BadFile(shown, f"its PNG chunk at byte {place:,} is damaged. Copy or export it again.")
+            kept.append(chunk)
+        place += length + 12
+    return b"".join(kept)
 
 
 def _decode_indices(ask: OpenRequest) -> np.ndarray:

@@ -7,13 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from fieldmark.errors import BadFile
+from fieldmark.errors import BadFile, TooLarge
 from fieldmark.images.faults import decoding
 from fieldmark.images.readers import OpenRequest
-from fieldmark.images.readers.riff import webp_size
+from fieldmark.images.readers.headers import gif_size, webp_size
 from fieldmark.images.source import DecodedSource, check_bytes
 
 _BYTE = np.dtype(np.uint8)
+_MOST_GIF_PIXELS = 1 << 26
+"""Below the number at which the library that decodes them warns on standard error."""
 _AS_IS = {"1": 1, "L": 1, "LA": 2, "RGB": 3, "RGBA": 4}
 
 
@@ -28,6 +30,15 @@ def open_gif(ask: OpenRequest) -> DecodedSource:
     """Open the first frame of a GIF image."""
     from PIL.GifImagePlugin import GifImageFile
 
+    ask.check_encoded()
+    with decoding(ask.shown, "GIF image"):
+        width, height = gif_size(ask.path.read_bytes(), ask.shown)
+    if width * height > _MOST_GIF_PIXELS:
+        raise TooLarge(
+            ask.shown,
+            f"it is a GIF of {width} x {height} pixels; at most {_MOST_GIF_PIXELS:,} are read. "
+            "Convert it to PNG or TIFF.",
+        )
     return _open_pillow(ask, GifImageFile, "GIF image")
 
 

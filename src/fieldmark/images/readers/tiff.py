@@ -68,7 +68,8 @@ class TiffSource(BaseSource):
         if self._colors is None:
             return planes.read(at, samples, place)
         values = planes.read(at, range(1), place)[0]
-        return self._colors[samples.start : samples.stop, values]
+        index = values.view(np.uint8) if values.dtype == np.bool_ else values
+        return self._colors[samples.start : samples.stop, index]
 
     def close(self) -> None:
         super().close()
@@ -180,13 +181,16 @@ def _palette(page: Any, imagej: bool, shown: str) -> np.ndarray | None:
     """The colors of a palette image as (3, entries) uint8 or uint16; None where the values are the image.
 
     Raises:
-        BadFile: There are fewer colors than values.
+        BadFile: There are fewer colors than values, or the values have a sign.
     """
     if page.photometric != _PALETTE or page.colormap is None or imagej or page.samplesperpixel != 1:
         return None
     colors = np.asarray(page.colormap, np.uint16)
-    if colors.ndim != 2 or len(colors) != 3 or colors.shape[1] < 2**page.bitspersample:
-        raise BadFile(shown, f"its palette is {colors.shape} for values of {page.bitspersample} bits. {_DAMAGED}")
+    enough = colors.ndim == 2 and len(colors) == 3 and colors.shape[1] >= 2**page.bitspersample
+    if not enough or page.dtype.kind not in "ub":
+        raise BadFile(
+            shown, f"its palette is {colors.shape} for {page.dtype} values of {page.bitspersample} bits. {_DAMAGED}"
+        )
     if _only_tints(colors):
         return None
     if colors.max(initial=0) < 256:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import struct
 
 from fieldmark.errors import BadFile
+from fieldmark.images.readers.headers import webp_size
 from fieldmark.images.readers.jpeg import read_jpeg_header
-from fieldmark.images.readers.riff import webp_size
 
 _JPEG = frozenset({7})
 _JPEG2000 = frozenset({33003, 33005, 34712})
