@@ -62,14 +62,31 @@ def drawn(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.timeout(300)
-def test_the_examples_run(drawn: Path) -> None:
+@pytest.mark.prove
+@pytest.mark.timeout(900)
+def test_the_examples_run_as_processes(drawn: Path) -> None:
     script = str(Path(sys.executable).with_name("fieldmark"))
+    for page in PAGES:
+        for where, (_, *words) in commands(page):
+            run(where, [script, *words], drawn)
+
+
+@pytest.mark.timeout(300)
+def test_the_examples_run(drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, workers too: that is how the whole manual fits into seconds."""
+    from fieldmark.faces.cli import main
+    from fieldmark.workbench import fitting, predicting, worker
+
+    for module in (fitting, predicting):
+        monkeypatch.setattr(module, "run_job", lambda job, file, *, threads=0: worker.start(job))
+    monkeypatch.chdir(drawn)
     ran = 0
     for page in PAGES:
         for where, (program, *words) in commands(page):
             assert program == "fieldmark", f"{where}: only commands of ours are run; fence others as bash"
-            run(where, [script, *words], drawn)
+            with pytest.raises(SystemExit) as left:
+                main(words)
+            assert left.value.code == 0, where
             ran += 1
         for line, text in blocks(page, "python"):
             run(f"{page}.md:{line}", [sys.executable, "-c", text], drawn)
