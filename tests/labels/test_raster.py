@@ -76,6 +76,25 @@ def test_pieces_of_a_box_equal_the_whole(points: list[tuple[float, float]], radi
     assert (whole == np.concatenate(columns, axis=1)).all()
 
 
+@settings(max_examples=25, deadline=None)
+@given(
+    points=st.lists(st.tuples(st.floats(-400, 1500), st.floats(-400, 1500)), min_size=1, max_size=4),
+    radius=st.floats(0.3, 300),
+)
+def test_no_covered_tile_is_missed(points: list[tuple[float, float]], radius: float) -> None:
+    stroke, image = Polyline(np.array(points), radius), Box((0, 0), (1100, 1000))
+    wanted = [tile for tile in tiles_over(image) if stroke.mask(tile_box(*tile).intersection(image)).any()]
+    found = stroke.tiles(image)
+    assert found == sorted(set(found))
+    assert set(wanted) <= set(found) <= set(tiles_over(image))
+
+
+def test_a_long_stroke_meets_few_of_the_tiles_in_its_box() -> None:
+    """A diagonal over an image of 1e10 pixels."""
+    stroke = Polyline(np.array([[0.0, 0.0], [100_000.0, 100_000.0]]), 5)
+    assert len(stroke.tiles(Box((0, 0), (100_000, 100_000)))) < 3 * 391
+
+
 def test_x_is_the_column_and_y_the_row() -> None:
     mask = Polyline(np.array([[10.5, 2.5]]), 0.6).mask(Box((0, 0), (5, 20)))
     assert np.argwhere(mask).tolist() == [[2, 10]]

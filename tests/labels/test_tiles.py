@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldmark.errors import FieldmarkError
-from fieldmark.labels.raster import TILE
-from fieldmark.labels.tiles import decode_mask, decode_tile, encode_mask, encode_tile
+from fieldmark.labels.codec import decode_mask, decode_tile, encode_mask, encode_tile
+from fieldmark.labels.raster import TILE, tile_box
+from fieldmark.labels.runs import EMPTY, array_of, box_of, count, only, overlay, runs_of
 
 
 def drawn(seed: int, kinds: int) -> np.ndarray:
@@ -28,7 +29,7 @@ def drawn(seed: int, kinds: int) -> np.ndarray:
 @given(seed=st.integers(0, 1000), kinds=st.integers(0, 9))
 def test_a_tile_comes_back(seed: int, kinds: int) -> None:
     ids = drawn(seed, kinds)
-    found = decode_tile(encode_tile(ids))
+    found = array_of(decode_tile(encode_tile(runs_of(ids))))
     assert found.dtype == np.uint32
     assert (found == ids).all()
 
@@ -37,16 +38,16 @@ def test_a_tile_comes_back(seed: int, kinds: int) -> None:
 @given(seed=st.integers(0, 1000), share=st.floats(0, 1))
 def test_a_mask_comes_back(seed: int, share: float) -> None:
     mask = np.random.default_rng(seed).random((TILE, TILE)) < share
-    assert (decode_mask(encode_mask(mask)) == mask).all()
+    assert (decode_mask(encode_mask(runs_of(mask))) == mask).all()
 
 
 def test_a_stroke_takes_few_bytes() -> None:
     ids = np.zeros((TILE, TILE), dtype=np.uint32)
     ids[100:120, 30:200] = 7
-    assert len(encode_tile(ids)) < 300
+    assert len(encode_tile(runs_of(ids))) < 300
 
 
-GOOD = encode_tile(drawn(1, 5))
+GOOD = encode_tile(runs_of(drawn(1, 5)))
 STARTS = np.array([0, 9, 5], dtype="<u2").tobytes() + np.array([1, 2, 3], dtype="<u4").tobytes()
 
 
@@ -70,7 +71,40 @@ def test_damaged_tiles_are_refused(data: bytes) -> None:
         decode_tile(data)
 
 
-@pytest.mark.parametrize("data", [b"", b"?", encode_mask(np.ones((TILE, TILE), bool))[:-1], zlib.compress(b"12")])
+@pytest.mark.parametrize(
+    "data", [b"", b"?", encode_mask(runs_of(np.ones((TILE, TILE), bool)))[:-1], zlib.compress(b"12")]
+)
 def test_damaged_masks_are_refused(data: bytes) -> None:
     with pytest.raises(FieldmarkError, match="restore the project"):
         decode_mask(data)
+
+
+@settings(max_examples=25, deadline=None)
+@given(one=st.integers(0, 1000), other=st.integers(0, 1000), kinds=st.integers(0, 4))
+def test_tiles_on_top_of_each_other_in_runs_and_in_pixels(one: int, other: int, kinds: int) -> None:
+    low, high = drawn(one, 4), drawn(other, kinds)
+    found, covered = overlay(runs_of(low), runs_of(high))
+    assert (array_of(found) == np.where(high, high, low)).all()
+    assert len(found.starts) == len(runs_of(array_of(found)).starts)  # no run is cut in two
+    values, counts = np.unique(low[high != 0], return_counts=True)
+    assert covered == dict(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), kinds=st.integers(1, 4))
+def test_runs_are_counted_picked_and_boxed_as_pixels_are(seed: int, kinds: int) -> None:
+    ids = drawn(seed, kinds)
+    values, counts = np.unique(ids[ids != 0], return_counts=True)
+    assert count(runs_of(ids)) == dict(zip(values.tolist(), counts.tolist(), strict=True))
+    for value in values.tolist():
+        mask = only(runs_of(ids), value)
+        assert (array_of(mask) == (ids == value)).all()
+        y, x = np.nonzero(ids == value)
+        box = box_of(mask, tile_box(2, 1))
+        assert box.start == (512 + y.min(), 256 + x.min())
+        assert box.stop == (512 + y.max() + 1, 256 + x.max() + 1)
+
+
+def test_an_empty_tile_is_nobodys() -> None:
+    assert not array_of(EMPTY).any()
+    assert count(EMPTY) == {}

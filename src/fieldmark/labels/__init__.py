@@ -11,7 +11,7 @@ _PUBLIC = {
     "AnswerRecord": "fieldmark.labels.records",
     "ClassRecord": "fieldmark.labels.records",
     "ImportReport": "fieldmark.labels.records",
-    "LabelPlane": "fieldmark.labels.strokes",
+    "LabelPlane": "fieldmark.labels.drawing",
     "Labels": "fieldmark.labels.book",
     "PointRecord": "fieldmark.labels.records",
     "Polyline": "fieldmark.labels.raster",
@@ -22,6 +22,7 @@ __all__ = sorted(_PUBLIC)
 
 if TYPE_CHECKING:
     from fieldmark.labels.book import Labels as Labels
+    from fieldmark.labels.drawing import LabelPlane as LabelPlane
     from fieldmark.labels.raster import Polyline as Polyline
     from fieldmark.labels.raster import Runs as Runs
     from fieldmark.labels.records import AnswerRecord as AnswerRecord
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from fieldmark.labels.records import ImportReport as ImportReport
     from fieldmark.labels.records import PointRecord as PointRecord
     from fieldmark.labels.records import StrokeRecord as StrokeRecord
-    from fieldmark.labels.strokes import LabelPlane as LabelPlane
 
 
 def __getattr__(name: str) -> Any:

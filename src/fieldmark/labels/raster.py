@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from fieldmark.errors import BadInput
 TILE = 256
 """Side of a label tile, in pixels."""
 
-_SMALL, _BATCH = 64, 64  # windows of at most 64 x 64 pixels are looked at 64 at a time
+_SMALL, _BATCH = 64, 1 << 14  # windows of at most 64 x 64 pixels are looked at together, 16,384 pixels at a time
 _FARTHEST = 1e7  # beyond any image; keeps squares of coordinates exact enough in float64
 
 
@@ -31,6 +32,10 @@ class Geometry(Protocol):
 
     def mask(self, box: Box) -> np.ndarray:
         """Which pixels of a 2-D (y, x) box are covered: bool of `box.shape`."""
+        ...
+
+    def tiles(self, image: Box) -> list[tuple[int, int]]:
+        """The label tiles (ty, tx) of a 2-D image that may be covered, row by row."""
         ...
 
 
@@ -70,17 +75,36 @@ class Polyline:
 
     def mask(self, box: Box) -> np.ndarray:
         covered = np.zeros(box.shape, dtype=bool)
-        starts, ends = _segments(self.points)
-        low, high = _reach(starts, ends, self.radius)
+        starts, ends, low, high = self._reach
         low, high = np.maximum(low, box.start), np.minimum(high, box.stop)
         sides = high - low
         inside = (sides > 0).all(axis=1)
         small = inside & (sides <= _SMALL).all(axis=1)
-        for some in _batches(np.flatnonzero(small), _BATCH):
+        for some in _batches(np.flatnonzero(small), sides):
             _mark(covered, starts[some], ends[some], self.radius, low[some], high[some], box)
         for one in np.flatnonzero(inside & ~small):
             _mark(covered, starts[[one]], ends[[one]], self.radius, low[[one]], high[[one]], box)
         return covered
+
+    def tiles(self, image: Box) -> list[tuple[int, int]]:
+        """The label tiles (ty, tx) of an image that this path may touch, row by row."""
+        starts, ends, low, high = self._reach
+        low, high = np.maximum(low, image.start), np.minimum(high, image.stop)
+        inside = np.flatnonzero((high > low).all(axis=1))
+        first, last = low[inside] // TILE, (high[inside] - 1) // TILE
+        found = set(zip(first[:, 0].tolist(), first[:, 1].tolist(), strict=True))
+        for one in inside[(first != last).any(axis=1)]:
+            reach = Box(tuple(low[one].tolist()), tuple(high[one].tolist()))
+            found |= set(_tiles_along(starts[one].tolist(), ends[one].tolist(), self.radius, reach))
+        return sorted(found)
+
+    @cached_property
+    def _reach(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Starts and ends (m, 2: x, y) of the segments; first and last + 1 pixel (m, 2: y, x) that each may cover."""
+        starts, ends = _segments(self.points)
+        low, high = np.minimum(starts, ends)[:, ::-1], np.maximum(starts, ends)[:, ::-1]
+        first = np.ceil(low - self.radius - 0.5).astype(np.int64)
+        return starts, ends, first, np.floor(high + self.radius - 0.5).astype(np.int64) + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +151,10 @@ class Runs:
         np.add.at(steps, (rows[:, 0] - y0, np.clip(rows[:, 2] - x0, 0, width)), -1)
         return np.asarray(np.cumsum(steps, axis=1)[:, :width] > 0)
 
+    def tiles(self, image: Box) -> list[tuple[int, int]]:
+        """The label tiles (ty, tx) in this shape's box, cut to an image, row by row."""
+        return list(tiles_over(self.box.intersection(image)))
+
 
 def tile_box(ty: int, tx: int) -> Box:
     """The 2-D (y, x) box of a label tile."""
@@ -143,19 +171,31 @@ def tiles_over(box: Box) -> Iterator[tuple[int, int]]:
 
 
 def _segments(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and ends (m, 2) of the segments; a single point is a segment of no length."""
-    return (points, points) if len(points) == 1 else (points[:-1], points[1:])
+    """Starts and ends (n, 2) of the segments; the first is the first point alone, so each end is looked at once."""
+    return np.concatenate([points[:1], points[:-1]]), points
 
 
-def _reach(starts: np.ndarray, ends: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-    """First and last + 1 pixel (m, 2: y, x) that each segment may cover."""
-    low, high = np.minimum(starts, ends)[:, ::-1], np.maximum(starts, ends)[:, ::-1]
-    return np.ceil(low - radius - 0.5).astype(np.int64), np.floor(high + radius - 0.5).astype(np.int64) + 1
+def _tiles_along(start: list[float], end: list[float], radius: float, reach: Box) -> Iterator[tuple[int, int]]:
+    """The tiles near one segment, tile row by tile row: a long one meets few of the tiles in its box."""
+    (ax, ay), (bx, by) = start, end
+    for ty in range(reach.start[0] // TILE, -(-reach.stop[0] // TILE)):
+        shares = [0.0, 1.0]
+        if ay != by:
+            band = (ty * TILE - radius, (ty + 1) * TILE + radius)
+            shares = [min(1.0, max(0.0, (y - ay) / (by - ay))) for y in band]
+        xs = [ax + share * (bx - ax) for share in shares]
+        first = max(reach.start[1], int(min(xs) - radius) - 1)
+        last = min(reach.stop[1], int(max(xs) + radius) + 2)
+        for tx in range(first // TILE, -(-last // TILE)):
+            yield ty, tx
 
 
-def _batches(numbers: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    for first in range(0, len(numbers), size):
-        yield numbers[first : first + size]
+def _batches(numbers: np.ndarray, sides: np.ndarray) -> Iterator[np.ndarray]:
+    """Segments in groups whose windows together have few enough pixels to stay in the processor's cache."""
+    if len(numbers):
+        size = max(1, _BATCH // int(sides[numbers].max(axis=0).prod()))
+        for first in range(0, len(numbers), size):
+            yield numbers[first : first + size]
 
 
 def _mark(
@@ -169,16 +209,19 @@ def _mark(
 ) -> None:
     """Mark the pixels near some segments, each looked for in its own window `low..high` (m, 2: y, x)."""
     height, width = (high - low).max(axis=0).tolist()
-    rows = low[:, 0, None] + np.arange(height)
-    columns = low[:, 1, None] + np.arange(width)
-    near = _near(rows + 0.5 - starts[:, 1, None], columns + 0.5 - starts[:, 0, None], ends - starts, radius)
-    near &= (rows < high[:, 0, None])[:, :, None] & (columns < high[:, 1, None])[:, None, :]
-    segment, row, column = np.nonzero(near)
-    covered[rows[segment, row] - box.start[0], columns[segment, column] - box.start[1]] = True
+    rows = low[:, :1] + np.arange(height)
+    columns = low[:, 1:] + np.arange(width)
+    near = _near(rows + 0.5 - starts[:, 1:], columns + 0.5 - starts[:, :1], ends - starts, radius)
+    near &= (rows < high[:, :1])[:, :, None]
+    near &= (columns < high[:, 1:])[:, None, :]
+    places = ((rows - box.start[0]) * box.shape[1] - box.start[1])[:, :, None] + columns[:, None, :]
+    covered.reshape(-1)[places[near]] = True
 
 
 def _near(y: np.ndarray, x: np.ndarray, step: np.ndarray, radius: float) -> np.ndarray:
-    """Which pixel centers are within `radius` of a segment. Without a division, so that ties stay exact.
+    """Which pixel centers are within `radius` of a segment, but for those that only its start is near.
+
+    The start is the end of the segment before. There is no division, so that ties stay exact.
 
     Args:
         y: (m, h) rows of the centers, seen from each segment's start.
@@ -189,12 +232,19 @@ def _near(y: np.ndarray, x: np.ndarray, step: np.ndarray, radius: float) -> np.n
     Returns:
         (m, h, w) bool.
     """
-    y, x = y[:, :, None], x[:, None, :]
-    dx, dy = step[:, 0, None, None], step[:, 1, None, None]
-    length2, reach2 = dx * dx + dy * dy, radius * radius
-    along = x * dx + y * dy
-    near: np.ndarray = (x * dy - y * dx) ** 2 <= reach2 * length2
-    near &= (along > 0) & (along < length2)
-    near |= x * x + y * y <= reach2
-    near |= (x - dx) ** 2 + (y - dy) ** 2 <= reach2
+    dx, dy = step[:, :1], step[:, 1:]
+    length2, reach2 = (dx * dx + dy * dy)[:, :, None], radius * radius
+    near: np.ndarray = _sums((y - dy) ** 2, (x - dx) ** 2) <= reach2
+    along, across = _sums(y * dy, x * dx), _sums(-y * dx, x * dy)
+    np.multiply(across, across, out=across)
+    beside = across <= reach2 * length2
+    beside &= along > 0
+    beside &= along < length2
+    near |= beside
     return near
+
+
+def _sums(of_rows: np.ndarray, of_columns: np.ndarray) -> np.ndarray:
+    """(m, h) and (m, w) give (m, h, w): each row's value plus each column's."""
+    total: np.ndarray = of_rows[:, :, None] + of_columns[:, None, :]
+    return total

@@ -6,33 +6,38 @@ Drawing puts a new id on top; undo and redo look up, in the tiles that they touc
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, and_, delete, insert, select, update
+from sqlalchemy import Connection, and_, delete, select, update
 
 from fieldmark.core.geometry import Box
-from fieldmark.errors import FieldmarkError
+from fieldmark.labels.codec import decode_mask, decode_tile, encode_mask, encode_tile
 from fieldmark.labels.raster import TILE, tile_box
+from fieldmark.labels.runs import EMPTY, TileRuns, array_of, box_of, count, only, overlay, runs_of
 from fieldmark.store.journal import Reversal
 from fieldmark.store.tables import classes, images, label_tiles, stroke_tiles, strokes
 
 if TYPE_CHECKING:
     from fieldmark.store.database import Change
 
-_PIXELS = TILE * TILE
-_MOST_RUNS = _PIXELS // 4
-_RUNS, _WHOLE = b"R", b"W"
+_BATCH = 64  # tiles read and written at once
 _CHUNK = 500  # ids in one statement; SQLite allows 999 in its oldest builds
 
+# The statements that every stroke runs are plain SQL: putting them together each time would cost more than they do.
+_GET_TILES = (
+    "SELECT ty, tx, ids FROM label_tiles"
+    " WHERE image_id = ? AND t = ? AND z = ? AND ty >= ? AND ty < ? AND tx >= ? AND tx < ?"
+)
+_PUT_TILE = "INSERT OR REPLACE INTO label_tiles (image_id, t, z, ty, tx, ids) VALUES (?, ?, ?, ?, ?, ?)"
+_PUT_MASK = "INSERT INTO stroke_tiles (image_id, t, z, ty, tx, stroke_id, mask) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ADD_OWNED = "UPDATE strokes SET owned = owned + ? WHERE id = ?"
 
-@dataclass(frozen=True, slots=True)
-class Plane:
+
+class Plane(NamedTuple):
     """One y-x plane of an image."""
 
     image_id: int
@@ -50,17 +55,11 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What is to be painted on one tile.
-
-    Args:
-        ids: (256, 256) uint32 stroke ids, 0 where nothing is painted.
-        present: The ids that occur, without 0.
-    """
+    """What is to be painted on one tile: stroke ids, 0 where nothing is."""
 
     ty: int
     tx: int
-    ids: np.ndarray
-    present: tuple[int, ...]
+    ids: TileRuns
 
 
 @dataclass(slots=True)
@@ -70,50 +69,6 @@ class Painted:
     gained: Counter[int] = field(default_factory=Counter)
     lost: Counter[int] = field(default_factory=Counter)
     boxes: dict[int, Box] = field(default_factory=dict)
-
-
-def encode_tile(ids: np.ndarray) -> bytes:
-    """A (256, 256) uint32 tile as bytes: runs where there are few, the whole array where there are many; zlib."""
-    flat = np.ascontiguousarray(ids, dtype="<u4").reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
-    if len(starts) > _MOST_RUNS:
-        return _WHOLE + zlib.compress(flat.tobytes(), 1)
-    return _RUNS + zlib.compress(starts.astype("<u2").tobytes() + flat[starts].tobytes(), 1)
-
-
-def decode_tile(data: bytes) -> np.ndarray:
-    """The (256, 256) uint32 tile of `encode_tile`.
-
-    Raises:
-        FieldmarkError: The bytes are damaged.
-    """
-    raw = _unpack(data[1:], _PIXELS * 4)
-    if data[:1] == _WHOLE and len(raw) == _PIXELS * 4:
-        return np.frombuffer(raw, dtype="<u4").reshape(TILE, TILE).astype(np.uint32)
-    count, rest = divmod(len(raw), 6)
-    starts = np.frombuffer(raw, dtype="<u2", count=count).astype(np.int64)
-    lengths = np.diff(starts, append=_PIXELS)
-    if data[:1] != _RUNS or rest or not count or starts[0] != 0 or lengths.min() < 1:
-        raise FieldmarkError("A label tile is damaged; restore the project from a copy.")
-    values = np.frombuffer(raw, dtype="<u4", offset=count * 2)
-    return np.repeat(values, lengths).reshape(TILE, TILE).astype(np.uint32)
-
-
-def encode_mask(mask: np.ndarray) -> bytes:
-    """A (256, 256) bool mask as bytes."""
-    return zlib.compress(np.packbits(mask).tobytes(), 1)
-
-
-def decode_mask(data: bytes) -> np.ndarray:
-    """The (256, 256) bool mask of `encode_mask`.
-
-    Raises:
-        FieldmarkError: The bytes are damaged.
-    """
-    raw = _unpack(data, _PIXELS // 8)
-    if len(raw) != _PIXELS // 8:
-        raise FieldmarkError("The pixels of a stroke are damaged; restore the project from a copy.")
-    return np.unpackbits(np.frombuffer(raw, dtype=np.uint8)).astype(bool).reshape(TILE, TILE)
 
 
 def read_ids(connection: Connection, plane: Plane, box: Box) -> np.ndarray:
@@ -127,21 +82,22 @@ def read_ids(connection: Connection, plane: Plane, box: Box) -> np.ndarray:
 
 
 def tiles_in(connection: Connection, plane: Plane, box: Box) -> Iterator[tuple[int, int, np.ndarray]]:
-    """The stored tiles (ty, tx, ids) that a 2-D box meets."""
+    """The stored tiles that a 2-D box meets: ty, tx, uint32 (256, 256)."""
+    for ty, tx, ids in runs_in(connection, plane, box):
+        yield ty, tx, array_of(ids)
+
+
+def runs_in(connection: Connection, plane: Plane, box: Box) -> Iterator[tuple[int, int, TileRuns]]:
+    """The stored tiles that a 2-D box meets: ty, tx, stroke ids."""
     if box.is_empty:
         return
     low, high = [n // TILE for n in box.start], [-(-n // TILE) for n in box.stop]
-    wanted = and_(
-        plane.of(label_tiles),
-        label_tiles.c.ty.between(low[0], high[0] - 1),
-        label_tiles.c.tx.between(low[1], high[1] - 1),
-    )
-    for row in connection.execute(select(label_tiles).where(wanted)):
-        yield row.ty, row.tx, decode_tile(row.ids)
+    for ty, tx, ids in connection.exec_driver_sql(_GET_TILES, (*plane, low[0], high[0], low[1], high[1])):
+        yield ty, tx, decode_tile(ids)
 
 
 def paint(connection: Connection, plane: Plane, pieces: Iterable[Piece]) -> Painted:
-    """Put new strokes on top, tile row by tile row.
+    """Put new strokes on top, some tiles at a time.
 
     Args:
         connection: In a transaction.
@@ -149,33 +105,26 @@ def paint(connection: Connection, plane: Plane, pieces: Iterable[Piece]) -> Pain
         pieces: In order of `ty`, then `tx`, each tile at most once. Their strokes are newer than all that stand there.
     """
     done = Painted()
-    for ty, row in groupby(pieces, key=lambda piece: piece.ty):
-        batch = list(row)
-        span = Box((ty * TILE, batch[0].tx * TILE), ((ty + 1) * TILE, (batch[-1].tx + 1) * TILE))
-        old = {tx: ids for _, tx, ids in tiles_in(connection, plane, span)}
-        tiles, masks = [], []
+    for batch in _batches(pieces):
+        tiles: list[tuple[object, ...]] = []
+        masks: list[tuple[object, ...]] = []
+        old = {(ty, tx): ids for ty, tx, ids in runs_in(connection, plane, _span(batch))}
         for piece in batch:
-            touched = piece.ids != 0
-            below = old[piece.tx] if piece.tx in old else np.zeros_like(piece.ids)
-            done.gained.update(_counts(piece.ids[touched]))
-            done.lost.update(_counts(below[touched]))
-            key = plane.key | {"ty": ty, "tx": piece.tx}
-            tiles.append(key | {"ids": encode_tile(np.where(touched, piece.ids, below))})
-            for one in piece.present:
-                mask = piece.ids == one
-                done.boxes[one] = _joined(done.boxes.get(one), _box_of(mask, tile_box(ty, piece.tx)))
-                masks.append(key | {"stroke_id": one, "mask": encode_mask(mask)})
-        connection.execute(insert(label_tiles).prefix_with("OR REPLACE"), tiles)
-        connection.execute(insert(stroke_tiles), masks)
+            key = (*plane, piece.ty, piece.tx)
+            on_top, covered = overlay(old.get((piece.ty, piece.tx), EMPTY), piece.ids)
+            done.lost.update(covered)
+            tiles.append((*key, encode_tile(on_top)))
+            masks += [(*key, one, encode_mask(mask)) for one, mask in _masks(piece, done)]
+        connection.exec_driver_sql(_PUT_TILE, tiles)
+        connection.exec_driver_sql(_PUT_MASK, masks)
     return done
 
 
 def add_owned(connection: Connection, gains: dict[int, int]) -> None:
     """Bring the strokes' counts of owned pixels up to date."""
-    steps = [{"stroke": stroke, "gain": gain} for stroke, gain in gains.items() if gain and stroke]
+    steps: list[tuple[object, ...]] = [(gain, stroke) for stroke, gain in gains.items() if gain and stroke]
     if steps:
-        statement = "UPDATE strokes SET owned = owned + :gain WHERE id = :stroke"
-        connection.exec_driver_sql(statement, steps)
+        connection.exec_driver_sql(_ADD_OWNED, steps)
 
 
 def reverse_strokes(change: Change, data: dict[str, Any]) -> Reversal:
@@ -281,8 +230,7 @@ def _tile(connection: Connection, plane: Plane, ty: int, tx: int) -> np.ndarray:
 def _save(connection: Connection, plane: Plane, ty: int, tx: int, ids: np.ndarray) -> None:
     here = and_(plane.of(label_tiles), label_tiles.c.ty == ty, label_tiles.c.tx == tx)
     if ids.any():
-        row = plane.key | {"ty": ty, "tx": tx, "ids": encode_tile(ids)}
-        connection.execute(insert(label_tiles).prefix_with("OR REPLACE"), row)
+        connection.exec_driver_sql(_PUT_TILE, (*plane, ty, tx, encode_tile(runs_of(ids))))
     else:
         connection.execute(delete(label_tiles).where(here))
 
@@ -298,23 +246,33 @@ def _chunks(ids: Sequence[int]) -> Iterator[Sequence[int]]:
         yield ids[start : start + _CHUNK]
 
 
-def _unpack(data: bytes, most: int) -> bytes:
-    """Inflate at most `most` bytes: a hostile file cannot ask for more."""
-    unpacker = zlib.decompressobj()
-    try:
-        raw = unpacker.decompress(data, most + 1)
-    except zlib.error as error:
-        raise FieldmarkError(f"A label tile is damaged ({error}); restore the project from a copy.") from error
-    if not unpacker.eof or len(raw) > most:
-        raise FieldmarkError("A label tile is cut short or too large; restore the project from a copy.")
-    return raw
+def _batches(pieces: Iterable[Piece]) -> Iterator[list[Piece]]:
+    """Pieces in groups that span few tiles, so that each group's tiles are read at once."""
+    batch: list[Piece] = []
+    for piece in pieces:
+        if batch and _span([*batch, piece]).size > _BATCH * TILE * TILE:
+            yield batch
+            batch = []
+        batch.append(piece)
+    if batch:
+        yield batch
 
 
-def _box_of(mask: np.ndarray, tile: Box) -> Box:
-    """The tight 2-D box of a tile's mask, in image coordinates; the mask holds a True."""
-    y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    inner = Box((int(y[0]), int(x[0])), (int(y[-1]) + 1, int(x[-1]) + 1))
-    return inner.shifted(tile.start)
+def _span(batch: Sequence[Piece]) -> Box:
+    """The 2-D box of the tiles from the first to the last of a group."""
+    columns = [piece.tx for piece in batch]
+    start = tile_box(batch[0].ty, min(columns)).start
+    return Box(start, tile_box(batch[-1].ty, max(columns)).stop)
+
+
+def _masks(piece: Piece, done: Painted) -> Iterator[tuple[int, TileRuns]]:
+    """What each stroke of a piece covers; its pixels are counted, and its box brought up to date."""
+    tile = tile_box(piece.ty, piece.tx)
+    for one, pixels in count(piece.ids).items():
+        mask = only(piece.ids, one)
+        done.gained[one] += pixels
+        done.boxes[one] = _joined(done.boxes.get(one), box_of(mask, tile))
+        yield one, mask
 
 
 def _joined(one: Box | None, other: Box) -> Box:

@@ -139,7 +139,13 @@ stroke_tiles = Table(
     Column("z", Integer, nullable=False),
     Column("ty", Integer, nullable=False),
     Column("tx", Integer, nullable=False),
-    Column("stroke_id", Integer, ForeignKey("strokes.id"), nullable=False, index=True),
+    Column(  # looked at when the transaction ends: a stroke's row is written after its tiles, when its size is known
+        "stroke_id",
+        Integer,
+        ForeignKey("strokes.id", deferrable=True, initially="DEFERRED"),
+        nullable=False,
+        index=True,
+    ),
     Column("mask", LargeBinary, nullable=False),
     PrimaryKeyConstraint("image_id", "t", "z", "ty", "tx", "stroke_id"),
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fieldmark.errors import BadFile, BadInput
+from fieldmark.labels.drawing import LabelPlane
 from fieldmark.labels.exchange.answers import import_answers
 from fieldmark.labels.exchange.markers import MarkerFile, read_markers
 from fieldmark.labels.exchange.masks import read_map
@@ -17,7 +18,6 @@ from fieldmark.labels.exchange.points import import_points
 from fieldmark.labels.exchange.rules import Rule, read_legend, rule_for
 from fieldmark.labels.exchange.scribbles import connected_strokes
 from fieldmark.labels.records import ImportReport
-from fieldmark.labels.strokes import LabelPlane
 
 if TYPE_CHECKING:
     from fieldmark.collection import Collection

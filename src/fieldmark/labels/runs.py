@@ -1,0 +1,108 @@
+"""A label tile as runs of equal values in row order: what a stroke changes is counted in runs, not in pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fieldmark.core.geometry import Box
+from fieldmark.labels.raster import TILE
+
+PIXELS = TILE * TILE
+
+
+@dataclass(frozen=True, eq=False)
+class TileRuns:
+    """A (256, 256) tile, row by row.
+
+    Args:
+        starts: (n,) int64, the first pixel of each run; the first is 0, and they rise.
+        values: (n,) uint32, what each run holds.
+    """
+
+    starts: np.ndarray
+    values: np.ndarray
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """(n,) int64 pixels of each run."""
+        return lengths_of(self.starts)
+
+
+EMPTY = TileRuns(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.uint32))
+"""A tile of nobody."""
+
+
+def lengths_of(starts: np.ndarray) -> np.ndarray:
+    """(n,) int64 pixels of the runs that start there."""
+    lengths: np.ndarray = np.append(starts[1:], PIXELS) - starts
+    return lengths
+
+
+def runs_of(array: np.ndarray) -> TileRuns:
+    """A (256, 256) array as runs."""
+    flat = np.ascontiguousarray(array).reshape(-1)
+    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    return TileRuns(starts, flat[starts].astype(np.uint32))
+
+
+def array_of(runs: TileRuns) -> np.ndarray:
+    """Runs as a (256, 256) uint32 array."""
+    return np.repeat(runs.values, runs.lengths).reshape(TILE, TILE)
+
+
+def overlay(below: TileRuns, above: TileRuns) -> tuple[TileRuns, dict[int, int]]:
+    """Put one tile on top of another; where it holds 0, the lower one shows.
+
+    Returns:
+        The new tile, and how many pixels of each value of the lower one were covered (0 for nobody's).
+    """
+    both = np.sort(np.concatenate([below.starts, above.starts]), kind="stable")
+    starts = both[np.concatenate([[True], both[1:] != both[:-1]])]
+    low = below.values[np.searchsorted(below.starts, starts, side="right") - 1]
+    high = above.values[np.searchsorted(above.starts, starts, side="right") - 1]
+    covered = high != 0
+    lengths = lengths_of(starts)
+    merged = _joined(TileRuns(starts, np.where(covered, high, low)))
+    return merged, _sums(low[covered], lengths[covered])
+
+
+def count(runs: TileRuns) -> dict[int, int]:
+    """Pixels of each value but 0."""
+    held = runs.values != 0
+    return _sums(runs.values[held], runs.lengths[held])
+
+
+def only(runs: TileRuns, value: int) -> TileRuns:
+    """The tile that holds 1 where this one holds `value`, else 0."""
+    return _joined(TileRuns(runs.starts, (runs.values == value).astype(np.uint32)))
+
+
+def box_of(runs: TileRuns, tile: Box) -> Box:
+    """The tight 2-D (y, x) box of what is not 0, in image coordinates; there must be something.
+
+    Args:
+        runs: The tile.
+        tile: Its place in the image.
+    """
+    held = runs.values != 0
+    first, last = runs.starts[held], np.append(runs.starts[1:], PIXELS)[held] - 1
+    rows, columns = np.array([first, last]) // TILE, np.array([first, last]) % TILE
+    wraps = bool((rows[0] != rows[1]).any())
+    left, right = (0, TILE) if wraps else (int(columns[0].min()), int(columns[1].max()) + 1)
+    return Box((int(rows[0].min()), left), (int(rows[1].max()) + 1, right)).shifted(tile.start)
+
+
+def _joined(runs: TileRuns) -> TileRuns:
+    """The same tile with neighbours of one value made one run."""
+    new = np.concatenate([[True], runs.values[1:] != runs.values[:-1]])
+    return TileRuns(runs.starts[new], runs.values[new])
+
+
+def _sums(values: np.ndarray, lengths: np.ndarray) -> dict[int, int]:
+    if len(values) and (values == values[0]).all():
+        return {int(values[0]): int(lengths.sum())}
+    found, index = np.unique(values, return_inverse=True)
+    totals = np.bincount(index, weights=lengths, minlength=len(found)).astype(np.int64)
+    return dict(zip(found.tolist(), totals.tolist(), strict=True))
