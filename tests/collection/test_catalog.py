@@ -11,7 +11,7 @@ import pytest
 
 from fieldmark.collection import Collection, ImageRecord
 from fieldmark.core.axes import PixelSize
-from fieldmark.errors import BadInput, NotFound
+from fieldmark.errors import BadInput, FieldmarkError, NotFound
 from fieldmark.images import encode_png
 from fieldmark.store import open_store
 
@@ -256,3 +256,11 @@ def test_adding_writes_nothing_into_the_image_folder(collection: Collection, ima
     before = {path: path.stat().st_mtime_ns for path in images.rglob("*")}
     collection.add_images(images)
     assert {path: path.stat().st_mtime_ns for path in images.rglob("*")} == before
+
+
+def test_a_damaged_row_is_told_in_words(collection: Collection) -> None:
+    collection.add([record("a.png")])
+    with collection.store.transaction("ada", "break") as change:
+        change.connection.exec_driver_sql("UPDATE images SET shape = '1,2'")
+    with pytest.raises(FieldmarkError, match="shape is '1,2': the project is damaged"):
+        collection.all()

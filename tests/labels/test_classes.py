@@ -82,6 +82,7 @@ def test_a_deleted_class_counts_as_unknown_and_comes_back(project: Project) -> N
     assert set(np.unique(project.classes_of(image)).tolist()) == {0, rest}
     assert project.labels.answers() == []
     assert project.labels.points() == []
+    assert [stroke.class_id for stroke in project.labels.strokes()] == [None, rest]
     assert [(one.id, one.position) for one in project.labels.classes()] == [(rest, 1)]
     assert [one.id for one in project.labels.classes(include_deleted=True)] == [rest, cell]
     with pytest.raises(BadInput, match="'cell' was deleted"):
@@ -106,6 +107,8 @@ def test_merging_rewrites_no_tile(project: Project) -> None:
     assert (project.classes_of(image) == np.where(before == one, two, before)).all()
     project.labels.merge(two, three, author="ada")
     assert (project.classes_of(image) == np.where(before > 0, three, 0)).all()
+    assert [stroke.class_id for stroke in project.labels.strokes()] == [three] * 3
+    assert len(project.labels.strokes(class_id=three)) == 3
     assert names(project) == ["three"]
     assert tiles(project) == stored
     with pytest.raises(BadInput, match="'one' was merged into another"):

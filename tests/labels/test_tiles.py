@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldmark.errors import FieldmarkError
-from fieldmark.labels.codec import decode_mask, decode_tile, encode_mask, encode_tile
+from fieldmark.labels.codec import decode_mask, decode_path, decode_tile, encode_mask, encode_path, encode_tile
 from fieldmark.labels.raster import TILE, tile_box
 from fieldmark.labels.runs import EMPTY, array_of, box_of, count, only, overlay, runs_of
 
@@ -108,3 +108,11 @@ def test_runs_are_counted_picked_and_boxed_as_pixels_are(seed: int, kinds: int) 
 def test_an_empty_tile_is_nobodys() -> None:
     assert not array_of(EMPTY).any()
     assert count(EMPTY) == {}
+
+
+def test_a_path_comes_back_and_a_damaged_one_is_refused() -> None:
+    points = np.random.default_rng(0).normal(size=(30, 2))
+    assert (decode_path(encode_path(points)) == points).all()
+    for data in (b"", b"?", encode_path(points)[:-3], zlib.compress(b"1234"), zlib.compress(b"")):
+        with pytest.raises(FieldmarkError, match="restore the project"):
+            decode_path(data)

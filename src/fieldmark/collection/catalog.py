@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Row, select
 from fieldmark.collection.records import AddReport, ImageRecord, MovedImage
 from fieldmark.core.axes import PixelSize
 from fieldmark.core.events import Event
-from fieldmark.errors import BadInput, NotFound
+from fieldmark.errors import BadInput, FieldmarkError, NotFound
 from fieldmark.images.find import natural_key
 from fieldmark.store import Store
 from fieldmark.store.tables import images as table
@@ -164,15 +164,27 @@ def uri_of(path: Path) -> str:
     return Path(os.path.abspath(path)).as_posix()  # noqa: PTH100  (Path.resolve would follow links)
 
 
+def shape_of(text: str) -> tuple[int, int, int, int, int]:
+    """The shape (t, c, z, y, x) that the table keeps as text.
+
+    Raises:
+        FieldmarkError: The row is damaged.
+    """
+    try:
+        t, c, z, y, x = (int(n) for n in text.split(","))
+    except ValueError:
+        raise FieldmarkError(f"An image's shape is {text!r}: the project is damaged; restore it from a copy.") from None
+    return t, c, z, y, x
+
+
 def record_of(row: Row[Any]) -> ImageRecord:
     """A row of the table as a record."""
-    t, c, z, y, x = (int(n) for n in row.shape.split(","))
     return ImageRecord(
         id=row.id,
         uri=row.uri,
         name=row.name,
         content_hash=row.content_hash,
-        shape=(t, c, z, y, x),
+        shape=shape_of(row.shape),
         dtype=row.dtype,
         axes=row.axes,
         pixel_size=PixelSize(row.size_z, row.size_y, row.size_x),

@@ -1,4 +1,4 @@
-"""Label tiles and masks as bytes: runs where there are few, the whole array where there are many."""
+"""Label tiles, masks and paths as bytes. Tiles: runs where there are few, the whole array where there are many."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from fieldmark.labels.runs import PIXELS, TileRuns, array_of, lengths_of, runs_o
 
 _MOST_RUNS = PIXELS // 4
 _SMALL = 1_000  # bytes; a compressor would cost more time than it saves place
+_LONGEST_PATH = 1 << 28  # bytes
 _PLAIN, _RUNS, _WHOLE = b"P", b"R", b"W"
 
 
@@ -60,6 +61,22 @@ def decode_mask(data: bytes) -> np.ndarray:
     return np.repeat(values, lengths_of(_starts(raw, count))).reshape(TILE, TILE)
 
 
+def encode_path(points: np.ndarray) -> bytes:
+    """The (n, 2) float64 points of a polyline as bytes."""
+    return zlib.compress(points.astype("<f8").tobytes(), 1)
+
+
+def decode_path(data: bytes) -> np.ndarray:
+    """The points of `encode_path`.
+
+    Raises:
+        FieldmarkError: The bytes are damaged.
+    """
+    raw = _inflated(data, _LONGEST_PATH)
+    _check(len(raw) > 0 and len(raw) % 16 == 0)
+    return np.frombuffer(raw, dtype="<f8").reshape(-1, 2)
+
+
 def _starts(raw: bytes, count: int) -> np.ndarray:
     starts = np.frombuffer(raw, dtype="<u2", count=count).astype(np.int64)
     _check(int(starts[0]) == 0 and bool((starts[1:] > starts[:-1]).all()))
@@ -76,9 +93,13 @@ def _unpacked(data: bytes, most: int) -> bytes:
     if kind == _PLAIN:
         return body
     _check(kind in {_RUNS, _WHOLE})
+    return _inflated(body, most)
+
+
+def _inflated(data: bytes, most: int) -> bytes:
     unpacker = zlib.decompressobj()
     try:
-        raw = unpacker.decompress(body, most + 1)
+        raw = unpacker.decompress(data, most + 1)
     except zlib.error as error:
         raise FieldmarkError(f"A label tile is damaged ({error}); restore the project from a copy.") from error
     _check(unpacker.eof and len(raw) <= most)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +12,7 @@ from sqlalchemy import Connection, insert, select, text
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, Conflict
 from fieldmark.labels.classes import class_map
+from fieldmark.labels.codec import encode_path
 from fieldmark.labels.lookup import require_plane
 from fieldmark.labels.raster import TILE, Polyline, Runs, tile_box, tiles_over
 from fieldmark.labels.records import StrokeRecord
@@ -66,14 +66,15 @@ def draw_stroke(change: Change, order: Order) -> tuple[StrokeRecord, list[Stroke
     if stroke not in painted.gained:
         raise BadInput("The stroke covers no pixel of the image; draw it inside the image.")
     row = _row(change, order.plane, stroke, order.class_id, order.source, painted, order.geometry)
+    counts_as = {order.class_id: order.class_id} if order.class_id else {}
     theirs = [] if order.expect is None else _newer(connection, painted.lost, change.author, order.expect)
     if theirs:
         connection.exec_driver_sql("ROLLBACK TO draw")
-        return replace(record_of(row), id=0), theirs
+        return replace(record_of(row, counts_as), id=0), theirs
     connection.execute(insert(table), row)
     add_owned(connection, {owner: -pixels for owner, pixels in painted.lost.items()})
     change.record("strokes", ids=[stroke], alive=True)
-    return record_of(row), []
+    return record_of(row, counts_as), []
 
 
 def draw_plane(change: Change, plane: Plane, labels: LabelPlane) -> tuple[list[int], int]:
@@ -100,14 +101,14 @@ def draw_plane(change: Change, plane: Plane, labels: LabelPlane) -> tuple[list[i
     return ids, sum(pixels for owner, pixels in painted.lost.items() if owner)
 
 
-def record_of(row: Any) -> StrokeRecord:
-    """A row of the table, as a mapping, as a record."""
+def record_of(row: Any, counts_as: dict[int, int]) -> StrokeRecord:
+    """A row of the table, as a mapping, as a record; `counts_as` is `class_map`'s."""
     return StrokeRecord(
         id=row["id"],
         image_id=row["image_id"],
         t=row["t"],
         z=row["z"],
-        class_id=row["class_id"],
+        class_id=counts_as.get(row["class_id"]) or None,
         author=row["author"],
         time=row["time"],
         source=row["source"],
@@ -198,7 +199,7 @@ def _row(
         "source": source,
         "kind": "polyline" if path else "runs",
         "radius": path.radius if path else None,
-        "geometry": zlib.compress(path.points.astype("<f8").tobytes(), 1) if path else None,
+        "geometry": encode_path(path.points) if path else None,
         "y0": y0,
         "x0": x0,
         "y1": y1,
@@ -212,12 +213,13 @@ def _row(
 def _newer(connection: Connection, owners: Iterable[int], author: str, expect: int) -> list[StrokeRecord]:
     """Which of these strokes came from another person after a revision."""
     covered = sorted(set(owners) - {0})
-    found: list[StrokeRecord] = []
+    rows: list[Any] = []
     for start in range(0, len(covered), 500):
         some = table.c.id.in_(covered[start : start + 500])
         query = select(table).where(some, table.c.revision > expect, table.c.author != author).order_by(table.c.id)
-        found += [record_of(row._mapping) for row in connection.execute(query)]
-    return found
+        rows += connection.execute(query).mappings()
+    counts_as = class_map(connection) if rows else {}
+    return [record_of(row, counts_as) for row in rows]
 
 
 def _next_stroke(connection: Connection) -> int:

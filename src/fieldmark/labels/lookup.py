@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
+from fieldmark.collection.catalog import shape_of
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.labels.tiles import Plane
 from fieldmark.store.tables import images
@@ -20,8 +21,7 @@ def require_image(connection: Connection, image_id: int) -> tuple[str, Shape5]:
     row = connection.execute(select(images.c.name, images.c.shape).where(images.c.id == image_id)).first()
     if row is None:
         raise NotFound("image", str(image_id), [str(known) for known in connection.scalars(select(images.c.id))])
-    t, c, z, y, x = (int(n) for n in row.shape.split(","))
-    return row.name, (t, c, z, y, x)
+    return row.name, shape_of(row.shape)
 
 
 def require_plane(connection: Connection, plane: Plane) -> tuple[str, tuple[int, int]]:

@@ -44,7 +44,7 @@ class StrokeRecord:
     t: int
     z: int
     class_id: int | None
-    """None for an eraser."""
+    """What it counts as now, after merges; None for an eraser, and while its class is deleted: unknown."""
     author: str
     time: str
     source: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from fieldmark.core.geometry import Box
 from fieldmark.errors import NotFound
 from fieldmark.labels.answers import Answers
 from fieldmark.labels.classes import class_map
-from fieldmark.labels.codec import decode_mask
+from fieldmark.labels.codec import decode_mask, decode_path
 from fieldmark.labels.drawing import LabelPlane, Order, as_data, draw_plane, draw_stroke, in_the_way, record_of
 from fieldmark.labels.lookup import require_plane
 from fieldmark.labels.raster import TILE, Polyline, Runs, tile_box
@@ -107,12 +106,17 @@ class Strokes(Answers):
         class_id: int | None = None,
         author: str | None = None,
     ) -> list[StrokeRecord]:
-        """The strokes that stand, oldest first; also those whose pixels were all covered since."""
-        wanted = {"image_id": image_id, "t": t, "z": z, "class_id": class_id, "author": author}
+        """The strokes that stand, oldest first; also those whose pixels were all covered since.
+
+        A merged class's strokes are the class's that it was merged into.
+        """
+        wanted = {"image_id": image_id, "t": t, "z": z, "author": author}
         conditions = [table.c[name] == value for name, value in wanted.items() if value is not None]
+        query = select(table).where(table.c.alive, *conditions).order_by(table.c.id)
         with self.store.reading() as connection:
-            rows = connection.execute(select(table).where(table.c.alive, *conditions).order_by(table.c.id))
-            return [record_of(row._mapping) for row in rows]
+            counts_as = class_map(connection)
+            found = [record_of(row, counts_as) for row in connection.execute(query).mappings()]
+        return [stroke for stroke in found if class_id is None or stroke.class_id == class_id]
 
     def stroke_ids(self, image_id: int, t: int, z: int, box2d: Box) -> np.ndarray:
         """The stroke that owns each pixel of a (y, x) box: uint32 (h, w), 0 for nobody."""
@@ -154,7 +158,7 @@ class Strokes(Answers):
             if row is None:
                 raise NotFound("stroke", str(stroke_id), [])
             if row.kind == "polyline":
-                return Polyline(np.frombuffer(zlib.decompress(row.geometry), dtype="<f8").reshape(-1, 2), row.radius)
+                return Polyline(decode_path(row.geometry), row.radius)
             return _runs_of(connection, stroke_id)
 
     def labelled_images(self, include_excluded: bool = False) -> list[int]:
