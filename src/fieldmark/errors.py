@@ -89,6 +89,17 @@ class NotFound(FieldmarkError, LookupError):
         super().__init__(f"No {kind} is called {name!r}. {near_miss(name, known)}")
 
 
+class NoProject(NotFound):
+    """A folder that holds no project."""
+
+    code = "no-project"
+
+    def __init__(self, folder: object) -> None:
+        FieldmarkError.__init__(
+            self, f"{folder} holds no project (no fieldmark.toml). Name one with -C, or make one: fieldmark init."
+        )
+
+
 class Conflict(FieldmarkError):
     """A write based on a state that another write has changed; nothing was written."""
 

@@ -6,6 +6,8 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+from fieldmark.errors import BadFile
+
 _CHUNK = 1 << 20
 
 
@@ -25,3 +27,15 @@ def file_hash(path: Path) -> str:
             while chunk := handle.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()
+
+
+def require_content(path: Path, digest: str, shown: str) -> None:
+    """Raise BadFile where a file or folder is not there, or holds other bytes than those of `digest`."""
+    if not path.exists():
+        raise BadFile(shown, f"{path} is not there any more. Put it back, or add the folder where it is now.")
+    if file_hash(path) != digest:
+        raise BadFile(
+            shown,
+            "its content has changed since it was added, and its labels belong to the old content. "
+            "Put the old file back, or add the new one under another name.",
+        )

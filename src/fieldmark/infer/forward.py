@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fieldmark.core.geometry import round_up
+from fieldmark.errors import BadInput
 from fieldmark.models.base import Net
 from fieldmark.prepare import apply
 
@@ -23,6 +24,7 @@ class NetForward:
         output: What is wanted: `classes`, `features`, or an output of the family.
         precision: `fp32`, or `bf16` for autocast (faster, about three digits).
         device: A torch device.
+        image: The name of what is predicted, for errors.
     """
 
     def __init__(
@@ -33,7 +35,9 @@ class NetForward:
         *,
         precision: str = "fp32",
         device: str = "cpu",
+        image: str = "The image",
     ) -> None:
+        self.image = image
         self.net = net.to(device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.preparation = preparation
         self.output = output
@@ -50,7 +54,8 @@ class NetForward:
         return np.ascontiguousarray(stacked.transpose(0, 2, 1, 3, 4))
 
     def plane(self, pixels: np.ndarray) -> np.ndarray:
-        """(c, y, x) raw pixels to (k, y, x) float32 answers."""
+        """(c, y, x) raw pixels to (k, y, x) float32 answers. Raises BadInput for pixels that are no numbers."""
+        require_numbers(pixels, self.image)
         height, width = pixels.shape[1:]
         prepared = pad_to_stride(apply(pixels, self.preparation), self.net.stride)
         with torch.inference_mode(), self._autocast():
@@ -66,6 +71,14 @@ class NetForward:
         if self.precision == "bf16":
             return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def require_numbers(pixels: np.ndarray, image: str) -> None:
+    """Raise BadInput where pixels are NaN or infinite: they would spread silently over all that is near them."""
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise BadInput(
+            f"{image}: holds pixels that are NaN or infinite. Replace them, for example by the image's median."
+        )
 
 
 def pad_to_stride(pixels: np.ndarray, stride: int) -> np.ndarray:

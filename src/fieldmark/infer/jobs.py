@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import read_bundle
+from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
+from fieldmark.core.fingerprint import require_content
 from fieldmark.core.geometry import Box
 from fieldmark.infer.predict import Model, predict_image, value_dtype
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
@@ -32,7 +35,7 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
     model = Model(job["name"], header, net)
     recipe = validate(PredictRecipe, job["recipe"])
     for number, item in enumerate(job["images"], start=1):
-        if Path(item["target"]).exists() and _stamp(item) == item["made_from"]:
+        if _is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
             continue
         yield from _predict_item(model, recipe, item, job)
@@ -43,6 +46,7 @@ def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job
     from fieldmark.images import open_image
 
     work = Path(item["work"])
+    require_content(Path(item["uri"]), item["content_hash"], item["name"])
     with open_image(Path(item["uri"]), shown=item["name"], max_bytes=job.get("max_bytes")) as source:
         wants = recipe.probabilities or item["strokes"] is not None
         labels, probabilities = _writers(model, source, work, wants, item["made_from"])
@@ -61,17 +65,17 @@ def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job
         if item["strokes"] is not None:
             yield from _propagate(model, recipe, item, source, labels, work)
         labels.finish()
-    _deliver(work, item, job["format"], model, keep_probabilities=recipe.probabilities)
+    _deliver(work, item, job["format"])
 
 
 def _writers(
     model: Model, source: ImageSource, work: Path, wants_probabilities: bool, made_from: str
 ) -> tuple[ImageWriter, ImageWriter | None]:
-    """Writers of the working copies; a working copy of other makings is thrown away."""
+    """Writers of the working copies; one of other makings is thrown away, and so is one that was partly delivered."""
     from fieldmark.images.writers import create_writer
 
     stamp = work / "made-from"
-    if not stamp.is_file() or stamp.read_text(encoding="ascii") != made_from:
+    if not stamp.is_file() or stamp.read_bytes() != made_from.encode() or not _has_arrays(work, wants_probabilities):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_atomic(stamp, made_from.encode())
@@ -133,20 +137,38 @@ def _too_large(name: str, height: int, width: int) -> str:
     )
 
 
-def _deliver(work: Path, item: dict[str, Any], form: str, model: Model, *, keep_probabilities: bool) -> None:
-    """Bring finished working copies to where the user wants them, in the format the user wants."""
+def _has_arrays(work: Path, wants_probabilities: bool) -> bool:
+    """Whether the tiles that the log calls finished can be there at all."""
+    wanted = ("labels", "probabilities") if wants_probabilities else ("labels",)
+    return all((work / f"{name}.ome.zarr").is_dir() for name in wanted)
+
+
+def _deliver(work: Path, item: dict[str, Any], form: str) -> None:
+    """Bring finished working copies to where the user wants them, in the format the user wants.
+
+    The stamp first claims the names: what is stopped half-way is ours to replace.
+    """
     target = Path(item["target"])
     target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(Path(item["stamp"]), stamp_text("", item))
     _place(work / "labels.ome.zarr", target, form)
-    if keep_probabilities:
-        _place_probabilities(work / "probabilities.ome.zarr", Path(item["probabilities"]), form, model)
-    write_atomic(Path(item["stamp"]), item["made_from"].encode())
+    _place_probabilities(work / "probabilities.ome.zarr", [Path(path) for path in item["probabilities"]], form)
+    write_atomic(Path(item["stamp"]), stamp_text(item["made_from"], item))
     shutil.rmtree(work)
 
 
-def _stamp(item: dict[str, Any]) -> str:
+def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
+    """What an image's outputs were made from (nothing while they are being written), and their names."""
+    files = [Path(path).name for path in (item["target"], *item["probabilities"])]
+    values = {"made_from": made_from, "files": files}
+    return json.dumps(values, indent=2).encode()
+
+
+def _is_there(item: dict[str, Any]) -> bool:
     stamp = Path(item["stamp"])
-    return stamp.read_text(encoding="ascii", errors="replace") if stamp.is_file() else ""
+    if not stamp.is_file() or read_json(stamp).get("made_from") != item["made_from"]:
+        return False
+    return all(Path(path).exists() for path in (item["target"], *item["probabilities"]))
 
 
 def _place(made: Path, target: Path, form: str) -> None:
@@ -158,13 +180,13 @@ def _place(made: Path, target: Path, form: str) -> None:
     _convert(made, target, form, channels=None)
 
 
-def _place_probabilities(made: Path, target: Path, form: str, model: Model) -> None:
+def _place_probabilities(made: Path, targets: list[Path], form: str) -> None:
     """PNG holds no fractions and few channels: one 16-bit picture a class, 65535 for certain."""
-    if form != "png":
-        _place(made, target, form)
-        return
-    for channel, spec in enumerate(model.header.classes):
-        _convert(made, target.with_name(f"{target.stem}-{spec.name}.png"), form, channels=(channel, channel + 1))
+    for channel, target in enumerate(targets):
+        if form == "png":
+            _convert(made, target, form, channels=(channel, channel + 1))
+        else:
+            _place(made, target, form)
 
 
 def _convert(made: Path, target: Path, form: str, channels: tuple[int, int] | None) -> None:

@@ -36,14 +36,17 @@ class Model:
     net: Net
 
 
-def forward_of(model: Model, recipe: PredictRecipe, output: str = "classes", device: str = "cpu") -> NetForward:
-    """The model as a function of raw pixels."""
+def forward_of(
+    model: Model, recipe: PredictRecipe, output: str = "classes", device: str = "cpu", image: str = "The image"
+) -> NetForward:
+    """The model as a function of raw pixels; `image` is named in errors."""
     if output not in model.header.outputs:
         raise BadInput(
             f"Model {model.name!r} gives {', '.join(model.header.outputs)}, not {output!r}. "
             "Label some pixels and fit it again to get classes."
         )
-    return NetForward(model.net, model.header.preparation, output, precision=recipe.precision, device=device)
+    preparation = model.header.preparation
+    return NetForward(model.net, preparation, output, precision=recipe.precision, device=device, image=image)
 
 
 def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: str) -> TilePlan:
@@ -86,7 +89,7 @@ def predict_image(
         device: A torch device.
     """
     plan = plan_for(model, source, recipe, image)
-    forward = forward_of(model, recipe, device=device)
+    forward = forward_of(model, recipe, device=device, image=image)
     values = np.array([item.value for item in model.header.classes])
     log = DoneLog(done, made_from)
     try:

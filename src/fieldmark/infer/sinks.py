@@ -72,25 +72,24 @@ class DoneLog:
 
     def __init__(self, path: Path, made_from: str) -> None:
         self.path = path
-        self._done = _read_done(path, made_from)
-        self.is_new = self._done is None
-        mode = "w" if self._done is None else "a"
+        found = _read_done(path, made_from)
+        self._done: set[int] = found or set()
+        self.is_new = found is None
+        mode = "w" if self.is_new else "a"
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file: IO[str] = open(path, mode, encoding="ascii")  # noqa: SIM115 - closed by `close`
-        if self._done is None:
-            self._done = set()
+        if self.is_new:
             self._append(made_from)
 
     def __contains__(self, index: int) -> bool:
-        return self._done is not None and index in self._done
+        return index in self._done
 
     def __len__(self) -> int:
-        return len(self._done or ())
+        return len(self._done)
 
     def add(self, index: int) -> None:
         self._append(str(index))
-        if self._done is not None:
-            self._done.add(index)
+        self._done.add(index)
 
     def close(self) -> None:
         self._file.close()
@@ -102,9 +101,21 @@ class DoneLog:
 
 
 def _read_done(path: Path, made_from: str) -> set[int] | None:
-    """The finished tiles in a file; None where it is missing or made from something else."""
+    """The finished tiles in a file; None where it is missing or made from something else.
+
+    A last line that a crash has cut short is cut off: the next number would grow out of it.
+    """
     if not path.is_file():
         return None
-    first, *rest = path.read_text(encoding="ascii", errors="replace").split("\n")
-    # the last line may have been cut short by a crash: only lines with a newline count
-    return {int(line) for line in rest[:-1] if line.isdigit()} if first == made_from else None
+    data = path.read_bytes()
+    whole = data[: data.rfind(b"\n") + 1]
+    first, *rest = whole.decode("ascii", errors="replace").split("\n")
+    if not whole or first != made_from:
+        return None
+    if len(whole) < len(data):
+        os.truncate(path, len(whole))
+    return {int(line) for line in rest if _is_number(line)}
+
+
+def _is_number(line: str) -> bool:
+    return line.isascii() and line.isdecimal() and len(line) < 19

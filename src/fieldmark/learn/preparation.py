@@ -8,7 +8,6 @@ import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
-from fieldmark.infer.tiles import with_channels
 from fieldmark.prepare import apply, lab_step, scale_step, standardize_step
 
 if TYPE_CHECKING:
@@ -41,17 +40,19 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int) -> list[dic
 
 
 def _crops(samples: Samples, seed: int) -> list[np.ndarray]:
-    """(C, y, x) raw pixels of up to CROPS places."""
+    """(C, y, x) raw pixels of CROPS places, spread evenly over the images."""
     chosen = np.unique(samples.marks.image) if len(samples.marks) else np.arange(len(samples.images))
     rng = np.random.default_rng(derive_seed(seed, "preparation"))
-    crops = []
-    for number in range(max(len(chosen), CROPS if len(chosen) < CROPS else 0)):
-        index = int(chosen[number % len(chosen)])
-        source = samples.source(index)
-        t, c, z, y, x = source.shape
-        start = [int(rng.integers(n)) for n in (t, z)] + [int(rng.integers(max(1, n - SIDE + 1))) for n in (y, x)]
-        stop = [start[0] + 1, start[1] + 1, min(y, start[2] + SIDE), min(x, start[3] + SIDE)]
-        crops.append(source.read(with_channels(Box(tuple(start), tuple(stop)), c))[0, :, 0])
-        if number + 1 >= CROPS:
-            break
-    return crops
+    return [_crop(samples, int(chosen[place]), rng) for place in _spread(len(chosen))]
+
+
+def _spread(images: int) -> list[int]:
+    """CROPS places among the images: each in turn, or every n-th where there are more images than crops."""
+    return [n % images if images <= CROPS else n * images // CROPS for n in range(CROPS)]
+
+
+def _crop(samples: Samples, index: int, rng: np.random.Generator) -> np.ndarray:
+    t, _, z, y, x = samples.source(index).shape
+    start = [int(rng.integers(n)) for n in (t, z)] + [int(rng.integers(max(1, n - SIDE + 1))) for n in (y, x)]
+    stop = [start[0] + 1, start[1] + 1, min(y, start[2] + SIDE), min(x, start[3] + SIDE)]
+    return samples.raw(index, Box(tuple(start), tuple(stop)))

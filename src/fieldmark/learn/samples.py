@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.core.geometry import Box, Tile
+from fieldmark.infer.forward import require_numbers
 from fieldmark.infer.tiles import plan_tiles, with_channels
 from fieldmark.prepare import apply
 
@@ -90,9 +91,14 @@ class Samples:
 
     def read(self, index: int, box: Box) -> np.ndarray:
         """Prepared pixels of one plane: (C, y, x) float32 for a box over t, z, y, x of one t and z."""
+        return apply(self.raw(index, box), self.preparation)
+
+    def raw(self, index: int, box: Box) -> np.ndarray:
+        """The same pixels as the file holds them. Raises BadInput, which names the image, for NaN and infinity."""
         source = self.source(index)
-        raw = source.read(with_channels(box, source.shape[1]))
-        return apply(raw[0, :, 0], self.preparation)
+        pixels = source.read(with_channels(box, source.shape[1]))[0, :, 0]
+        require_numbers(pixels, self.images[index].name)
+        return pixels
 
     def marked_tiles(self, *, tile: int, stride: int, radius: int) -> Iterator[tuple[int, Tile, np.ndarray]]:
         """Tiles that hold marks, in order: (image, tile, rows of `marks` in its core).

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import getpass
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.collection import AddReport, Collection, ImageRecord
 from fieldmark.core.events import Event
+from fieldmark.errors import FieldmarkError
 from fieldmark.labels import ImportReport, Labels
 from fieldmark.store import open_store
-from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe
+from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe, require_resumable
 from fieldmark.workbench.predicting import predict
-from fieldmark.workbench.project import Project, create_project, open_project
+from fieldmark.workbench.project import Project, open_project, plan_project, write_project
 from fieldmark.workbench.runs import Run, find_run, list_runs
 
 if TYPE_CHECKING:
@@ -29,14 +31,26 @@ class Workbench:
         self.store = open_store(project.database, create=create)
         self.collection = Collection(self.store)
         self.labels = Labels(self.store)
-        self.author = getpass.getuser()
+        self.author = _user()
 
     @classmethod
     def init(cls, folder: Path, classes: Sequence[str] = (), name: str | None = None) -> Workbench:
-        """Make a project with these classes, in this order."""
-        bench = cls(create_project(folder, name), create=True)
-        for klass in classes:
-            bench.labels.add_class(klass)
+        """Make a project with these classes, in this order; where one of them is refused, nothing is left."""
+        project = plan_project(folder, name)
+        new_folder = not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
+        bench = cls(project, create=True)
+        try:
+            for klass in classes:
+                bench.labels.add_class(klass)
+            write_project(project)
+        except FieldmarkError:
+            bench.close()
+            for file in folder.glob(f"{project.database.name}*"):
+                file.unlink()
+            if new_folder:
+                folder.rmdir()
+            raise
         return bench
 
     @classmethod
@@ -96,7 +110,7 @@ class Workbench:
 
     def resume(self, run: str) -> tuple[Run, Iterator[Event]]:
         """Go on with a fit that was stopped."""
-        found = find_run(self.project, run)
+        found = require_resumable(find_run(self.project, run))
         return found, follow_fit(self.project, found)
 
     def predict(
@@ -112,7 +126,9 @@ class Workbench:
         return evaluate(self, model, truth, **options)
 
     def chosen(self, names: Sequence[str]) -> list[ImageRecord]:
-        return [self.collection.find(name) for name in names] if names else self.collection.all()
+        """The images of these names, each once; all images in use where none is named."""
+        found = [self.collection.find(name) for name in names] if names else self.collection.all()
+        return list({record.id: record for record in found}.values())
 
     def models(self) -> list[Path]:
         """The folders of the project's models."""
@@ -121,3 +137,11 @@ class Workbench:
 
     def runs(self) -> list[Run]:
         return list_runs(self.project)
+
+
+def _user() -> str:
+    """Who is at work; a number where the system has no name for them, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "user"

@@ -21,7 +21,7 @@ from fieldmark.evaluate.truth import Coding, Truth, coding_for, mask_values, pai
 from fieldmark.images import find_images, open_image
 from fieldmark.recipes import PredictRecipe
 from fieldmark.workbench.fitting import collect_marks
-from fieldmark.workbench.predicting import HIDDEN, model_folder, predict, stem_of
+from fieldmark.workbench.predicting import HIDDEN, model_folder, predict, refuse_originals, stem_of
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -98,7 +98,9 @@ def evaluate(
     header = header_of(model_folder(bench, name))
     pairs, alone, unused = _paired(bench, truth)
     taught = {item.content_hash for item in header.taught}
-    out = bench.project.predictions / Path(name).name
+    out = _predictions(bench, name)
+    if report is not None:
+        refuse_originals(bench, [report.parent])
     recipe = PredictRecipe(propagate="none")
     _watched(predict(bench, name, [record for record, _ in pairs], out, "ome-zarr", recipe), watch)
     cases = tuple(
@@ -272,9 +274,14 @@ def _watched(events: Iterator[Event], watch: Watch) -> None:
 
 
 def _report_path(bench: Workbench, header: Header, name: str) -> Path:
-    run = bench.project.runs / str(header.details.get("run", ""))
-    folder = run if header.details.get("run") and run.is_dir() else bench.project.predictions / Path(name).name / HIDDEN
-    return folder / "report.html"
+    """Beside the run that made the model, where it is one of the project's."""
+    runs = {run.id: run.folder for run in bench.runs()}
+    folder = runs.get(str(header.details.get("run", "")))
+    return (folder or _predictions(bench, name) / HIDDEN) / "report.html"
+
+
+def _predictions(bench: Workbench, name: str) -> Path:
+    return bench.project.predictions / (Path(name).resolve().name or "model")
 
 
 def _write(bench: Workbench, result: Evaluation) -> None:

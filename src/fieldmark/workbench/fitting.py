@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,13 @@ from fieldmark.checkpoint import ClassSpec, load, save, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput, FieldmarkError
+from fieldmark.errors import BadInput, Cancelled, FieldmarkError, WorkerFailed
 from fieldmark.recipes import FitRecipe, load_recipe, validate
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.project import Project, checked_name
-from fieldmark.workbench.runs import JOB, Run, new_run, recorded, write_run
+from fieldmark.workbench.runs import JOB, Run, new_run, recorded, this_process, write_run
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -68,17 +69,30 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
 def follow_fit(project: Project, run: Run) -> Iterator[Event]:
     """Run, or go on with, a fit in its worker; at the end the model has its name in the project."""
     job = read_json(run.folder / JOB)
-    write_run(replace(run, status="running"))
+    recipe = validate(FitRecipe, job.get("recipe", {}), source=run.folder / JOB)
+    run = replace(run, status="running", process=this_process())
+    write_run(run)
     status = "stopped"
     try:
-        yield from recorded(run_job(job, run.folder / JOB, threads=int(job["recipe"]["threads"])), run.folder)
+        with closing(run_job(job, run.folder / JOB, threads=recipe.threads)) as events:
+            yield from recorded(events, run.folder)
         _keep_model(project, run)
         status = "done"
     except FieldmarkError as error:
-        status = "stopped" if error.code == "cancelled" else "failed"
+        status = "stopped" if isinstance(error, (Cancelled, WorkerFailed)) else "failed"
         raise
     finally:
         write_run(replace(run, status=status))
+
+
+def require_resumable(run: Run) -> Run:
+    """The run, if there is something to go on with. Raises BadInput where it is done or at work."""
+    if run.status == "done":
+        raise BadInput(f"Run {run.id} is done; its model is {run.model!r}. Begin another: fieldmark fit.")
+    if run.status == "running":
+        process = run.process.partition(" ")[0]
+        raise BadInput(f"Run {run.id} is at work in process {process}. Wait for it, or stop it there.")
+    return run
 
 
 def class_specs(labels: Labels) -> tuple[ClassSpec, ...]:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput, Cancelled, FieldmarkError, WorkerFailed
 
-GRACE_SECONDS = 30.0
+GRACE_SECONDS = 60.0
+"""How long the event under way may take after a stop was asked for; what it had not saved is lost then."""
 WORKER = [sys.executable, "-m", "fieldmark.workbench.worker"]
 
 
-def run_job(job: dict[str, Any], file: Path, *, threads: int = 0) -> Iterator[Event]:
+def run_job(job: dict[str, Any], file: Path, *, threads: int = 0) -> Generator[Event, None, None]:
     """Run a job in a worker process and yield its events.
 
     Closing the generator, or an interrupt, asks the worker to stop at its next event.
@@ -53,29 +55,45 @@ def run_job(job: dict[str, Any], file: Path, *, threads: int = 0) -> Iterator[Ev
 
 def worker_environment(threads: int) -> dict[str, str]:
     """The environment of a worker: bounded threads that wait without burning a core."""
-    count = str(threads or os.cpu_count() or 1)
+    count = str(threads or _cores())
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     bounded = {name: os.environ.get(name, count) if not threads else count for name in names}
     return {**os.environ, **bounded, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
+def _cores() -> int:
+    """The cores that this process may use: in a container fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _events(process: subprocess.Popen[str], log: Path) -> Iterator[Event]:
     if process.stdout is None:
         raise WorkerFailed("The worker has no output.")
-    finished = False
     for line in process.stdout:
-        message = json.loads(line)
+        message = _message(line)
         if "error" in message:
             raise _error(message["error"])
-        finished = finished or bool(message.get("done"))
         if "event" in message:
             yield Event(**message["event"])
+        if message.get("done"):
+            return
     code = process.wait()
-    if not finished:
-        raise WorkerFailed(
-            f"The worker ended (code {code}) without an answer: {_last_words(log)} "
-            f"The whole of it is in {log}. Run the command again; a fit goes on with --resume."
-        )
+    raise WorkerFailed(
+        f"The worker ended ({_fate(code)}) without an answer: {_last_words(log)} "
+        f"The whole of it is in {log}. Run the command again; a fit goes on with --resume."
+    )
+
+
+def _message(line: str) -> dict[str, Any]:
+    """One line of the worker; one that was cut short when it was killed says nothing."""
+    try:
+        return dict(json.loads(line))
+    except (json.JSONDecodeError, TypeError, ValueError):
+        return {}
+
+
+def _fate(code: int) -> str:
+    return f"killed by signal {-code}" if code < 0 else f"code {code}"
 
 
 def _error(error: dict[str, str]) -> FieldmarkError:
@@ -90,26 +108,33 @@ def _error(error: dict[str, str]) -> FieldmarkError:
 
 
 def _last_words(log: Path) -> str:
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 10_000))
+        lines = file.read().decode("utf-8", errors="replace").strip().splitlines()
     return lines[-1] if lines else "it said nothing; it may have run out of memory."
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
     """Ask for a stop by closing its input; wait for the event under way; then insist."""
-    for stream in (process.stdin,):
-        if stream is not None and not stream.closed:
-            stream.close()
+    if process.stdin is not None:
+        process.stdin.close()
+    # its last lines must be read, or it would wait for room in the pipe
+    reader = threading.Thread(target=_drain, args=(process,), daemon=True)
+    reader.start()
     try:
-        _drain(process)
         process.wait(GRACE_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait()
-    if process.stdout is not None:
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        reader.join(1.0)
+    if process.stdout is not None and not reader.is_alive():
         process.stdout.close()
 
 
 def _drain(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None and process.stdout is not None:
+    if process.stdout is not None:
         for _ in process.stdout:
             pass

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from fieldmark import __version__
 from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
@@ -51,14 +52,20 @@ def predict(
     header = header_of(folder)
     if not header.classes:
         raise BadInput(f"Model {name!r} gives no classes: it was fitted without labels. Label pixels and fit it again.")
+    if not records:
+        raise BadInput(f"Project {bench.project.name!r} has no images to predict. Add some: fieldmark add FOLDER.")
+    if out.exists() and not out.is_dir():
+        raise BadInput(f"{out} is a file. Choose a folder with --out.")
+    out = out.resolve()
     stems = unique_stems(records)
-    refuse_originals(bench, out)
-    digest = str(read_json(folder / "model.json")["weights_sha256"])
-    items = [
-        _item(bench, header, record, stems[record.id], out, form, [digest, recipe.model_dump(mode="json"), form])
-        for record in records
-    ]
+    made_from = [__version__, read_json(folder / "model.json"), recipe.model_dump(mode="json"), form]
+    items = [_item(header, record, stems[record.id], out, form, recipe) for record in records]
+    refuse_originals(bench, [out, *(path.parent for item in items for path in _outputs(item))])
+    _refuse_clashes(items)
     _refuse_strangers(items)
+    for item, record in zip(items, records, strict=True):
+        item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
+        item["made_from"] = fingerprint([*made_from, record.content_hash, digest])
     job = {
         "kind": "predict",
         "model": str(folder),
@@ -85,8 +92,8 @@ def unique_stems(records: list[ImageRecord]) -> dict[int, str]:
 
 
 def stem_of(name: str) -> str:
-    """`sub/cell.ome.tif` as `sub/cell`."""
-    path = Path(name)
+    """`sub/cell.ome.tif` as `sub/cell`; never a path that leads out of the folder that it is put into."""
+    path = Path(*(part for part in PurePosixPath(name).parts if part not in ("..", "/")))
     stem = path.name
     for suffix in (path.suffix, ".ome"):
         if suffix and stem.lower().endswith(suffix.lower()):
@@ -94,30 +101,52 @@ def stem_of(name: str) -> str:
     return (path.parent / stem).as_posix()
 
 
-def refuse_originals(bench: Workbench, out: Path) -> None:
-    """Law 4: nothing is written beside the user's images."""
-    resolved = out.resolve()
+def refuse_originals(bench: Workbench, folders: Iterable[Path]) -> None:
+    """Law 4: nothing is written into a folder that holds images of the project, or into an image that is a folder.
+
+    Args:
+        bench: The project.
+        folders: Those that would be written into.
+    """
+    owners: dict[Path, str] = {}
     for record in bench.collection.all(include_excluded=True):
-        if Path(record.uri).parent == resolved:
-            raise BadInput(f"{out} holds images of the project ({record.name}). Choose another folder with --out.")
+        owners.setdefault(record.path.resolve().parent, record.name)
+        owners[record.path.resolve()] = record.name
+    images = {path for path in owners if path.suffix.lower() == ".zarr"}
+    for folder in {folder.resolve() for folder in folders}:
+        for place in (folder, *images.intersection(folder.parents)):
+            if place in owners:
+                raise BadInput(
+                    f"{place} holds images of the project ({owners[place]}); originals are only read. "
+                    "Choose another folder with --out."
+                )
 
 
 def _item(
-    bench: Workbench, header: Header, record: ImageRecord, stem: str, out: Path, form: str, made_from: list[Any]
+    header: Header, record: ImageRecord, stem: str, out: Path, form: str, recipe: PredictRecipe
 ) -> dict[str, Any]:
-    suffix = FORMAT_SUFFIX[form]
-    hidden = out / HIDDEN
-    strokes, digest = _strokes(bench, header, record, hidden / "strokes" / f"{record.id}")
+    """The files of one image."""
+    suffix, hidden = FORMAT_SUFFIX[form], out / HIDDEN
+    words = [""] if form != "png" else [f"-{_file_word(spec.name)}" for spec in header.classes]
+    probabilities = [str(out / f"{stem}-probabilities{word}{suffix}") for word in words]
     return {
         "name": record.name,
         "uri": record.uri,
+        "content_hash": record.content_hash,
         "target": str(out / f"{stem}{suffix}"),
-        "probabilities": str(out / f"{stem}-probabilities{suffix}"),
-        "work": str(hidden / "work" / stem),
-        "stamp": str(hidden / "made" / f"{stem}{suffix}.txt"),
-        "strokes": strokes,
-        "made_from": fingerprint([*made_from, record.content_hash, digest]),
+        "probabilities": probabilities if recipe.probabilities else [],
+        "work": str(hidden / "work" / f"{stem}{suffix}"),
+        "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
     }
+
+
+def _file_word(name: str) -> str:
+    """A class's name as a part of a file's name, on any system."""
+    return "".join(part if part.isalnum() or part in "-_" else "_" for part in name)
+
+
+def _outputs(item: dict[str, Any]) -> list[Path]:
+    return [Path(path) for path in (item["target"], *item["probabilities"])]
 
 
 def _strokes(bench: Workbench, header: Header, record: ImageRecord, folder: Path) -> tuple[str | None, str]:
@@ -130,8 +159,21 @@ def _strokes(bench: Workbench, header: Header, record: ImageRecord, folder: Path
     return str(folder / "strokes.json"), digest
 
 
+def _refuse_clashes(items: list[dict[str, Any]]) -> None:
+    """Two outputs of one name: an image named as another's probabilities, or two classes that differ by a sign."""
+    owners: dict[Path, str] = {}
+    for item in items:
+        for path in _outputs(item):
+            if path in owners:
+                raise BadInput(f"{owners[path]} and {item['name']} would both write {path}. Rename one of them.")
+            owners[path] = item["name"]
+
+
 def _refuse_strangers(items: list[dict[str, Any]]) -> None:
     """A file that Fieldmark did not write is never overwritten."""
     for item in items:
-        if Path(item["target"]).exists() and not Path(item["stamp"]).is_file():
-            raise BadInput(f"{item['target']} is there already and Fieldmark did not write it. Choose another --out.")
+        stamp = Path(item["stamp"])
+        known = read_json(stamp).get("files", []) if stamp.is_file() else []
+        for path in _outputs(item):
+            if path.exists() and path.name not in known:
+                raise BadInput(f"{path} is there already and Fieldmark did not write it. Choose another --out.")

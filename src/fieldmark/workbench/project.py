@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadFile, BadInput, NotFound
+from fieldmark.errors import BadFile, BadInput, NoProject
 
 CONFIG = "fieldmark.toml"
 SCHEMA = 1
@@ -37,30 +37,44 @@ class Project:
         return self.folder / "predictions"
 
 
-def create_project(folder: Path, name: str | None = None) -> Project:
-    """Make an empty project. Raises BadInput where one stands already; nothing is overwritten."""
+def plan_project(folder: Path, name: str | None = None) -> Project:
+    """A project that could be made in a folder. Raises BadInput where one stands already; nothing is written."""
     if (folder / CONFIG).exists():
         raise BadInput(f"{folder} holds a project already ({CONFIG}). Choose another folder, or go on with this one.")
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"{folder} is a file. Choose a folder for the project.")
-    folder.mkdir(parents=True, exist_ok=True)
     project = Project(folder.resolve(), name or folder.resolve().name)
-    text = f'name = {_quoted(project.name)}\nschema = {SCHEMA}\ndatabase = "fieldmark.db"\n'
-    write_atomic(folder / CONFIG, text.encode())
+    if project.database.exists():
+        raise BadInput(f"{project.database} is there, but no {CONFIG}. Choose another folder, or move the file away.")
     return project
 
 
+def write_project(project: Project) -> None:
+    """Make a folder a project: from now on `open_project` finds it."""
+    text = f'name = {_quoted(project.name)}\nschema = {SCHEMA}\ndatabase = "fieldmark.db"\n'
+    write_atomic(project.folder / CONFIG, text.encode())
+
+
 def open_project(folder: Path) -> Project:
-    """The project in a folder. Raises NotFound where there is none."""
+    """The project in a folder.
+
+    Raises:
+        NoProject: There is none.
+        BadFile: Its `fieldmark.toml` is damaged, or of another version.
+    """
     config = folder / CONFIG
     if not config.is_file():
-        raise NotFound("project", str(folder), ()) from None
+        raise NoProject(folder)
     try:
         values = tomllib.loads(config.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadFile(config, f"cannot be parsed ({error}). Correct the file.") from error
     if values.get("schema") != SCHEMA:
-        raise BadFile(config, f"is project schema {values.get('schema')!r}; this version reads {SCHEMA}. Upgrade.")
+        raise BadFile(
+            config,
+            f"is project schema {values.get('schema')!r}; this version reads {SCHEMA}. "
+            "Open it with the version of Fieldmark that wrote it, or a newer one.",
+        )
     return Project(folder.resolve(), str(values.get("name", folder.resolve().name)))
 
 
@@ -74,4 +88,9 @@ def checked_name(kind: str, name: str) -> str:
 
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(part if part.isprintable() else f"\\u{ord(part):04x}" for part in escaped) + '"'
+    return '"' + "".join(part if part.isprintable() else _escaped(part) for part in escaped) + '"'
+
+
+def _escaped(part: str) -> str:
+    code = ord(part) if not 0xD800 <= ord(part) < 0xE000 else 0xFFFD  # TOML has no halves of characters
+    return f"\\U{code:08x}"

@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput, NotFound
+from fieldmark.errors import BadFile, BadInput, NotFound
 from fieldmark.workbench.project import Project
 
 RECORD = "run.json"
@@ -23,7 +23,7 @@ JOB = "job.json"
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One fit on disk. Status: `running`, `stopped`, `failed` or `done`."""
+    """One fit on disk. Status: `running`, `stopped`, `failed` or `done`; all but the last can be resumed."""
 
     id: str
     folder: Path
@@ -31,6 +31,8 @@ class Run:
     model: str
     status: str
     began: str
+    process: str = ""
+    """Who is at work on it, so that a run whose process was killed is not called running."""
 
 
 def new_run(project: Project, family: str, model: str) -> Run:
@@ -44,7 +46,7 @@ def new_run(project: Project, family: str, model: str) -> Run:
             folder.mkdir()
         except FileExistsError:
             continue
-        run = Run(folder.name, folder, family, model, "running", now.isoformat(timespec="seconds"))
+        run = Run(folder.name, folder, family, model, "running", now.isoformat(timespec="seconds"), this_process())
         write_run(run)
         return run
     raise BadInput(f"{project.runs} holds 1000 runs of this second. Wait a second.")
@@ -66,7 +68,30 @@ def list_runs(project: Project) -> list[Run]:
 def read_run(folder: Path) -> Run:
     """The run in a folder. Raises BadFile where its record is damaged."""
     values = read_json(folder / RECORD)
-    return Run(folder.name, folder, **{key: str(values[key]) for key in ("family", "model", "status", "began")})
+    wanted = ("family", "model", "status", "began", "process")
+    if missing := [key for key in wanted if not isinstance(values.get(key), str)]:
+        raise BadFile(folder / RECORD, f"says no {missing[0]}. Remove the folder, or copy it again.")
+    run = Run(folder.name, folder, **{key: values[key] for key in wanted})
+    return replace(run, status="stopped") if run.status == "running" and not _is_alive(run.process) else run
+
+
+def this_process() -> str:
+    """The process that asks, told apart from a later one of the same number."""
+    import psutil
+
+    own = psutil.Process()
+    return f"{own.pid} {own.create_time():.2f}"
+
+
+def _is_alive(process: str) -> bool:
+    import psutil
+
+    number = process.partition(" ")[0]
+    try:
+        other = psutil.Process(int(number))
+        return f"{other.pid} {other.create_time():.2f}" == process and other.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, ValueError, OverflowError):
+        return False
 
 
 def find_run(project: Project, name: str) -> Run:

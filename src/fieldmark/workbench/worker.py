@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,19 @@ from fieldmark.errors import Cancelled, FieldmarkError
 def main(file: Path) -> int:
     """Do the job in a file; the exit status is 0 or 1."""
     job = json.loads(file.read_text(encoding="utf-8"))
+    say = _own_output()
     stop = _stop_signal()
     try:
         for event in start(job):
-            _say({"event": asdict(event)})
+            say({"event": asdict(event)})
             if stop.is_set():
                 raise Cancelled("Stopped. What was finished is kept.")
+        say({"done": True})
     except FieldmarkError as error:
-        _say({"error": {"code": error.code, "message": str(error)}})
+        say({"error": {"code": error.code, "message": str(error)}})
         return 1
-    _say({"done": True})
+    except BrokenPipeError:  # nobody listens any more: the parent is gone
+        return 1
     return 0
 
 
@@ -71,9 +74,16 @@ def _stop_signal() -> threading.Event:
     return stop
 
 
-def _say(message: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+def _own_output() -> Callable[[dict[str, Any]], None]:
+    """A voice on standard output that is ours alone: what libraries print goes to standard error."""
+    lines = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def say(message: dict[str, Any]) -> None:
+        lines.write(json.dumps(message) + "\n")
+        lines.flush()
+
+    return say
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -91,8 +92,18 @@ def main(args: Sequence[str] | None = None) -> Any:
         click.echo(f"Stopped. {error}".strip(), err=True)
         sys.exit(130)
     except FieldmarkError as error:
-        click.echo(f"Error: {' '.join(str(error).split())}", err=True)
-        sys.exit(1)
+        _fail(str(error))
     except BrokenPipeError:
+        # nobody reads our output any more; what is left of it must not be an error at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'The system'}: {error.strerror or error}. Check its name, permissions and the disk.")
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> NoReturn:
+    from fieldmark.faces.cli.show import harmless
+
+    click.echo(f"Error: {harmless(' '.join(message.split()))}", err=True)
+    sys.exit(1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,12 +16,17 @@ from fieldmark.errors import FieldmarkError
 
 def say(text: str) -> None:
     """A line of the result."""
-    click.echo(text)
+    click.echo(harmless(text))
 
 
 def note(text: str) -> None:
     """A line for the person who watches."""
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)
+
+
+def harmless(text: str) -> str:
+    """The text as any terminal can show it: a file's name may hold what would steer a terminal, or half a character."""
+    return "".join(part if part.isprintable() or part == "\n" else ascii(part)[1:-1] for part in text)
 
 
 def say_json(value: Any) -> None:
@@ -48,30 +53,38 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def follow(events: Iterable[Event]) -> None:
-    """Show progress with the time left on stderr: a bar on a terminal, a line per step elsewhere."""
-    if sys.stderr.isatty():
-        _follow_bar(events)
-        return
-    for event in events:
-        if event.phase not in ("predict",):
-            note(_line(event))
+def follow(events: Iterator[Event]) -> None:
+    """Show progress with the time left on stderr: a bar on a terminal, a line per step elsewhere.
+
+    Whatever ends it, the events are closed before it returns: then a stopped job knows that it was stopped.
+    """
+    try:
+        if sys.stderr.isatty():
+            _follow_bar(events)
+            return
+        for event in events:
+            if event.phase not in ("predict",):
+                note(_line(event))
+    finally:
+        if isinstance(events, Generator):
+            events.close()
 
 
-def _follow_bar(events: Iterable[Event]) -> None:
+def _follow_bar(events: Iterator[Event]) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         tasks: dict[str, Any] = {}
         for event in events:
             if event.total == 0:
-                progress.console.print(event.message, markup=False)
+                progress.console.print(harmless(event.message), markup=False)
                 continue
-            task = tasks.setdefault(event.phase, progress.add_task(event.phase, total=event.total))
-            text = f"{event.phase} {event.message or _numbers(event)}"
-            progress.update(task, completed=event.step, total=event.total, description=text.replace("[", "\\["))
+            if event.phase not in tasks:
+                tasks[event.phase] = progress.add_task(event.phase, total=event.total)
+            text = harmless(f"{event.phase} {event.message or _numbers(event)}")
+            progress.update(tasks[event.phase], completed=event.step, total=event.total, description=text)
 
 
 def _line(event: Event) -> str:
