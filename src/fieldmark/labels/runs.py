@@ -18,7 +18,7 @@ class TileRuns:
 
     Args:
         starts: (n,) int64, the first pixel of each run; the first is 0, and they rise.
-        values: (n,) uint32, what each run holds.
+        values: (n,) integers, what each run holds; uint32 where they are stroke ids.
     """
 
     starts: np.ndarray
@@ -48,7 +48,7 @@ def runs_of(array: np.ndarray) -> TileRuns:
 
 
 def array_of(runs: TileRuns) -> np.ndarray:
-    """Runs as a (256, 256) uint32 array."""
+    """Runs as a (256, 256) array of the values' type."""
     return np.repeat(runs.values, runs.lengths).reshape(TILE, TILE)
 
 

@@ -18,7 +18,8 @@ from fieldmark.labels.drawing import LabelPlane, Order, as_data, draw_plane, dra
 from fieldmark.labels.lookup import require_plane
 from fieldmark.labels.raster import TILE, Polyline, Runs, tile_box
 from fieldmark.labels.records import StrokeRecord
-from fieldmark.labels.tiles import Plane, read_ids, tiles_in
+from fieldmark.labels.runs import TileRuns, array_of
+from fieldmark.labels.tiles import Plane, put_tile, read_ids, runs_in, tiles_in
 from fieldmark.store.tables import images, stroke_tiles
 from fieldmark.store.tables import strokes as table
 
@@ -125,11 +126,16 @@ class Strokes(Answers):
 
     def class_ids(self, image_id: int, t: int, z: int, box2d: Box) -> np.ndarray:
         """The class of each pixel of a (y, x) box: int32 (h, w), 0 where it is unknown."""
+        out = np.zeros(box2d.shape, dtype=np.int32)
         with self.store.reading() as connection:
-            ids = read_ids(connection, Plane(image_id, t, z), box2d)
-            owners, index = np.unique(ids, return_inverse=True)
+            tiles = list(runs_in(connection, Plane(image_id, t, z), box2d))
+            owners = np.unique(np.concatenate([np.zeros(1, np.uint32), *(runs.values for _, _, runs in tiles)]))
             found = _classes_of(connection, owners.tolist())
-        return np.array([found.get(owner, 0) for owner in owners.tolist()], dtype=np.int32)[index].reshape(ids.shape)
+        class_of = np.array([found.get(owner, 0) for owner in owners.tolist()], dtype=np.int32)
+        for ty, tx, runs in tiles:
+            values = class_of[np.searchsorted(owners, runs.values)]
+            put_tile(out, box2d, tile_box(ty, tx), array_of(TileRuns(runs.starts, values)))
+        return out
 
     def stroke_pixels(self, stroke_id: int) -> np.ndarray:
         """The pixels that a stroke still owns: (n, 2) int64 y, x, in no promised order.

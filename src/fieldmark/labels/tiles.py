@@ -75,10 +75,14 @@ def read_ids(connection: Connection, plane: Plane, box: Box) -> np.ndarray:
     """The owner of each pixel of a 2-D (y, x) box: uint32 of `box.shape`, 0 for nobody and outside the image."""
     out = np.zeros(box.shape, dtype=np.uint32)
     for ty, tx, ids in tiles_in(connection, plane, box):
-        tile = tile_box(ty, tx)
-        common = tile.intersection(box)
-        out[common.relative_to(box).slices] = ids[common.relative_to(tile).slices]
+        put_tile(out, box, tile_box(ty, tx), ids)
     return out
+
+
+def put_tile(out: np.ndarray, box: Box, tile: Box, values: np.ndarray) -> None:
+    """Copy what a tile (256, 256) and a 2-D box have in common into the box's array."""
+    common = tile.intersection(box)
+    out[common.relative_to(box).slices] = values[common.relative_to(tile).slices]
 
 
 def tiles_in(connection: Connection, plane: Plane, box: Box) -> Iterator[tuple[int, int, np.ndarray]]:
