@@ -107,7 +107,7 @@ def _propagate(
 
     strokes = Path(item["strokes"])
     _, arrays = read_bundle(strokes.parent, strokes.name)
-    places, klass, stroke = arrays["place"], arrays["klass"], arrays["stroke"]
+    places, klass = arrays["place"], arrays["klass"]
     values = np.array([spec.value for spec in model.header.classes])
     _, channels, _, height, width = source.shape
     with open_image(work / "probabilities.ome.zarr") as learned:
@@ -117,11 +117,10 @@ def _propagate(
                 yield Event("propagate", 0, 0, message=_too_large(item["name"], height, width))
                 continue
             here = (places[:, 0] == t) & (places[:, 1] == z)
-            seeds, owners = (np.zeros((height, width), np.int64) for _ in range(2))
+            seeds = np.zeros((height, width), np.int64)
             seeds[tuple(places[here, 2:].T)] = klass[here] + 1
-            owners[tuple(places[here, 2:].T)] = stroke[here]
             prior = learned.read(Box(box.start, (int(t) + 1, len(values), int(z) + 1, height, width)))[0, :, 0]
-            result = propagate(source.read(box)[0, :, 0], prior, seeds, owners, method=recipe.propagate)
+            result = propagate(source.read(box)[0, :, 0], prior, seeds, method=recipe.propagate)
             labels.write(Box(box.start, (int(t) + 1, 1, int(z) + 1, height, width)), _as_block(values[result.classes]))
             yield Event("propagate", 1, 1, metrics=result.scores, message=f"{item['name']}: {result.method}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,25 +10,143 @@ import numpy as np
 MAX_PIXELS = 1 << 22
 """Propagation looks at a whole plane at once; larger planes are left to the model."""
 
+BETA = 3000.0
+"""How strongly a border in the image stops the random walker (scikit-image's `beta`)."""
+FLOOR = 0.02
+"""The least share that either side of the blend is taken to mean."""
+FOLDS = 3
+JUDGED_SIDE = 256
+"""Methods are compared on images of at most about this side, in pixels."""
+
+Spread = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""(C, y, x) image in 0..1 and (y, x) seeds 1..K (0 none) to (K, y, x) shares."""
+
 
 @dataclass(frozen=True, slots=True)
 class Propagated:
-    """The classes of a plane, how they were found, and what cross-validation said."""
+    """The classes of a plane, how they were found, and what cross-validation said of each method."""
 
     classes: np.ndarray  # (y, x) place of the class
     method: str
     scores: dict[str, float] = field(default_factory=dict)
 
 
-def propagate(
-    image: np.ndarray, prior: np.ndarray, seeds: np.ndarray, strokes: np.ndarray, *, method: str = "auto"
-) -> Propagated:
-    """TODO."""
-    if method == "none" or len(np.unique(seeds)) < 3:
-        return Propagated(prior.argmax(axis=0), "none")
+def propagate(image: np.ndarray, prior: np.ndarray, seeds: np.ndarray, *, method: str = "auto") -> Propagated:
+    """Blend what was learned with where it was drawn: half the logarithm of each.
+
+    Args:
+        image: (C, y, x) pixels, of any real dtype.
+        prior: (K, y, x) probabilities that the model learned.
+        seeds: (y, x) integers: 0 where nobody drew, else 1 + the place of the class.
+        method: `random-walker` (Grady 2006), `shortest-path` (geodesic distance, Protiere and
+            Sapiro 2007), `none`, or `auto`: the one that finds held-out pieces of these strokes
+            again with the greater likelihood.
+
+    Returns:
+        Classes that keep every seed. With strokes of one class only, or an image of one
+        value, there is nothing to carry: the prior alone answers, and the method is `none`.
+    """
+    unit = _unit(image)
+    if method == "none" or unit is None or len(np.unique(seeds[seeds > 0])) < 2:
+        return Propagated(_keep_seeds(prior.argmax(axis=0), seeds), "none")
+    scores: dict[str, float] = {}
+    if method == "auto":
+        scores = judge_methods(unit, seeds)
+        method = max(scores, key=lambda name: scores[name])
+    shares = _all_classes(METHODS[method], unit, seeds, len(prior))
+    blend = np.log(np.maximum(shares, FLOOR)) + np.log(np.maximum(prior, FLOOR))
+    return Propagated(_keep_seeds(blend.argmax(axis=0), seeds), method, scores)
+
+
+def judge_methods(unit: np.ndarray, seeds: np.ndarray) -> dict[str, float]:
+    """Mean log-likelihood that each method gives to pieces of the strokes that it was not shown.
+
+    Args:
+        unit: (C, y, x) in 0..1.
+        seeds: (y, x), 0 none.
+    """
+    step = max(1, -(-max(seeds.shape) // JUDGED_SIDE))
+    small, thin = unit[:, ::step, ::step], _shrunk(seeds, step)
+    parts = hold_out(thin)
+    found: dict[str, list[float]] = {name: [] for name in METHODS}
+    for part in range(FOLDS):
+        shown = np.where(parts == part, 0, thin)
+        hidden = np.nonzero((parts == part) & (thin > 0))
+        if len(np.unique(shown[shown > 0])) < len(np.unique(thin[thin > 0])) or not len(hidden[0]):
+            continue
+        for name, spread in METHODS.items():
+            shares = _all_classes(spread, small, shown, int(seeds.max()))
+            found[name].append(_balanced(shares[thin[hidden] - 1, *hidden], thin[hidden]))
+    return {name: float(np.mean(values)) if values else 0.0 for name, values in found.items()}
+
+
+def hold_out(seeds: np.ndarray, block: int = 16) -> np.ndarray:
+    """(y, x) the part, 0..FOLDS-1, that each seed is held out with: strokes are cut in blocks, dealt class by class."""
+    parts = np.zeros(seeds.shape, np.int64)
+    for klass in np.unique(seeds[seeds > 0]):
+        y, x = np.nonzero(seeds == klass)
+        blocks = (y // block) * (seeds.shape[1] // block + 1) + x // block
+        _, order = np.unique(blocks, return_inverse=True)
+        parts[y, x] = order % FOLDS
+    return parts
+
+
+def _walk(unit: np.ndarray, seeds: np.ndarray) -> np.ndarray:
     from skimage.segmentation import random_walker
 
-    gray = image.astype(np.float64)
-    gray /= max(1e-9, np.abs(gray).max())
-    walked = random_walker(gray, seeds, beta=130, mode="cg_j", channel_axis=0)
-    return Propagated(walked - 1, "random-walker")
+    shares: np.ndarray = random_walker(
+        unit.astype(np.float64), seeds, beta=BETA, mode="cg_j", tol=1e-3, return_full_prob=True, channel_axis=0
+    )
+    return shares
+
+
+def _shortest_paths(unit: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    """Shares by nearness: one over the cheapest path from each class, where crossing borders is dear."""
+    from skimage.filters import sobel
+    from skimage.graph import MCP_Geometric
+
+    border = np.max([sobel(channel) for channel in unit], axis=0)
+    cost = 0.01 + border / max(1e-9, float(border.max()))
+    near = []
+    for klass in range(1, int(seeds.max()) + 1):
+        reached, _ = MCP_Geometric(cost).find_costs(np.argwhere(seeds == klass))
+        near.append(1.0 / np.maximum(reached, 1e-6))
+    shares: np.ndarray = np.stack(near) / np.sum(near, axis=0)
+    return shares
+
+
+METHODS: dict[str, Spread] = {"random-walker": _walk, "shortest-path": _shortest_paths}
+
+
+def _all_classes(spread: Spread, unit: np.ndarray, seeds: np.ndarray, count: int) -> np.ndarray:
+    """(count, y, x) shares; a class without seeds has none."""
+    present = np.unique(seeds[seeds > 0])
+    ranks = np.where(seeds > 0, np.searchsorted(present, seeds) + 1, 0)
+    shares = np.zeros((count, *seeds.shape))
+    shares[present - 1] = spread(unit, ranks)
+    return shares
+
+
+def _balanced(shares: np.ndarray, classes: np.ndarray) -> float:
+    """Mean over classes of the mean log share of the right class."""
+    told = np.log(np.maximum(shares, FLOOR))
+    return float(np.mean([told[classes == klass].mean() for klass in np.unique(classes)]))
+
+
+def _unit(image: np.ndarray) -> np.ndarray | None:
+    """The image in 0..1, all channels alike; None where it has one value only."""
+    values = image.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    return (values - low) / (high - low) if high > low else None
+
+
+def _shrunk(seeds: np.ndarray, step: int) -> np.ndarray:
+    """Every seed on a grid `step` times coarser; none is lost."""
+    small = np.zeros((-(-seeds.shape[0] // step), -(-seeds.shape[1] // step)), np.int64)
+    y, x = np.nonzero(seeds)
+    small[y // step, x // step] = seeds[y, x]
+    return small
+
+
+def _keep_seeds(classes: np.ndarray, seeds: np.ndarray) -> np.ndarray:
+    return np.where(seeds > 0, seeds - 1, classes)

@@ -16,10 +16,11 @@ from fieldmark.learn.kernels import cluster_markers, reduce_kernels
 from fieldmark.learn.pixel_head import TILE, thin_marks
 
 if TYPE_CHECKING:
+    from fieldmark.core.geometry import Tile
     from fieldmark.learn.samples import Samples
     from fieldmark.models.base import Net
     from fieldmark.models.flim import FlimBlock, FlimNet
-    from fieldmark.recipes import FitRecipe
+    from fieldmark.recipes import FitRecipe, FlimLayer
 
 
 def flim_layers(net: Net, samples: Samples, recipe: FitRecipe) -> Estimate:
@@ -29,42 +30,52 @@ def flim_layers(net: Net, samples: Samples, recipe: FitRecipe) -> Estimate:
             "FLIM learns from strokes, and no image of this project holds one. Draw or import some "
             "(`fieldmark labels import`)."
         )
-    flim = cast("FlimNet", net)
-    return Estimate("flim-layers", [_solver(layer, samples, recipe.seed) for layer in range(len(flim.blocks))])
+    branches = cast("FlimNet", net).config.branches
+    steps = [(branch, layer) for branch, own in enumerate(branches) for layer in range(len(own.layers))]
+    return Estimate("flim-layers", [_solver(branch, layer, samples, recipe.seed) for branch, layer in steps])
 
 
-def _solver(layer: int, samples: Samples, seed: int) -> Callable[[Net], dict[str, float]]:
-    return lambda net: _learn_layer(cast("FlimNet", net), layer, samples, seed)
+def _solver(branch: int, layer: int, samples: Samples, seed: int) -> Callable[[Net], dict[str, float]]:
+    return lambda net: _learn_layer(cast("FlimNet", net), branch, layer, samples, seed)
 
 
-def _learn_layer(net: FlimNet, layer: int, samples: Samples, seed: int) -> dict[str, float]:
-    block = cast("FlimBlock", net.blocks[layer])
-    config = net.config.layers[layer]
-    rows = thin_marks(samples, net.config.max_patches_per_marker, derive_seed(seed, "flim", layer))
-    patches, rows = marked_patches(net, layer, samples, rows)
-    strokes = samples.marks.stroke[rows]
-
-    values = patches[:, :, config.kernel_size // 2, config.kernel_size // 2]
-    mean, std = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64) + net.config.epsilon
-    standardized = ((patches - mean[:, None, None]) / std[:, None, None]).reshape(len(patches), -1)
-    kernels = cluster_markers(standardized, strokes, config.kernels_per_marker, derive_seed(seed, "kernels", layer))
-    kernels = reduce_kernels(kernels, config.out_channels, derive_seed(seed, "reduce", layer))
-
-    origin = rows[kernels.patch]
-    shape = (-1, *patches.shape[1:])
-    block.mean = torch.from_numpy(mean.astype(np.float32))
-    block.std = torch.from_numpy(std.astype(np.float32))
-    block.weight = torch.from_numpy(kernels.weight.reshape(shape).astype(np.float32))
-    block.bias = torch.zeros(len(kernels.weight))
-    block.stroke = torch.from_numpy(samples.marks.stroke[origin])
-    block.place = torch.from_numpy(
-        np.concatenate([samples.marks.image[origin, None], samples.marks.place[origin]], axis=1)
-    )
+def _learn_layer(net: FlimNet, branch: int, layer: int, samples: Samples, seed: int) -> dict[str, float]:
+    config = net.config.branches[branch].layers[layer]
+    rows = thin_marks(samples, net.config.max_patches_per_marker, derive_seed(seed, "flim"))
+    patches, rows = marked_patches(net, branch, layer, samples, rows)
+    markers = samples.marks.stroke[rows]
+    mean, std = marker_statistics(patches[:, :, *_center(config)], markers, net.config.epsilon)
+    standardized = (patches - mean[:, None, None]) / std[:, None, None]
+    if config.centered:
+        standardized -= standardized.mean(axis=(2, 3), keepdims=True)
+    flat = standardized.reshape(len(patches), -1)
+    place = (branch, layer)
+    kernels = cluster_markers(flat, markers, config.kernels_per_marker, derive_seed(seed, "kernels", *place))
+    kernels = reduce_kernels(kernels, config.out_channels, derive_seed(seed, "reduce", *place))
+    _set(net.block(branch, layer), mean, std, kernels.weight.reshape(-1, *patches.shape[1:]))
+    _trace(net.block(branch, layer), samples, rows[kernels.patch])
     return {"patches": float(len(patches)), "kernels": float(len(kernels.weight))}
 
 
-def marked_patches(net: FlimNet, layer: int, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The patches that `layer` sees under marks.
+def marker_statistics(values: np.ndarray, markers: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread of each channel over marked pixels, every marker with the same voice.
+
+    Args:
+        values: (N, C) at the marked pixels.
+        markers: (N,) the marker of each.
+        epsilon: Part of the mean spread that is added, so that a constant channel divides by more than nothing.
+    """
+    _, inverse, counts = np.unique(markers, return_inverse=True, return_counts=True)
+    weights = (1.0 / counts[inverse] / len(counts))[:, None]
+    mean = (weights * values).sum(axis=0)
+    std = np.sqrt((weights * (values - mean) ** 2).sum(axis=0))
+    return mean, std + epsilon * std.mean() + 1e-6
+
+
+def marked_patches(
+    net: FlimNet, branch: int, layer: int, samples: Samples, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The patches that a layer sees under marks.
 
     Coordinates are brought to the layer's grid by integer division by its stride. Marks
     of one stroke that fall on one grid pixel give one patch.
@@ -72,25 +83,56 @@ def marked_patches(net: FlimNet, layer: int, samples: Samples, rows: np.ndarray)
     Returns:
         (N, C, k, k) float32 patches, and the (N,) rows of the marks that they stand for.
     """
-    stride = net.stride_before(layer)
-    config = net.config.layers[layer]
-    reach = config.kernel_size // 2 * config.dilation
-    window = np.arange(-reach, reach + 1, config.dilation)
     wanted = np.zeros(len(samples.marks), bool)
     wanted[rows] = True
     found, kept = [], []
     for index, tile, inside in samples.marked_tiles(tile=TILE, stride=net.stride, radius=net.radius):
-        inside = inside[wanted[inside]]
-        if len(inside) == 0:
-            continue
-        prepared = pad_to_stride(samples.read(index, tile.read), net.stride)
-        with torch.inference_mode():
-            seen = net.before(layer, torch.from_numpy(prepared)[None])[0].numpy()
-        at = (samples.marks.place[inside, 2:] - np.array(tile.read.start[2:])) // stride
-        _, first = np.unique(np.column_stack([samples.marks.stroke[inside], at]), axis=0, return_index=True)
-        first.sort()
-        padded = np.pad(seen, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
-        y, x = at[first].T + reach
-        found.append(padded[:, y[:, None, None] + window[:, None], x[:, None, None] + window].swapaxes(0, 1))
-        kept.append(inside[first])
+        chosen = inside[wanted[inside]]
+        if len(chosen):
+            seen = _seen(net, branch, layer, samples, index, tile)
+            at, first = _on_grid(samples, chosen, tile, net.stride_before(branch, layer))
+            found.append(cut_patches(seen, at, net.config.branches[branch].layers[layer]))
+            kept.append(chosen[first])
     return np.concatenate(found), np.concatenate(kept)
+
+
+def cut_patches(seen: np.ndarray, at: np.ndarray, config: FlimLayer) -> np.ndarray:
+    """(N, C, k, k) windows of (C, y, x), centered on (N, 2) y, x; borders continue by their nearest value."""
+    reach = config.kernel_size // 2 * config.dilation
+    window = np.arange(-reach, reach + 1, config.dilation)
+    padded = np.pad(seen, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+    y, x = at.T + reach
+    return padded[:, y[:, None, None] + window[:, None], x[:, None, None] + window].swapaxes(0, 1)
+
+
+def _seen(net: FlimNet, branch: int, layer: int, samples: Samples, index: int, tile: Tile) -> np.ndarray:
+    prepared = pad_to_stride(samples.read(index, tile.read), net.stride)
+    with torch.inference_mode():
+        seen: np.ndarray = net.before(branch, layer, torch.from_numpy(prepared)[None])[0].numpy()
+    return seen
+
+
+def _on_grid(samples: Samples, chosen: np.ndarray, tile: Tile, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 2) y, x on the layer's grid without repetitions in a stroke, and which marks they stand for."""
+    at = (samples.marks.place[chosen, 2:] - np.array(tile.read.start[2:])) // stride
+    _, first = np.unique(np.column_stack([samples.marks.stroke[chosen], at]), axis=0, return_index=True)
+    first.sort()
+    return at[first], first
+
+
+def _center(config: FlimLayer) -> tuple[int, int]:
+    return config.kernel_size // 2, config.kernel_size // 2
+
+
+def _set(block: FlimBlock, mean: np.ndarray, std: np.ndarray, weight: np.ndarray) -> None:
+    block.mean = torch.from_numpy(mean.astype(np.float32))
+    block.std = torch.from_numpy(std.astype(np.float32))
+    block.weight = torch.from_numpy(weight.astype(np.float32))
+    block.bias = torch.zeros(len(weight))
+
+
+def _trace(block: FlimBlock, samples: Samples, rows: np.ndarray) -> None:
+    """Remember the stroke and the pixel (image, t, z, y, x) that each kernel came from."""
+    marks = samples.marks
+    block.stroke = torch.from_numpy(marks.stroke[rows])
+    block.place = torch.from_numpy(np.column_stack([marks.image[rows], marks.place[rows]]))

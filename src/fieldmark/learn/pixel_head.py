@@ -8,8 +8,10 @@ import numpy as np
 import torch
 
 from fieldmark.core.seeds import derive_seed
+from fieldmark.infer.forward import pad_to_stride
 from fieldmark.learn.estimate import Estimate
-from fieldmark.learn.solvers import fit_forest, fit_logistic
+from fieldmark.learn.views import Lesson, fit_head, view_columns, weigh_views
+from fieldmark.models.heads import PooledHead, enlarge
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
@@ -27,12 +29,21 @@ def pixel_head(net: Net, samples: Samples, recipe: FitRecipe) -> Estimate | None
 
 
 def _solve(net: Net, samples: Samples, config: HeadConfig, seed: int) -> dict[str, float]:
-    chosen = thin_marks(samples, config.max_pixels_per_stroke, seed)
-    features, classes, strokes = marked_features(net, samples, chosen)
-    weights = stroke_weights(classes, strokes)
-    fit = fit_forest if config.kind == "forest" else fit_logistic
-    net.head = fit(features, classes, weights, samples.classes, config, derive_seed(seed, "pixel-head"))
-    return {"pixels": float(len(features)), "features": float(features.shape[1])}
+    rows = thin_marks(samples, config.max_pixels_per_stroke, seed)
+    features, widths = marked_features(net, samples, rows)
+    marks = samples.marks.where(rows)
+    lesson = Lesson(features, marks.klass, marks.image, marks.stroke, samples.classes)
+    views = net.views()
+    if len(views) < 2:
+        net.head = fit_head(lesson, config, seed)
+        return {"pixels": float(len(features)), "features": float(features.shape[1])}
+    columns = [view_columns(widths, view) for view in views]
+    pool = PooledHead(views, [fit_head(lesson.seen_by(own), config, seed) for own in columns])
+    weights = weigh_views(lesson, columns, config, seed)
+    pool.weights = torch.from_numpy(weights.astype(np.float32))
+    net.head = pool
+    told = {f"weight of view {place}": float(weight) for place, weight in enumerate(weights, start=1)}
+    return {"pixels": float(len(features)), "features": float(features.shape[1])} | told
 
 
 def thin_marks(samples: Samples, most: int, seed: int) -> np.ndarray:
@@ -47,39 +58,22 @@ def thin_marks(samples: Samples, most: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(rows))
 
 
-def marked_features(net: Net, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features (N, F) float32, classes (N,) and strokes (N,) of the chosen marks, in the order of `rows`."""
+def marked_features(net: Net, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """Features (N, F) float32 of the chosen marks, in the order of `rows`, and the width of each level."""
     wanted = np.zeros(len(samples.marks), bool)
     wanted[rows] = True
-    found: dict[str, list[np.ndarray]] = {"rows": [], "features": []}
+    found, parts = [], []
+    widths: list[int] = []
     for index, tile, inside in samples.marked_tiles(tile=TILE, stride=net.stride, radius=net.radius):
-        inside = inside[wanted[inside]]
-        if len(inside) == 0:
+        chosen = inside[wanted[inside]]
+        if len(chosen) == 0:
             continue
-        from fieldmark.infer.forward import pad_to_stride
-
-        prepared = pad_to_stride(samples.read(index, tile.read), net.stride)
+        prepared = torch.from_numpy(pad_to_stride(samples.read(index, tile.read), net.stride))[None]
+        y, x = (samples.marks.place[chosen, 2:] - np.array(tile.read.start[2:])).T
         with torch.inference_mode():
-            maps = net.features(torch.from_numpy(prepared)[None])[0].numpy()
-        y, x = (samples.marks.place[inside, 2:] - np.array(tile.read.start[2:])).T
-        found["rows"].append(inside)
-        found["features"].append(maps[:, y, x].T.astype(np.float32))
-    order = np.argsort(np.concatenate(found["rows"]), kind="stable")
-    features = np.concatenate(found["features"])[order]
-    return features, samples.marks.klass[rows], samples.marks.stroke[rows]
-
-
-def stroke_weights(classes: np.ndarray, strokes: np.ndarray) -> np.ndarray:
-    """One weight a pixel, so that every class weighs the same, and within it every stroke by its root size.
-
-    Returns:
-        (N,) float64 with mean 1.
-    """
-    weights = np.zeros(len(classes))
-    for klass in np.unique(classes):
-        own = classes == klass
-        _ids, inverse, counts = np.unique(strokes[own], return_inverse=True, return_counts=True)
-        per_pixel = (1 / np.sqrt(counts))[inverse]
-        weights[own] = per_pixel / per_pixel.sum()
-    mean_one: np.ndarray = weights * (len(weights) / weights.sum())
-    return mean_one
+            levels = [enlarge(level, prepared.shape[-2:])[0, :, y, x].T.numpy() for level in net.levels(prepared)]
+        widths = [level.shape[1] for level in levels]
+        found.append(chosen)
+        parts.append(np.concatenate(levels, axis=1, dtype=np.float32))
+    order = np.argsort(np.concatenate(found), kind="stable")
+    return np.concatenate(parts)[order], widths

@@ -56,6 +56,10 @@ class Net(nn.Module):
             Maps (B, F, Y / s, X / s), each at its own stride s.
         """
 
+    def views(self) -> list[list[int]]:
+        """Sets of levels that a head may look at by themselves; cross-validation weighs them."""
+        return []
+
     def features(self, x: Tensor) -> Tensor:
         """All levels at full size: (B, F, Y, X)."""
         return torch.cat([enlarge(level, x.shape[-2:]) for level in self.levels(x)], dim=1)

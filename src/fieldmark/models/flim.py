@@ -6,13 +6,15 @@ coconut-tree image classification", IEEE GRSL 2020 (arXiv 2008.03549).
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from math import lcm, prod
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from fieldmark.models.base import Net
+from fieldmark.models.scale_space import ScaleSpace
 from fieldmark.recipes.families import FlimConfig, FlimLayer
 
 
@@ -51,7 +53,9 @@ class FlimBlock(nn.Module):
         return self._pool(functional.relu(responses))
 
     def _pool(self, x: Tensor) -> Tensor:
-        size, stride, margin = self.config.pool_size, self.config.pool_stride, self.config.pool_size // 2
+        size, stride = self.config.pool_size, self.config.pool_stride
+        # windows as large as their stride begin on the grid, so that enlarging puts them back where they were
+        margin = 0 if size == stride else size // 2
         match self.config.pool:
             case "max":
                 return functional.max_pool2d(x, size, stride, margin)
@@ -60,13 +64,21 @@ class FlimBlock(nn.Module):
             case _:
                 return x
 
+    def reach(self, jump: int) -> tuple[int, int]:
+        """Receptive-field radius in pixels on a map of stride `jump`, and the stride after it."""
+        config = self.config
+        radius = config.kernel_size // 2 * config.dilation * jump
+        if config.pool == "none":
+            return radius, jump
+        return radius + (config.pool_size - 1) * jump, jump * config.pool_stride
+
 
 class FlimNet(Net):
-    """FLIM blocks one after the other; the features are all their outputs.
+    """Branches of FLIM blocks, beside the image and its scale space; the features are all their outputs.
 
     Args:
         channels: Channels of an image.
-        config: Layers and how their kernels are estimated.
+        config: Branches, and how their kernels are estimated.
     """
 
     phases: ClassVar[tuple[str, ...]] = ("flim-layers", "pixel-head")
@@ -74,43 +86,58 @@ class FlimNet(Net):
     def __init__(self, channels: int, config: FlimConfig) -> None:
         super().__init__(channels)
         self.config = config
-        self.blocks = nn.ModuleList(FlimBlock(layer) for layer in config.layers)
-        self.stride, self.radius = _geometry(config)
+        self.scale_space = ScaleSpace(config.scales)
+        self.branches = nn.ModuleList(
+            nn.ModuleList(FlimBlock(layer) for layer in branch.layers) for branch in config.branches
+        )
+        self.stride = lcm(*(self.stride_before(index, len(b.layers)) for index, b in enumerate(config.branches)))
+        self.radius = max(self.scale_space.radius, *(self._reach(index) for index in range(len(config.branches))))
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        maps = [x] if self.config.include_input else []
-        for block in self.blocks:
-            x = block(x)
-            maps.append(x)
+        maps = [x, *self.scale_space(x)]
+        for branch in self.branches:
+            seen = x
+            for block in branch:  # type: ignore[attr-defined]
+                seen = block(seen)
+                maps.append(seen)
         return maps
 
-    def before(self, layer: int, x: Tensor) -> Tensor:
-        """What layer `layer` sees of prepared pixels: (B, C, y, x) at that layer's stride."""
-        for block in self.blocks[:layer]:
-            x = block(x)
+    def views(self) -> list[list[int]]:
+        """What is near (the image and its scale space), and everything."""
+        near = [0, *range(1, 1 + len(self.config.scales))]
+        count = len(near) + sum(len(branch.layers) for branch in self.config.branches)
+        return [near, list(range(count))]
+
+    def block(self, branch: int, layer: int) -> FlimBlock:
+        return cast("FlimBlock", cast("nn.ModuleList", self.branches[branch])[layer])
+
+    def before(self, branch: int, layer: int, x: Tensor) -> Tensor:
+        """What a layer sees of prepared pixels: (B, C, y, x) at that layer's stride."""
+        for index in range(layer):
+            x = self.block(branch, index)(x)
         return x
 
-    def stride_before(self, layer: int) -> int:
-        """Downsampling of what layer `layer` sees, in pixels."""
-        stride = 1
-        for config in self.config.layers[:layer]:
-            stride *= config.pool_stride if config.pool != "none" else 1
-        return stride
+    def stride_before(self, branch: int, layer: int) -> int:
+        """Downsampling of what a layer sees, in pixels."""
+        layers = self.config.branches[branch].layers[:layer]
+        return prod(config.pool_stride for config in layers if config.pool != "none")
 
     def details(self) -> dict[str, Any]:
-        """Where each kernel of the first layer came from: stroke and pixel."""
-        first: FlimBlock = self.blocks[0]  # type: ignore[assignment]
-        return {"kernel_stroke": first.stroke.tolist(), "kernel_place": first.place.tolist()}
+        """Where each kernel of the first layers came from: its weights' name, strokes and pixels."""
+        firsts = [(f"branches.{index}.0.weight", self.block(index, 0)) for index in range(len(self.branches))]
+        return {
+            "kernels": [
+                {"weight": name, "stroke": block.stroke.tolist(), "place": block.place.tolist()}
+                for name, block in firsts
+            ]
+        }
 
-
-def _geometry(config: FlimConfig) -> tuple[int, int]:
-    """Total stride, and the receptive-field radius of the enlarged features, in pixels."""
-    radius, jump, reach = 0, 1, 0
-    for layer in config.layers:
-        radius += layer.kernel_size // 2 * layer.dilation * jump
-        if layer.pool != "none":
-            radius += layer.pool_size // 2 * jump
-            jump *= layer.pool_stride
-        # enlarging reaches one more coarse pixel
-        reach = max(reach, radius + (jump if jump > 1 else 0))
-    return jump, reach
+    def _reach(self, branch: int) -> int:
+        """Receptive-field radius of a branch's enlarged features, in pixels."""
+        total, jump, farthest = 0, 1, 0
+        for layer in range(len(self.config.branches[branch].layers)):
+            radius, jump = self.block(branch, layer).reach(jump)
+            total += radius
+            # enlarging reaches one more coarse pixel
+            farthest = max(farthest, total + (jump if jump > 1 else 0))
+        return farthest

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-
 ROWS = 1 << 13
 """Pixels that a forest takes at a time: its working set stays in the cache."""
+
+FLOOR = 0.02
+"""The least probability that a member of a pool is taken to mean."""
+LEAST_WEIGHT = 0.02
+"""A member of a pool with less weight is not computed."""
 
 
 class Head(nn.Module):
@@ -101,6 +105,40 @@ class ForestHead(Head):
         return {"kind": "forest", "max_depth": self.depth}
 
 
+class PooledHead(Head):
+    """A logarithmic opinion pool: several heads, each with its own view of the levels.
+
+    The pool's log-probability is the weighted mean of the members', each kept away from
+    certainty by `FLOOR`, so that one member alone cannot rule a class out.
+
+    Args:
+        views: The places of the levels that each member sees.
+        members: One head for each view.
+    """
+
+    weights: Tensor
+
+    def __init__(self, views: Sequence[Sequence[int]], members: Sequence[Head]) -> None:
+        super().__init__()
+        self.views = [list(view) for view in views]
+        self.members = nn.ModuleList(members)
+        self.register_buffer("weights", torch.empty(0))  # (members,), summing to 1
+
+    @property
+    def continuous(self) -> bool:  # type: ignore[override]
+        return all(cast("Head", member).continuous for member in self.members)
+
+    def forward(self, levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+        parts = []
+        for view, member, weight in zip(self.views, self.members, self.weights.tolist(), strict=True):
+            if weight >= LEAST_WEIGHT:
+                parts.append(weight * member([levels[i] for i in view], size).clamp_min(FLOOR).log())
+        return torch.stack(parts).sum(dim=0).softmax(dim=1)
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": "pool", "views": self.views, "members": [cast("Head", m).config() for m in self.members]}
+
+
 def enlarge(level: Tensor, size: Sequence[int]) -> Tensor:
     """Bring a level to full size by bilinear interpolation (pixel centers aligned)."""
     if tuple(level.shape[-2:]) == tuple(size):
@@ -115,5 +153,7 @@ def build_head(config: dict[str, Any]) -> Head:
             return LogisticHead()
         case {"kind": "forest", "max_depth": int(depth)}:
             return ForestHead(depth)
+        case {"kind": "pool", "views": list(views), "members": list(members)}:
+            return PooledHead(views, [build_head(member) for member in members])
         case _:
             raise ValueError(f"unknown head {config!r}")

@@ -3,7 +3,7 @@
 Every default stands here, and only here.
 """
 
-from fieldmark.recipes.families import AutoEncoderConfig, FlimConfig, FlimLayer, NetConfig
+from fieldmark.recipes.families import AutoEncoderConfig, FlimBranch, FlimConfig, FlimLayer, NetConfig
 from fieldmark.recipes.fit import DescendConfig, FitRecipe, HeadConfig
 from fieldmark.recipes.loading import load_recipe, parse_override, validate
 from fieldmark.recipes.predict import PredictRecipe
@@ -12,6 +12,7 @@ __all__ = [
     "AutoEncoderConfig",
     "DescendConfig",
     "FitRecipe",
+    "FlimBranch",
     "FlimConfig",
     "FlimLayer",
     "HeadConfig",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 
 class NetConfig(BaseModel, frozen=True, extra="forbid"):
@@ -16,33 +16,55 @@ class NetConfig(BaseModel, frozen=True, extra="forbid"):
 class FlimLayer(BaseModel, frozen=True, extra="forbid"):
     """One FLIM layer: normalization by the markers, convolution, ReLU, pooling."""
 
-    kernel_size: PositiveInt = 5
+    kernel_size: PositiveInt = 3
     dilation: PositiveInt = 1
-    kernels_per_marker: PositiveInt = 4
+    kernels_per_marker: PositiveInt = 5
     out_channels: PositiveInt = 32
-    pool: Literal["max", "avg", "none"] = "max"
-    pool_size: PositiveInt = 3
-    pool_stride: PositiveInt = 1
+    centered: bool = False
+    """Patches lose their mean before they are clustered: kernels for structure, blind to brightness."""
+    pool: Literal["max", "avg", "none"] = "none"
+    pool_size: PositiveInt = 2
+    pool_stride: PositiveInt = 2
 
-    @field_validator("kernel_size", "pool_size")
+    @field_validator("kernel_size")
     @classmethod
     def _odd(cls, value: int) -> int:
         if value % 2 == 0:
             raise ValueError(f"must be odd, so that it has a center; got {value}")
         return value
 
+    @model_validator(mode="after")
+    def _pool_has_a_center(self) -> FlimLayer:
+        if self.pool != "none" and self.pool_size != self.pool_stride and not self.pool_size % 2:
+            raise ValueError(f"pool_size must be odd, or equal to pool_stride; got {self.pool_size}")
+        return self
+
+
+class FlimBranch(BaseModel, frozen=True, extra="forbid"):
+    """FLIM layers one after the other."""
+
+    layers: tuple[FlimLayer, ...] = Field(min_length=1)
+
+
+def _stack() -> FlimBranch:
+    """Four layers that each halve the image: from edges to the surroundings of a pixel."""
+    return FlimBranch(layers=tuple(FlimLayer(out_channels=n, pool="max") for n in (24, 32, 48, 48)))
+
+
+def _fine() -> FlimBranch:
+    """Centered kernels at full size, for lines and borders."""
+    return FlimBranch(layers=(FlimLayer(kernel_size=5, out_channels=16, centered=True),))
+
 
 class FlimConfig(NetConfig, frozen=True, extra="forbid"):
-    """A FLIM encoder whose features are its layers, brought back to the image's size."""
+    """A FLIM encoder: branches of layers beside a scale space of the image, all brought to the image's size."""
 
-    layers: tuple[FlimLayer, ...] = (
-        FlimLayer(kernel_size=5, pool_stride=2),
-        FlimLayer(kernel_size=3, pool_stride=2),
-        FlimLayer(kernel_size=3, pool_stride=2),
-    )
-    max_patches_per_marker: PositiveInt = 1000
+    branches: tuple[FlimBranch, ...] = Field(default_factory=lambda: (_stack(), _fine()))
+    scales: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+    """Standard deviations of the scale space in pixels; empty for none."""
+    max_patches_per_marker: PositiveInt = 300
     epsilon: PositiveFloat = 0.01
-    include_input: bool = True
+    """Part of the mean spread that is added to each channel's."""
 
 
 class AutoEncoderConfig(NetConfig, frozen=True, extra="forbid"):

@@ -10,12 +10,14 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """The classifier that turns features into class probabilities, learned on labelled pixels only."""
 
-    kind: Literal["logistic", "forest", "none"] = "logistic"
-    max_pixels_per_stroke: PositiveInt = 2000
+    kind: Literal["logistic", "forest", "none"] = "forest"
+    max_pixels_per_stroke: PositiveInt = 1000
     l2: PositiveFloat = 1.0
     trees: PositiveInt = 50
     max_depth: int = Field(default=12, ge=1, le=16)
     min_pixels_per_leaf: PositiveInt = 5
+    folds: PositiveInt = 4
+    """Parts of the strokes that are held out in turn, to weigh views against each other."""
 
 
 class DescendConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

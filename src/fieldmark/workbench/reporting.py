@@ -11,7 +11,20 @@ from fieldmark.core.colors import class_color
 from fieldmark.evaluate.summary import METRICS
 from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
-from fieldmark.report.blocks import Block, Cell, Chart, Figure, Gallery, Legend, Measured, Page, Section, Series, Table, Text
+from fieldmark.report.blocks import (
+    Block,
+    Cell,
+    Chart,
+    Figure,
+    Gallery,
+    Legend,
+    Measured,
+    Page,
+    Section,
+    Series,
+    Table,
+    Text,
+)
 from fieldmark.report.pictures import displayable, kernel_picture, overlay
 from fieldmark.workbench.evaluating import _plane, truth_planes
 from fieldmark.workbench.fitting import collect_marks
@@ -72,7 +85,7 @@ def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
 def _scores(result: Evaluation) -> tuple[Block, ...]:
     summary = result.summary
     methods = {result.model: summary["classes"], **summary["baselines"]}
-    rows = tuple(
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (f"{method}: {klass}", *(_measured(values, metric) for metric in METRICS))
         for method, classes in methods.items()
         for klass, values in classes.items()
@@ -144,26 +157,27 @@ def _stroke_map(bench: Workbench, header: Header, record: ImageRecord) -> np.nda
 
 def _kernels(bench: Workbench, result: Evaluation) -> tuple[Block, ...]:
     """The kernels of the first layer, each with the patch and the stroke that it came from."""
-    details = result.header.details
-    if "kernel_place" not in details:
+    kernels = result.header.details.get("kernels", [])
+    if not kernels:
         return ()
     _, weights = load(model_folder(bench, result.model))
-    kernels = weights["blocks.0.weight"]
-    classes = {spec.id: spec.name for spec in result.header.classes}
+    text = (
+        "The kernels of the first layers. Each was learned from the patches under one stroke; its caption names "
+        "the stroke's class, the image, and the pixel of the nearest real patch. Blue is negative, red positive."
+    )
+    return Text(text), *(_kernel_gallery(bench, result.header, item, weights[item["weight"]]) for item in kernels)
+
+
+def _kernel_gallery(bench: Workbench, header: Header, item: dict[str, Any], weight: np.ndarray) -> Gallery:
+    classes = {spec.id: spec.name for spec in header.classes}
     strokes = {stroke.id: stroke for stroke in bench.labels.strokes()}
     figures = []
-    for number, stroke_id in enumerate(details["kernel_stroke"][:MOST_KERNELS]):
+    for kernel, stroke_id, place in list(zip(weight, item["stroke"], item["place"], strict=True))[:MOST_KERNELS]:
         stroke = strokes.get(stroke_id)
         said = classes.get(stroke.class_id or 0, "a deleted class") if stroke else "a stroke that is gone"
-        _, _, _, y, x = details["kernel_place"][number]
-        image = details["images"][details["kernel_place"][number][0]] if "images" in details else ""
-        figures.append(_figure(kernel_picture(kernels[number]), f"{number}: {said}, {image} at x {x}, y {y}"))
-    text = (
-        f"The {len(kernels)} kernels of the first layer. Each was learned from the patches under one stroke; "
-        "the caption names its class, image and the pixel of the nearest real patch. Blue is negative, red positive."
-    )
-    more = f" The first {MOST_KERNELS} are shown." if len(kernels) > MOST_KERNELS else ""
-    return Text(text + more), Gallery(tuple(figures), columns=8)
+        index, _, _, y, x = place
+        figures.append(_figure(kernel_picture(kernel), f"{said}: {header.details['images'][index]} at x {x}, y {y}"))
+    return Gallery(tuple(figures), columns=8)
 
 
 def _history(bench: Workbench, header: Header) -> tuple[Block, ...]:
