@@ -59,7 +59,7 @@ class LazyGroup(click.Group):
 
 def hyphens(name: str) -> str:
     """Options may be typed with underscores: `--label_offset` is `--label-offset`."""
-    return name if not name.startswith("--") else "--" + name[2:].replace("_", "-")
+    return name.replace("_", "-")
 
 
 @click.group(cls=LazyGroup, context_settings={"token_normalize_func": hyphens, "help_option_names": ["-h", "--help"]})

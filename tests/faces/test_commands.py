@@ -1,0 +1,313 @@
+"""Commands and their answers, with jobs in the test's own process."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldmark.faces.cli import main
+from fieldmark.faces.cli.show import follow, harmless
+from fieldmark.images import encode_png
+from fieldmark.testing.projects import draw_strokes, drawn_images, drawn_masks, drawn_project
+from fieldmark.testing.worker import use_fake_worker
+from fieldmark.workbench import Workbench
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch):
+    use_fake_worker(monkeypatch)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run a command: exit status, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(one) for one in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A project of three drawn images, two of them taught, with masks beside and the model `tiny`."""
+    folder = tmp_path_factory.mktemp("cli")
+    with pytest.MonkeyPatch.context() as patch:
+        use_fake_worker(patch)
+        drawn_masks(folder / "truth", images=3)
+        with Workbench.open(drawn_project(folder, images=3, taught=2)) as bench:
+            list(bench.fit("flim", name="tiny")[1])
+    return folder
+
+
+def test_the_whole_path(cli, tmp_path):
+    project = tmp_path / "p"
+    drawn_images(tmp_path / "images", images=2)
+    assert cli("init", project, "--classes", "ground, disc")[0] == 0
+    status, out, _ = cli("-C", project, "add", tmp_path / "images", "--json")
+    assert status == 0
+    assert json.loads(out)["added"] == ["drawn0.png", "drawn1.png"]
+    with Workbench.open(project) as bench:
+        draw_strokes(bench, "drawn0.png")
+    status, out, err = cli("-C", project, "fit", "flim", "--name", "m", "--set", "head.kind=logistic", "--json")
+    assert status == 0
+    values = json.loads(out)
+    assert values["model"] == "m"
+    assert (Path(values["folder"]) / "model.json").is_file()
+    assert "pixel-head 1/1" in err
+    status, out, _ = cli(
+        "-C", project, "predict", "m", "--out", tmp_path / "o", "--format", "png", "--propagate", "none"
+    )
+    assert (status, out) == (0, f"Wrote 2 label maps into {tmp_path / 'o'}.\n")
+    assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["drawn0.png", "drawn1.png"]
+
+    status, out, _ = cli("-C", project, "status", "--json")
+    values = json.loads(out)
+    assert (values["images"], values["strokes"], values["answers"], values["models"]) == (2, 2, 0, ["m"])
+    assert [(item["name"], item["strokes"], item["pixels"]) for item in values["classes"]] == [
+        ("ground", 1, 60),
+        ("disc", 1, 60),
+    ]
+    assert len(values["runs"]) == 1
+
+
+def test_evaluate_answers_as_promised(cli, fitted):
+    status, out, err = cli("-C", fitted / "project", "evaluate", "tiny", "--truth", fitted / "truth", "--json")
+    values = json.loads(out)
+    assert status == 0
+    assert values["images"] == 1
+    assert sorted(values["taught"]) == ["drawn0.png", "drawn1.png"]
+    assert list(values["classes"]) == ["ground", "disc"]
+    metrics = {"dice", "iou", "precision", "recall", "weighted_fbeta", "mae"}
+    assert set(values["classes"]["disc"]) == metrics | {f"{name}_interval" for name in metrics}
+    assert values["classes"]["disc"]["dice"] > 0.8
+    assert values["classes"]["disc"]["dice_interval"] is None  # below five images
+    assert {"majority", "random", "forest"} <= set(values["baselines"])
+    assert Path(values["report"]).read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert "Scoring 1 images" in err
+
+
+def test_evaluate_writes_no_report_among_the_images_or_by_a_models_word(cli, fitted, tmp_path):
+    from dataclasses import replace
+
+    from fieldmark.checkpoint import load, save
+
+    answer = ("-C", fitted / "project", "evaluate", "tiny", "--truth", fitted / "truth")
+    status, _, err = cli(*answer, "--report", fitted / "images" / "r.html")
+    assert status == 1
+    assert "holds images of the project" in err
+    header, weights = load(fitted / "project" / "models" / "tiny")
+    (tmp_path / "outside").mkdir()
+    save(tmp_path / "m", replace(header, details={"run": str(tmp_path / "outside")}), weights)
+    assert cli("-C", fitted / "project", "evaluate", tmp_path / "m", "--truth", fitted / "truth")[0] == 0
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_models_and_runs(cli, fitted, tmp_path):
+    at = ("-C", fitted / "project")
+    (row,) = json.loads(cli(*at, "models", "list", "--json")[1])["models"]
+    assert row == {"model": "tiny", "family": "flim", "classes": "ground, disc", "taught_by": 2}
+    families = json.loads(cli(*at, "models", "list", "--families", "--json")[1])["models"]
+    assert {"flim", "autoencoder"} <= {item["family"] for item in families}
+    assert json.loads(cli(*at, "models", "show", "tiny")[1])["family"] == "flim"
+    assert cli(*at, "models", "export", "tiny", tmp_path / "copy")[0] == 0
+    assert (tmp_path / "copy" / "model.json").is_file()
+    assert cli(*at, "models", "export", "tiny", tmp_path / "copy")[0] == 1
+    runs = json.loads(cli(*at, "runs", "list", "--json")[1])["runs"]
+    assert [(item["family"], item["model"], item["status"]) for item in runs] == [("flim", "tiny", "done")]
+    shown = json.loads(cli(*at, "runs", "show", runs[0]["id"])[1])
+    assert {row["phase"] for row in shown["history"]} >= {"flim-layers", "pixel-head"}
+
+
+def test_pruning_keeps_what_can_be_resumed(cli, tmp_path):
+    from dataclasses import replace
+
+    from fieldmark.workbench.runs import new_run, write_run
+
+    project = drawn_project(tmp_path, images=1)
+    with Workbench.open(project) as bench:
+        for status in ("done", "stopped", "failed", "done"):
+            write_run(replace(new_run(bench.project, "flim", "m"), status=status))
+    assert cli("-C", project, "runs", "prune", "--keep", "1")[0] == 0
+    left = json.loads(cli("-C", project, "runs", "list", "--json")[1])["runs"]
+    assert sorted(item["status"] for item in left) == ["done", "stopped"]
+
+
+def test_doctor_with_and_without_a_project(cli, fitted, tmp_path):
+    with_project = json.loads(cli("-C", fitted / "project", "doctor", "--json")[1])["findings"]
+    assert {"Python", "torch", "free disk", "database", "images"} <= {item["what"] for item in with_project}
+    assert all(item["ok"] for item in with_project if item["what"] in ("database", "images"))
+    without = json.loads(cli("-C", tmp_path, "doctor", "--json")[1])["findings"]
+    assert any(item["what"] == "project" and "none" in item["found"] for item in without)
+
+
+def test_usage_errors_are_two(cli, tmp_path):
+    assert cli("fitt")[0] == 2
+    assert "Did you mean 'fit'?" in cli("fitt")[2]
+    assert cli("-C", tmp_path, "predict", "m")[0] == 2  # no --out
+    assert cli("-C", tmp_path, "fit", "flim", "--resume", "x")[0] == 2
+    assert cli("-C", tmp_path, "predict", "m", "--out", "o", "--format", "bmp")[0] == 2
+
+
+def test_underscores_are_hyphens(cli, tmp_path):
+    status, _, err = cli("-C", tmp_path, "labels", "import", "x", "--kind", "markers", "--label_offset", "1")
+    assert status == 1
+    assert "holds no project" in err
+
+
+def test_errors_are_json_too(cli, tmp_path):
+    status, out, err = cli("-C", tmp_path, "status", "--json")
+    assert status == 1
+    assert json.loads(out)["error"]["code"] == "no-project"
+    assert err.startswith("Error: ")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "words"),
+    [
+        (lambda p: (p / "fieldmark.toml").write_text("name = "), "cannot be parsed"),
+        (lambda p: (p / "fieldmark.toml").write_text('name = "x"\nschema = 99\n'), "project schema 99"),
+        (lambda p: (p / "fieldmark.toml").unlink(), "holds no project"),
+        (lambda p: (p / "fieldmark.db").write_bytes(b"no database" * 100), "fieldmark.db"),
+        (lambda p: (p / "fieldmark.db").unlink(), "fieldmark.db"),
+    ],
+)
+def test_damaged_projects_are_one_line(cli, tmp_path, prepare, words):
+    assert cli("init", tmp_path / "p")[0] == 0
+    prepare(tmp_path / "p")
+    status, _, err = cli("-C", tmp_path / "p", "status")
+    assert status == 1
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_project_that_cannot_be_made_leaves_nothing(cli, tmp_path):
+    status, _, err = cli("init", tmp_path / "p", "--classes", "a,a")
+    assert (status, (tmp_path / "p").exists()) == (1, False)
+    assert "'a'" in err
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "mine.txt").write_text("mine")
+    assert cli("init", tmp_path / "there", "--classes", "a,a")[0] == 1
+    assert [path.name for path in (tmp_path / "there").iterdir()] == ["mine.txt"]
+    (tmp_path / "file").write_text("x")
+    assert cli("init", tmp_path / "file")[0] == 1
+    assert cli("init", tmp_path / "there", "--classes", "a")[0] == 0
+    assert cli("init", tmp_path / "there")[0] == 1
+
+
+def test_odd_project_names_survive(cli, tmp_path):
+    name = 'a "quoted" \\ name\nwith ä and \x07'
+    assert cli("init", tmp_path / "p", "--name", name)[0] == 0
+    assert json.loads(cli("-C", tmp_path / "p", "status", "--json")[1])["project"] == name
+
+
+@pytest.mark.parametrize("name", ["a/b", "../up", ".hidden", "a\\b", "x" * 101, "nul\0", "end. "])
+def test_model_names_that_are_no_folder_names(cli, fitted, name):
+    before = sorted((fitted / "project" / "runs").iterdir())
+    status, _, err = cli("-C", fitted / "project", "fit", "flim", "--name", name)
+    assert status == 1
+    assert "cannot name a model" in err
+    assert sorted((fitted / "project" / "runs").iterdir()) == before
+
+
+def test_nothing_to_work_on_is_said_plainly(cli, tmp_path):
+    project = tmp_path / "p"
+    cli("init", project, "--classes", "a,b")
+    status, _, err = cli("-C", project, "fit", "flim")
+    assert (status, "has no images" in err) == (1, True)
+    (tmp_path / "images").mkdir()
+    status, _, err = cli("-C", project, "add", tmp_path / "images")
+    assert status == 1
+    drawn_images(tmp_path / "images", images=1)
+    assert cli("-C", project, "add", tmp_path / "images")[0] == 0
+    status, _, err = cli("-C", project, "fit", "flim")
+    assert status == 1
+    assert "FLIM learns from strokes" in err
+    assert not (project / "models").exists()
+
+
+def test_a_model_without_labels_learns_but_gives_no_classes(cli, tmp_path):
+    project = drawn_project(tmp_path, images=1, taught=0)
+    small = ["--set", "net={width: 4, latent: 4}", "--set", "descend.epochs=1", "--set", "descend.crops_per_epoch=8"]
+    assert cli("-C", project, "fit", "autoencoder", *small)[0] == 0
+    status, _, err = cli("-C", project, "predict", "autoencoder", "--out", tmp_path / "out")
+    assert status == 1
+    assert "gives no classes: it was fitted without labels" in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_all_labels_erased_is_nothing_labelled(cli, tmp_path):
+    project = drawn_project(tmp_path, images=1)
+    with Workbench.open(project) as bench:
+        from fieldmark.labels import Runs
+
+        everything = np.column_stack([np.arange(61), np.zeros(61, int), np.full(61, 75)])
+        bench.labels.draw(bench.collection.all()[0].id, None, Runs(everything), "tester")
+    status, _, err = cli("-C", project, "fit", "flim")
+    assert status == 1
+    assert "FLIM learns from strokes" in err
+
+
+def test_images_of_other_channels_stop_a_fit_by_name(cli, tmp_path):
+    project = drawn_project(tmp_path, images=1)
+    (tmp_path / "gray.png").write_bytes(encode_png(np.zeros((20, 20), np.uint8)))
+    assert cli("-C", project, "add", tmp_path / "gray.png")[0] == 0
+    status, _, err = cli("-C", project, "fit", "flim")
+    assert status == 1
+    assert "'gray.png' has 1" in err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are a Linux thing")
+def test_names_that_would_steer_a_terminal_are_shown_harmless(cli, tmp_path):
+    project = drawn_project(tmp_path, images=1)
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "red\x1b[31m.png").write_bytes(b"no png")
+    status, out, err = cli("-C", project, "add", tmp_path / "odd")
+    assert status == 1
+    assert "\x1b" not in out + err
+    assert r"red\x1b[31m.png" in err
+    assert harmless("half \udcff") == r"half \udcff"
+
+
+def test_a_bar_has_one_line_for_each_phase(monkeypatch):
+    from io import StringIO
+
+    from fieldmark.core.events import Event
+
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    follow(
+        iter([Event("layers", n, 3, message="[red]") for n in (1, 2, 3)] + [Event("note", 0, 0, message="[b]hello")])
+    )
+    assert "[b]hello" in screen.getvalue()
+    assert screen.getvalue().count("3/3") == 1
+
+
+def test_events_are_closed_when_following_fails():
+    closed = []
+
+    def events():
+        from fieldmark.core.events import Event
+
+        try:
+            yield Event("a", 1, 2)
+            raise KeyboardInterrupt
+        finally:
+            closed.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        follow(events())
+    assert closed == [True]
