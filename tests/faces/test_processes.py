@@ -154,10 +154,10 @@ def test_when_the_parent_is_killed_the_worker_ends_by_itself(project):
 
 
 def test_a_killed_prediction_goes_on_to_the_same_pixels(project, tmp_path):
-    assert run(project, "fit", "flim", "--name", "m", "--set", "head.kind=logistic").returncode == 0
-    np.save(tmp_path / "large.npy", np.random.default_rng(0).integers(0, 255, (1, 3, 1, 1100, 1100)).astype(np.uint8))
+    assert run(project, *SLOW, "--set", "descend.epochs=1", "--set", "head.kind=logistic").returncode == 0
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).integers(0, 255, (1, 3, 1, 500, 500)).astype(np.uint8))
     assert run(project, "add", str(tmp_path / "large.npy")).returncode == 0
-    order = ["predict", "m", "large.npy", "--tile", "64", "--probabilities", "--out"]
+    order = ["predict", "slow", "large.npy", "--tile", "64", "--probabilities", "--out"]
     assert run(project, *order, str(tmp_path / "whole")).returncode == 0
 
     command = [*FIELDMARK, "-C", str(project), *order, str(tmp_path / "killed")]
