@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from fieldmark.core.events import Event
 from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch import Tensor
 
+    from fieldmark.learn.engine import Engine
     from fieldmark.learn.state import FitState
     from fieldmark.models.base import Net
     from fieldmark.recipes import DescendConfig
@@ -60,12 +61,14 @@ class Descend:
         self.batches = batches
         self.config = config
         self.total = config.epochs * batches.per_epoch
+        self.descends = True
 
-    def run(self, engine: Fabric, net: Net, state: FitState) -> Iterator[Event]:
+    def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         begun = state.progress.get(self.name, 0)
         if begun:
             self._load(state.phase_tensors)
-        self.task.set_up(engine)
+        fabric = cast("Fabric", engine)
+        self.task.set_up(fabric)
         sums: dict[str, float] = dict(state.notes.get(self.name, {}))
         for step in range(begun, self.total):
             epoch, index = divmod(step, self.batches.per_epoch)
@@ -74,10 +77,10 @@ class Descend:
                 self.task.on_epoch(epoch)
             self._set_rate(step)
             net.train()
-            for key, value in self.task.step(engine, self.batches.get(epoch, index)).items():
+            for key, value in self.task.step(fabric, self.batches.get(epoch, index)).items():
                 sums[key] = sums.get(key, 0.0) + value
             if self._saves(step, index):
-                yield self._saved(engine, net, state, step + 1, sums)
+                yield self._saved(fabric, net, state, step + 1, sums)
 
     def tensors(self) -> dict[str, np.ndarray]:
         arrays = {f"task/{name}": value for name, value in self.task.state().items()}

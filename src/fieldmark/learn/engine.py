@@ -9,11 +9,18 @@ from fieldmark.core.events import Event
 
 if TYPE_CHECKING:
     import numpy as np
-    from lightning_fabric import Fabric
 
     from fieldmark.learn.state import FitState
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe
+
+
+class Engine(Protocol):
+    """What every phase may ask; a phase that descends gets the whole of Lightning Fabric."""
+
+    @property
+    def is_global_zero(self) -> bool:
+        """Whether this process writes the files."""
 
 
 class Phase(Protocol):
@@ -21,15 +28,17 @@ class Phase(Protocol):
 
     name: str
     total: int
+    descends: bool
+    """Whether it computes gradients; a closed form needs no devices set up for it."""
 
-    def run(self, engine: Fabric, net: Net, state: FitState) -> Iterator[Event]:
+    def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         """Go on from `state.progress[name]`; save the state before each event that ends a step."""
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What the phase must find again when it is resumed, beside the network."""
 
 
-def fit(engine: Fabric, net: Net, phases: Sequence[Phase], state: FitState) -> Iterator[Event]:
+def fit(engine: Engine, net: Net, phases: Sequence[Phase], state: FitState) -> Iterator[Event]:
     """Run every phase and yield its events.
 
     The generator may be closed after any event: what it yielded is on disk, and another
@@ -40,8 +49,17 @@ def fit(engine: Fabric, net: Net, phases: Sequence[Phase], state: FitState) -> I
             yield from phase.run(engine, net, state)
 
 
-def make_engine(recipe: FitRecipe) -> Fabric:
+class SoleProcess:
+    """The engine of a fit in closed form: one process, no device to set up, no Fabric to import."""
+
+    is_global_zero = True
+
+
+def make_engine(recipe: FitRecipe, phases: Sequence[Phase]) -> Engine:
     """Lightning Fabric as the recipe asks: devices, precision, nodes."""
+    alone = recipe.devices == 1 and recipe.num_nodes == 1
+    if alone and not any(phase.descends for phase in phases):
+        return SoleProcess()
     from lightning_fabric import Fabric
 
     engine = Fabric(
@@ -52,4 +70,5 @@ def make_engine(recipe: FitRecipe) -> Fabric:
         precision=recipe.precision,
     )
     engine.launch()
-    return engine
+    ready: Engine = engine
+    return ready

@@ -9,8 +9,8 @@ from fieldmark.core.events import Event
 
 if TYPE_CHECKING:
     import numpy as np
-    from lightning_fabric import Fabric
 
+    from fieldmark.learn.engine import Engine
     from fieldmark.learn.state import FitState
     from fieldmark.models.base import Net
 
@@ -25,8 +25,9 @@ class Estimate:
         self.name = name
         self.solvers = solvers
         self.total = len(solvers)
+        self.descends = False
 
-    def run(self, engine: Fabric, net: Net, state: FitState) -> Iterator[Event]:
+    def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         for step in range(state.progress.get(self.name, 0), self.total):
             net.eval()
             metrics = self.solvers[step](net)

@@ -76,7 +76,7 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     if resumed:
         yield Event("resume", 0, 0, message=f"goes on after {_told(state.progress)}")
     phases = plan_phases(net, samples, recipe)
-    yield from fit(make_engine(recipe), net, phases, state)
+    yield from fit(make_engine(recipe, phases), net, phases, state)
     save(job.folder / MODEL, header_of_fit(job, net), arrays_of(net))
 
 

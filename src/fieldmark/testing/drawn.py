@@ -48,12 +48,12 @@ def draw_discs(height: int = 93, width: int = 117, *, seed: int = 0) -> Drawing:
 def draw_marks(drawing: Drawing, image: int, *, each: int = 60, seed: int = 0) -> Marks:
     """Two short runs of marked pixels, one on each class, as a person's strokes would be."""
     parts = []
-    for klass in (0, 1):
-        at = np.argwhere(drawing.mask == klass)
-        start = np.random.default_rng((seed, klass)).integers(max(1, len(at) - each))
-        parts.append((klass, at[start : start + each]))
-    places = np.concatenate([np.column_stack([np.zeros((len(at), 2), np.int64), at]) for _, at in parts])
-    klass = np.concatenate([np.full(len(at), value) for value, at in parts])
+    for value in (0, 1):
+        at = np.argwhere(drawing.mask == value)
+        start = int(np.random.default_rng((seed, value)).integers(max(1, len(at) - each)))
+        parts.append(at[start : start + each])
+    places = np.concatenate([np.column_stack([np.zeros((len(at), 2), np.int64), at]) for at in parts])
+    klass = np.repeat([0, 1], [len(at) for at in parts])
     return Marks(np.full(len(klass), image), places, klass + 1 + 2 * image, klass)
 
 
