@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.checkpoint import read_bundle, write_bundle
-from fieldmark.errors import BadFile, BadInput
+from fieldmark.errors import BadFile
 from fieldmark.models.heads import build_head
 from fieldmark.models.tensors import arrays_of, load_arrays
 
@@ -43,14 +43,14 @@ class FitState:
             raise BadFile(
                 self.folder, "was made by another recipe, other images or other labels. Start a new fit instead."
             )
-        self.progress = {str(name): int(step) for name, step in values["progress"].items()}
-        self.notes = values["notes"]
-        if values["head"] is not None:
-            net.head = build_head(values["head"])
         try:
+            self.progress = {str(name): int(step) for name, step in values["progress"].items()}
+            self.notes = {str(phase): dict(note) for phase, note in values["notes"].items()}
+            if values["head"] is not None:
+                net.head = build_head(values["head"])
             load_arrays(net, _with_prefix(tensors, "net/"))
-        except BadInput as error:
-            raise BadFile(self.folder, str(error)) from error
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise BadFile(self.folder / NAME, f"is no resume point ({error}). Start a new fit instead.") from error
         self.phase_tensors = _with_prefix(tensors, "phase/")
         return True
 
