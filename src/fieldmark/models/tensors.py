@@ -25,8 +25,8 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
     wanted = set(net.state_dict())
     if wanted != set(arrays):
         raise BadInput(
-            f"The weights do not fit the network: missing {sorted(wanted - set(arrays))}, "
-            f"unknown {sorted(set(arrays) - wanted)}. Copy the model folder again."
+            f"The weights do not fit the network: missing {_some(wanted - set(arrays))}; "
+            f"unknown {_some(set(arrays) - wanted)}. Copy the model folder again."
         )
     parameters = dict(net.named_parameters())
     for name, array in arrays.items():
@@ -36,6 +36,11 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
         else:
             owner, _, leaf = name.rpartition(".")
             setattr(net.get_submodule(owner), leaf, value)
+
+
+def _some(names: set[str]) -> str:
+    shown = ", ".join(sorted(names)[:3]) or "none"
+    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _fill(name: str, parameter: nn.Parameter, value: torch.Tensor) -> None:

@@ -28,11 +28,17 @@ HIDDEN = ".fieldmark"
 def model_folder(bench: Workbench, name: str) -> Path:
     """The folder of a model of the project, or the model folder that was typed."""
     own = bench.project.models / name
-    if (own / "model.json").is_file():
-        return own
-    if (Path(name) / "model.json").is_file():
-        return Path(name)
+    for folder in (own, Path(name)):
+        if name and _holds_model(folder):
+            return folder
     raise NotFound("model", name, (path.name for path in bench.models()))
+
+
+def _holds_model(folder: Path) -> bool:
+    try:
+        return (folder / "model.json").exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def predict(
