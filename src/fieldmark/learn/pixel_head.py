@@ -10,7 +10,7 @@ import torch
 from fieldmark.core.seeds import derive_seed
 from fieldmark.infer.forward import pad_to_stride
 from fieldmark.learn.estimate import Estimate
-from fieldmark.learn.views import Lesson, fit_head, view_columns, weigh_views
+from fieldmark.learn.views import Lesson, Viewer, fit_head, view_columns, weigh_viewers
 from fieldmark.models.heads import PooledHead, enlarge
 
 if TYPE_CHECKING:
@@ -33,17 +33,19 @@ def _solve(net: Net, samples: Samples, config: HeadConfig, seed: int) -> dict[st
     features, widths = marked_features(net, samples, rows)
     marks = samples.marks.where(rows)
     lesson = Lesson(features, marks.klass, marks.image, marks.stroke, samples.classes)
+    told = {"pixels": float(len(features)), "features": float(features.shape[1])}
     views = net.views()
-    if len(views) < 2:
+    if not views:
         net.head = fit_head(lesson, config, seed)
-        return {"pixels": float(len(features)), "features": float(features.shape[1])}
-    columns = [view_columns(widths, view) for view in views]
-    pool = PooledHead(views, [fit_head(lesson.seen_by(own), config, seed) for own in columns])
-    weights = weigh_views(lesson, columns, config, seed)
+        return told
+    viewers = [Viewer(member, view_columns(widths, views[member.view])) for member in config.members]
+    pool = PooledHead(
+        [views[viewer.member.view] for viewer in viewers], [viewer.fit(lesson, config, seed) for viewer in viewers]
+    )
+    weights = weigh_viewers(lesson, viewers, config, seed)
     pool.weights = torch.from_numpy(weights.astype(np.float32))
     net.head = pool
-    told = {f"weight of view {place}": float(weight) for place, weight in enumerate(weights, start=1)}
-    return {"pixels": float(len(features)), "features": float(features.shape[1])} | told
+    return told | {f"weight {place} ({v.name})": float(weights[place]) for place, v in enumerate(viewers)}
 
 
 def thin_marks(samples: Samples, most: int, seed: int) -> np.ndarray:

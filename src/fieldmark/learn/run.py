@@ -75,9 +75,18 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     resumed = state.restore(net)
     if resumed:
         yield Event("resume", 0, 0, message=f"goes on after {_told(state.progress)}")
+    if silent := _unmarked(job):
+        said = f"No stroke is of class {' or '.join(silent)}: the model will never answer that."
+        yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
     yield from fit(make_engine(recipe, phases), net, phases, state)
     save(job.folder / MODEL, header_of_fit(job, net), arrays_of(net))
+
+
+def _unmarked(job: FitJob) -> list[str]:
+    """The classes that no mark is of, where there are marks at all."""
+    marked = set(np.unique(job.samples.marks.klass).tolist())
+    return [item.name for place, item in enumerate(job.classes) if marked and place not in marked]
 
 
 def check_channels(samples: Samples) -> int:

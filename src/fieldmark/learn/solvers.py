@@ -12,6 +12,11 @@ from fieldmark.models.heads import ForestHead, LogisticHead
 if TYPE_CHECKING:
     from fieldmark.recipes import HeadConfig
 
+SHARE = 0.05
+"""The share of the pixels that each tree of a bagged forest sees, as in scikit-image's trainable segmentation."""
+FEWEST = 100
+"""The fewest pixels that such a tree sees."""
+
 
 def fit_logistic(
     features: np.ndarray, classes: np.ndarray, weights: np.ndarray, count: int, config: HeadConfig, seed: int
@@ -50,7 +55,14 @@ def fit_logistic(
 
 
 def fit_forest(
-    features: np.ndarray, classes: np.ndarray, weights: np.ndarray, count: int, config: HeadConfig, seed: int
+    features: np.ndarray,
+    classes: np.ndarray,
+    weights: np.ndarray,
+    count: int,
+    config: HeadConfig,
+    seed: int,
+    *,
+    bagged: bool = False,
 ) -> ForestHead:
     """Extremely randomized trees (Geurts, Ernst and Wehenkel 2006), laid out as tensors.
 
@@ -61,16 +73,10 @@ def fit_forest(
         count: Classes of the model.
         config: Trees, their depth, and the fewest pixels of a leaf.
         seed: Seeds the trees.
+        bagged: A random forest instead (Breiman 2001), each tree from a small share of the
+            pixels: it gives way to strokes that contradict each other.
     """
-    from sklearn.ensemble import ExtraTreesClassifier
-
-    forest = ExtraTreesClassifier(
-        config.trees,
-        max_depth=config.max_depth,
-        min_samples_leaf=config.min_pixels_per_leaf,
-        random_state=seed % (1 << 32),
-        n_jobs=1,
-    )
+    forest = _empty_forest(len(features), config, seed, bagged=bagged)
     forest.fit(features, classes, sample_weight=weights)
     depth = max(1, *(estimator.tree_.max_depth for estimator in forest.estimators_))
     present = forest.classes_.astype(np.int64)
@@ -78,6 +84,16 @@ def fit_forest(
     head = ForestHead(depth)
     head.feature, head.threshold, head.value = (torch.from_numpy(np.stack(part)) for part in zip(*laid, strict=True))
     return head
+
+
+def _empty_forest(pixels: int, config: HeadConfig, seed: int, *, bagged: bool) -> Any:
+    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+
+    options = {"max_depth": config.max_depth, "random_state": seed % (1 << 32), "n_jobs": 1}
+    if not bagged:
+        return ExtraTreesClassifier(config.trees, min_samples_leaf=config.min_pixels_per_leaf, **options)
+    share = min(1.0, max(SHARE, FEWEST / pixels))
+    return RandomForestClassifier(config.trees, max_samples=share, **options)
 
 
 def _complete(tree: Any, depth: int, count: int, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

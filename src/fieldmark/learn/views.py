@@ -17,11 +17,12 @@ if TYPE_CHECKING:
 
     from fieldmark.models.heads import Head
     from fieldmark.recipes import HeadConfig
+    from fieldmark.recipes.fit import Member
 
 STEPS = 4
 """Weights are tried in fourths."""
-SHARPNESS = 50.0
-"""How fast trust falls with the mean log-likelihood: a loss of 0.02 costs a factor e."""
+SHARPNESS = 25.0
+"""How fast trust falls with the mean log-likelihood: a loss of 0.04 costs a factor e."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,28 @@ class Lesson:
         return Lesson(self.features[rows], self.classes[rows], self.images[rows], self.strokes[rows], self.count)
 
 
-def fit_head(lesson: Lesson, config: HeadConfig, seed: int) -> Head:
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """A member of a pool and the columns of the features that it sees."""
+
+    member: Member
+    columns: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return f"{self.member.view}, bagged" if self.member.bagged else self.member.view
+
+    def fit(self, lesson: Lesson, config: HeadConfig, seed: int) -> Head:
+        return fit_head(lesson.seen_by(self.columns), config, seed, bagged=self.member.bagged)
+
+
+def fit_head(lesson: Lesson, config: HeadConfig, seed: int, *, bagged: bool = False) -> Head:
     """The head that the recipe asks for, every class and in it every stroke with the same voice."""
-    fit = fit_forest if config.kind == "forest" else fit_logistic
     weights = stroke_weights(lesson.classes, lesson.strokes)
-    return fit(lesson.features, lesson.classes, weights, lesson.count, config, derive_seed(seed, "pixel-head"))
+    own = derive_seed(seed, "pixel-head")
+    if config.kind == "logistic":
+        return fit_logistic(lesson.features, lesson.classes, weights, lesson.count, config, own)
+    return fit_forest(lesson.features, lesson.classes, weights, lesson.count, config, own, bagged=bagged)
 
 
 def stroke_weights(classes: np.ndarray, strokes: np.ndarray) -> np.ndarray:
@@ -77,27 +95,27 @@ def view_columns(widths: Sequence[int], view: Sequence[int]) -> np.ndarray:
     return np.concatenate([np.arange(ends[level] - widths[level], ends[level]) for level in view])
 
 
-def weigh_views(lesson: Lesson, columns: Sequence[np.ndarray], config: HeadConfig, seed: int) -> np.ndarray:
-    """How much to trust each view: (V,) weights that sum to 1.
+def weigh_viewers(lesson: Lesson, viewers: Sequence[Viewer], config: HeadConfig, seed: int) -> np.ndarray:
+    """How much to trust each member: (V,) weights that sum to 1.
 
     The strokes are held out in parts (whole images where several are marked, else whole
-    strokes), and every mixture of views is judged by the log-likelihood of its pool on
+    strokes), and every mixture of members is judged by the log-likelihood of its pool on
     what was held out. The weights are the mean over mixtures, each by how well it does:
-    where nothing tells the views apart, all are trusted alike.
+    where nothing tells the members apart, all are trusted alike.
     """
     parts = hold_out(lesson, config.folds)
-    judged = np.zeros((len(columns), len(lesson.classes), lesson.count))
+    judged = np.zeros((len(viewers), len(lesson.classes), lesson.count))
     known = np.zeros(len(lesson.classes), bool)
     for part in np.unique(parts):
         out = parts == part
         if len(np.unique(lesson.classes[~out])) < len(np.unique(lesson.classes)):
             continue
         known |= out
-        for place, own in enumerate(columns):
-            head = fit_head(lesson.seen_by(own).where(~out), config, seed)
-            judged[place, out] = _log_shares(head, lesson.features[out][:, own])
+        for place, viewer in enumerate(viewers):
+            head = viewer.fit(lesson.where(~out), config, seed)
+            judged[place, out] = _log_shares(head, lesson.features[out][:, viewer.columns])
     if not known.any():
-        return np.full(len(columns), 1 / len(columns))
+        return np.full(len(viewers), 1 / len(viewers))
     weights = stroke_weights(lesson.classes[known], lesson.strokes[known])
     return _trust(judged[:, known], lesson.classes[known], weights)
 

@@ -56,9 +56,9 @@ class Net(nn.Module):
             Maps (B, F, Y / s, X / s), each at its own stride s.
         """
 
-    def views(self) -> list[list[int]]:
-        """Sets of levels that a head may look at by themselves; cross-validation weighs them."""
-        return []
+    def views(self) -> dict[str, list[int]]:
+        """Sets of levels that a head may look at by themselves, by name; empty where there is only the whole."""
+        return {}
 
     def features(self, x: Tensor) -> Tensor:
         """All levels at full size: (B, F, Y, X)."""

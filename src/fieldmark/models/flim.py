@@ -102,11 +102,11 @@ class FlimNet(Net):
                 maps.append(seen)
         return maps
 
-    def views(self) -> list[list[int]]:
+    def views(self) -> dict[str, list[int]]:
         """What is near (the image and its scale space), and everything."""
         near = [0, *range(1, 1 + len(self.config.scales))]
         count = len(near) + sum(len(branch.layers) for branch in self.config.branches)
-        return [near, list(range(count))]
+        return {"near": near, "all": list(range(count))}
 
     def block(self, branch: int, layer: int) -> FlimBlock:
         return cast("FlimBlock", cast("nn.ModuleList", self.branches[branch])[layer])

@@ -7,6 +7,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 
+class Member(BaseModel, frozen=True, extra="forbid"):
+    """One forest of a pool: what it looks at, and whether each tree sees only a small random share of the pixels."""
+
+    view: Literal["near", "all"]
+    bagged: bool = False
+
+
 class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """The classifier that turns features into class probabilities, learned on labelled pixels only."""
 
@@ -16,8 +23,12 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     trees: PositiveInt = 50
     max_depth: int = Field(default=12, ge=1, le=16)
     min_pixels_per_leaf: PositiveInt = 5
+    members: tuple[Member, ...] = Field(
+        default=(Member(view="near", bagged=True), Member(view="near"), Member(view="all")), min_length=1
+    )
+    """Heads that are pooled where a family has several views of an image."""
     folds: PositiveInt = 4
-    """Parts of the strokes that are held out in turn, to weigh views against each other."""
+    """Parts of the strokes that are held out in turn, to weigh the members against each other."""
 
 
 class DescendConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
