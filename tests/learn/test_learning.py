@@ -12,6 +12,7 @@ from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, InputMismatch, NothingLabelled
 from fieldmark.images import encode_png
+from fieldmark.infer.forward import NetForward
 from fieldmark.learn.crops import CropBatches
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
@@ -19,7 +20,7 @@ from fieldmark.learn.preparation import CROPS, estimate_preparation
 from fieldmark.learn.run import FitJob, check_channels, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.learn.state import FitState
-from fieldmark.models.build import build
+from fieldmark.models.build import build, load_net
 from fieldmark.prepare import apply
 from fieldmark.recipes import DescendConfig, FitRecipe, HeadConfig
 from fieldmark.testing.drawn import CLASSES, drawn_job
@@ -209,6 +210,19 @@ def test_without_labels_flim_says_so_and_an_autoencoder_learns(tmp_path):
     header = json.loads((job.folder / "model" / "model.json").read_text())
     assert (header["classes"], header["outputs"]) == ([], ["features", "image"])
     assert len(header["taught"]) == 2  # every image taught it
+
+
+def test_a_class_without_strokes_is_said_and_never_answered(tmp_path):
+    job = drawn_job(tmp_path, SMALL)
+    one = Samples(job.samples.images, job.samples.marks.where(job.samples.marks.klass == 1), 2)
+    events = list(run_fit(FitJob(SMALL, one, CLASSES, job.folder)))
+    assert [event.message for event in events if event.phase == "note"] == [
+        "No stroke is of class ground: the model will never answer that."
+    ]
+    assert not [event for event in run_fit(drawn_job(tmp_path / "both", SMALL)) if event.phase == "note"]
+    header, net = load_net(job.folder / "model")
+    answers = NetForward(net, header.preparation)(np.random.default_rng(0).integers(0, 255, (1, 3, 1, 9, 9)))
+    assert (answers.argmax(axis=1) == 1).all()
 
 
 DAMAGED = ['{"weights": null}', "[]", "", '{"made_from": 1}', "{"]
