@@ -222,9 +222,7 @@ def test_settings_of_the_network_are_named_with_their_place():
         match=r"^a\.yaml: net\.branches\.0\.layers\.0\.kernel_sise: unknown key\. Did you mean 'kernel_size'\?",
     ):
         validate(FlimConfig, {"branches": [{"layers": [{"kernel_sise": 3}]}]}, where="net", source="a.yaml")
-    with pytest.raises(
-        BadRecipe, match=r"^net\.branches\.0\.layers\.0\.kernel_size: must be odd.*\(found 4\)"
-    ):
+    with pytest.raises(BadRecipe, match=r"^net\.branches\.0\.layers\.0\.kernel_size: must be odd.*\(found 4\)"):
         validate(FlimConfig, {"branches": [{"layers": [{"kernel_size": 4}]}]}, where="net")
     with pytest.raises(BadRecipe, match=r"tile must be a multiple of 64; got 100"):
         validate(PredictRecipe, {"tile": 100})

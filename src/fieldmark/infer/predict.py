@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fieldmark.recipes import PredictRecipe
 
 FIXED_TILE = 512
-"""Tile of models that are not tile-exact: they are always predicted on this one grid."""
+"""Tile of models that are not tile-exact or look farther than `max_halo`: always one grid, anchored at the image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +54,10 @@ def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: st
     header = model.header
     if source.shape[1] != header.channels:
         raise InputMismatch(model=model.name, expected=header.channels, found=source.shape[1], image=image)
-    tile = recipe.tile if header.tile_exact else FIXED_TILE
-    return plan_tiles(source.shape, tile=tile, stride=header.stride, halo=header.halo)
+    exact = header.tile_exact and max(header.halo) <= recipe.max_halo
+    halo_z, halo_y, halo_x = (min(halo, recipe.max_halo) for halo in header.halo)
+    tile = recipe.tile if exact else FIXED_TILE
+    return plan_tiles(source.shape, tile=tile, stride=header.stride, halo=(halo_z, halo_y, halo_x))
 
 
 def value_dtype(values: np.ndarray) -> np.dtype:

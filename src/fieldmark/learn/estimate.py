@@ -29,7 +29,7 @@ class Estimate:
 
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         for step in range(state.progress.get(self.name, 0), self.total):
-            net.eval()
+            net.cpu().eval()  # closed forms are solved where the features are read
             metrics = self.solvers[step](net)
             state.progress[self.name] = step + 1
             if engine.is_global_zero:

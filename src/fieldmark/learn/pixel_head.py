@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe, HeadConfig
+    from fieldmark.recipes.fit import Member
 
 TILE = 512
 
@@ -38,7 +39,9 @@ def _solve(net: Net, samples: Samples, config: HeadConfig, seed: int) -> dict[st
     if not views:
         net.head = fit_head(lesson, config, seed)
         return told
-    viewers = [Viewer(member, view_columns(widths, views[member.view])) for member in config.members]
+    viewers = [
+        Viewer(member, view_columns(widths, views[member.view])) for member in config.members if _fits(member, config)
+    ]
     pool = PooledHead(
         [views[viewer.member.view] for viewer in viewers], [viewer.fit(lesson, config, seed) for viewer in viewers]
     )
@@ -46,6 +49,11 @@ def _solve(net: Net, samples: Samples, config: HeadConfig, seed: int) -> dict[st
     pool.weights = torch.from_numpy(weights.astype(np.float32))
     net.head = pool
     return told | {f"weight {place} ({v.name})": float(weights[place]) for place, v in enumerate(viewers)}
+
+
+def _fits(member: Member, config: HeadConfig) -> bool:
+    """Only forests are bagged: another head would look twice at the same."""
+    return config.kind == "forest" or not member.bagged
 
 
 def thin_marks(samples: Samples, most: int, seed: int) -> np.ndarray:

@@ -71,7 +71,7 @@ def load_net(folder: Path) -> tuple[Header, Net]:
         raise BadFile(
             folder / "model.json",
             f"names the family {header.family!r}, which is not registered; nothing was imported. "
-            f"Known: {', '.join(name for name, _ in FAMILIES)}. Type its class with --family to allow it.",
+            f"Known: {', '.join(name for name, _ in FAMILIES)}. Fit it again with one of these.",
         )
     try:
         net = restore(header, weights)

@@ -14,7 +14,6 @@ class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
 
     tile: PositiveInt = 512
     max_halo: PositiveInt = 128
-    batch: PositiveInt = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     propagate: Propagate = "auto"
     probabilities: bool = False

@@ -20,7 +20,11 @@ import click
     help="How strokes are carried through the images that hold them.",
 )
 @click.option("--tile", type=click.IntRange(64), help="Side of a tile in pixels, a multiple of 64.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]))
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    help="bf16: faster where the processor has it, about three digits.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def predict(
