@@ -38,17 +38,21 @@ def _reach(scale: float) -> int:
 
 
 def _smooth(x: Tensor, scale: float) -> Tensor:
-    """Convolution with a Gaussian, row by row and column by column."""
-    reach, channels = _reach(scale), x.shape[1]
-    steps = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    kernel = torch.exp(-0.5 * (steps / scale) ** 2)
-    kernel = (kernel / kernel.sum()).expand(channels, 1, -1)
-    rows = functional.conv2d(
-        functional.pad(x, (0, 0, reach, reach), mode="replicate"), kernel[..., None], groups=channels
-    )
-    return functional.conv2d(
-        functional.pad(rows, (reach, reach, 0, 0), mode="replicate"), kernel[:, :, None], groups=channels
-    )
+    """Convolution with a Gaussian, as a product with one band matrix for rows and one for columns.
+
+    Faster here than depthwise convolutions with long kernels, for tiles of ordinary size.
+    """
+    return _band(x.shape[-2], scale, x) @ x @ _band(x.shape[-1], scale, x).T
+
+
+def _band(size: int, scale: float, like: Tensor) -> Tensor:
+    """(size, size): row i holds the Gaussian around i; what it has beyond the border falls on the last pixel."""
+    reach = _reach(scale)
+    steps = torch.arange(-reach, reach + 1, device=like.device)
+    kernel = torch.exp(-0.5 * (steps.to(like.dtype) / scale) ** 2)
+    pixel = torch.arange(size, device=like.device)[:, None]
+    band = torch.zeros(size, size, dtype=like.dtype, device=like.device)
+    return band.scatter_add_(1, (pixel + steps).clamp(0, size - 1), (kernel / kernel.sum()).expand(size, -1))
 
 
 def _describe(x: Tensor) -> Tensor:
