@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from fieldmark import __version__
 from fieldmark.core.events import Event
@@ -23,6 +27,9 @@ from fieldmark.workbench.reporting import evaluation_sections
 SIGN = ".fieldmark-demo"
 MODEL = "demo"
 
+Outcome = tuple[tuple[str, ...], tuple[Section, ...]]
+"""A row of the summary and the sections of one project."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demo:
@@ -35,17 +42,36 @@ class Demo:
         return self.out / "report.html"
 
     def run(self) -> Iterator[Event]:
-        """Make the projects, learn, predict, evaluate, report. An earlier demo in the folder is replaced."""
+        """Make the projects, learn, predict, evaluate, report. An earlier demo in the folder is replaced.
+
+        The projects are worked on side by side: most of a small job is the start of its worker.
+        """
         self._make_room()
-        sections: list[Section] = []
-        rows: list[tuple[str, ...]] = []
-        for number, project in enumerate(projects := demo_projects(), start=1):
-            yield Event("demo", number, len(projects), message=project.name)
-            with self._project(project) as bench:
-                evaluation = yield from self._job(bench, self.out / project.name)
-                sections += evaluation_sections(bench, evaluation, prefix=f"{project.name}: ")
-                rows.append(_row(project, evaluation))
-        write_page(self.report, _page(rows, sections))
+        projects = demo_projects()
+        events: SimpleQueue[Event] = SimpleQueue()
+        pool = ThreadPoolExecutor(max_workers=os.cpu_count() or 1)
+        try:
+            futures = [pool.submit(self._one, project, events.put) for project in projects]
+            while not events.empty() or not all(future.done() for future in futures):
+                with suppress(Empty):
+                    yield events.get(timeout=0.1)
+            outcomes = [future.result() for future in futures]
+        finally:
+            pool.shutdown(cancel_futures=True)
+        write_page(self.report, _page([row for row, _ in outcomes], [part for _, own in outcomes for part in own]))
+
+    def _one(self, project: DemoProject, tell: Callable[[Event], None]) -> Outcome:
+        """The whole job on one project: its row of the summary and its sections."""
+        with self._project(project) as bench:
+            job = self._job(bench, self.out / project.name)
+            while True:
+                try:
+                    event = next(job)
+                except StopIteration as end:
+                    evaluation: Evaluation = end.value
+                    break
+                tell(replace(event, phase=f"{project.name}: {event.phase}"))
+            return _row(project, evaluation), evaluation_sections(bench, evaluation, prefix=f"{project.name}: ")
 
     def _make_room(self) -> None:
         if self.out.exists() and (

@@ -63,7 +63,7 @@ def follow(events: Iterator[Event]) -> None:
             _follow_bar(events)
             return
         for event in events:
-            if event.phase not in ("predict",):
+            if event.phase.rpartition(": ")[2] != "predict":
                 note(_line(event))
     finally:
         if isinstance(events, Generator):
