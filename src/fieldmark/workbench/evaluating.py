@@ -16,7 +16,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, NothingLabelled
 from fieldmark.evaluate.baselines import Baseline, forest, majority, random
-from fieldmark.evaluate.summary import ImageScore, score_image, summarize
+from fieldmark.evaluate.summary import METRICS, ImageScore, score_image, summarize
 from fieldmark.evaluate.truth import Coding, Truth, coding_for, mask_values, pair_by_stem, read_truth
 from fieldmark.images import find_images, open_image
 from fieldmark.recipes import PredictRecipe
@@ -64,14 +64,13 @@ class Evaluation:
 
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows for a terminal."""
-        metrics = ["dice", "iou", "precision", "recall", "weighted_fbeta", "mae"]
         methods = {self.model: self.summary["classes"], **self.summary["baselines"]}
         rows = [
-            [method, klass, *("-" if values[m] is None else f"{values[m]:.3f}" for m in metrics)]
+            [method, klass, *("-" if values[m] is None else f"{values[m]:.3f}" for m in METRICS)]
             for method, classes in methods.items()
             for klass, values in classes.items()
         ]
-        return ["method", "class", *metrics], rows
+        return ["method", "class", *METRICS], rows
 
 
 def evaluate(

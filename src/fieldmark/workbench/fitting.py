@@ -43,7 +43,6 @@ def read_fit_recipe(family: str | None, config: Path | None, overrides: tuple[st
 
 def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
     """Snapshot what the fit learns from into a new run folder."""
-    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net")
     model = checked_name("model", name or recipe.family)
     images = bench.collection.all()
     if not images:
@@ -112,34 +111,22 @@ def collect_marks(labels: Labels, images: list[ImageRecord], places: dict[int, i
         images: The images in the order that `image` counts.
         places: Class id to its place in the model.
     """
-    parts = [
-        _plane_marks(labels, record, index, t, z, places)
-        for index, record in enumerate(images)
-        for t, z in labels.planes(record.id)
-    ]
-    empty = {"image": (0,), "place": (0, 4), "stroke": (0,), "klass": (0,)}
-    if not parts:
-        return {name: np.zeros(shape, np.int64) for name, shape in empty.items()}
-    return {name: np.concatenate([part[name] for part in parts]) for name in empty}
-
-
-def _plane_marks(
-    labels: Labels, record: ImageRecord, index: int, t: int, z: int, places: dict[int, int]
-) -> dict[str, np.ndarray]:
-    found: dict[str, list[np.ndarray]] = {"place": [], "stroke": [], "klass": []}
-    for stroke in labels.strokes(record.id):
-        if (stroke.t, stroke.z) != (t, z) or stroke.class_id not in places:
-            continue
-        yx = labels.stroke_pixels(stroke.id)
-        found["place"].append(np.column_stack([np.full((len(yx), 2), (t, z)), yx]))
-        found["stroke"].append(np.full(len(yx), stroke.id))
-        found["klass"].append(np.full(len(yx), places[stroke.class_id]))
-    if not found["stroke"]:
-        return {"image": np.zeros(0, np.int64), "place": np.zeros((0, 4), np.int64)} | {
-            name: np.zeros(0, np.int64) for name in ("stroke", "klass")
-        }
-    arrays = {name: np.concatenate(parts).astype(np.int64) for name, parts in found.items()}
-    return {"image": np.full(len(arrays["stroke"]), index), **arrays}
+    found: dict[str, list[np.ndarray]] = {
+        "image": [np.zeros(0, np.int64)],
+        "place": [np.zeros((0, 4), np.int64)],
+        "stroke": [np.zeros(0, np.int64)],
+        "klass": [np.zeros(0, np.int64)],
+    }
+    for index, record in enumerate(images):
+        for stroke in labels.strokes(record.id):
+            if stroke.class_id not in places:
+                continue
+            yx = labels.stroke_pixels(stroke.id)
+            found["image"].append(np.full(len(yx), index))
+            found["place"].append(np.column_stack([np.full((len(yx), 2), (stroke.t, stroke.z)), yx]))
+            found["stroke"].append(np.full(len(yx), stroke.id))
+            found["klass"].append(np.full(len(yx), places[stroke.class_id]))
+    return {name: np.concatenate(parts, dtype=np.int64) for name, parts in found.items()}
 
 
 def _image(record: ImageRecord) -> dict[str, Any]:
