@@ -14,7 +14,7 @@ from fieldmark import __version__
 from fieldmark.checkpoint import ClassSpec, Header, Taught, save
 from fieldmark.core.axes import PixelSize
 from fieldmark.core.events import Event
-from fieldmark.core.fingerprint import fingerprint, require_content
+from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.learn.engine import fit, make_engine
@@ -93,8 +93,7 @@ def check_channels(samples: Samples) -> int:
     """The channels that all images share; InputMismatch names the first that differs, BadFile one that has changed."""
     if not samples.images:
         raise BadInput("There is no image to learn from. Add some (`fieldmark add`).")
-    for image in samples.images:
-        require_content(Path(image.uri), image.content_hash, image.name)
+    samples.require_unchanged()
     channels = [samples.source(index).shape[1] for index in range(len(samples.images))]
     for image, found in zip(samples.images, channels, strict=True):
         if found != channels[0]:

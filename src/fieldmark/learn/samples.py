@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fieldmark.core.fingerprint import require_content
 from fieldmark.core.geometry import Box, Tile
 from fieldmark.infer.forward import require_numbers
 from fieldmark.infer.tiles import plan_tiles, with_channels
@@ -88,6 +89,11 @@ class Samples:
 
         image = self.images[index]
         return open_image(Path(image.uri), shown=image.name, max_bytes=self._max_bytes)
+
+    def require_unchanged(self) -> None:
+        """Raise BadFile, which names the image, where a file is not what it was when the fit was begun."""
+        for image in self.images:
+            require_content(Path(image.uri), image.content_hash, image.name)
 
     def read(self, index: int, box: Box) -> np.ndarray:
         """Prepared pixels of one plane: (C, y, x) float32 for a box over t, z, y, x of one t and z."""
