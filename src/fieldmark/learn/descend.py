@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fieldmark.core.events import Event
 from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
@@ -13,12 +13,11 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from lightning_fabric import Fabric
-    from torch import Tensor
 
     from fieldmark.learn.engine import Engine
     from fieldmark.learn.state import FitState
     from fieldmark.models.base import Net
-    from fieldmark.recipes import DescendConfig
+    from fieldmark.recipes import StepsConfig
 
 
 class Task(Protocol):
@@ -32,7 +31,7 @@ class Task(Protocol):
     def on_epoch(self, epoch: int) -> None:
         """What happens between epochs: re-cluster, rebuild a head."""
 
-    def step(self, engine: Fabric, batch: Tensor) -> dict[str, float]:
+    def step(self, engine: Fabric, batch: Any) -> dict[str, float]:
         """Backward and all optimizer steps of one batch; numbers to report."""
 
     def state(self) -> dict[str, np.ndarray]:
@@ -46,7 +45,8 @@ class Batches(Protocol):
 
     per_epoch: int
 
-    def get(self, epoch: int, index: int) -> Tensor: ...
+    def get(self, epoch: int, index: int) -> Any:
+        """What `Task.step` takes."""
 
 
 class Descend:
@@ -55,7 +55,7 @@ class Descend:
     Progress is counted in steps (batches).
     """
 
-    def __init__(self, name: str, task: Task, batches: Batches, config: DescendConfig) -> None:
+    def __init__(self, name: str, task: Task, batches: Batches, config: StepsConfig) -> None:
         self.name = name
         self.task = task
         self.batches = batches
@@ -113,12 +113,14 @@ class Descend:
                 group["lr"] = self._rate(step)
 
     def _rate(self, step: int) -> float:
-        """The learning rate of a step: linear warm-up, then constant or half a cosine."""
+        """The learning rate of a step: linear warm-up, then constant, in steps, or half a cosine."""
         config = self.config
         if step < config.warmup_steps:
             return config.lr * (step + 1) / config.warmup_steps
         if config.schedule == "constant":
             return config.lr
+        if config.schedule == "step":
+            return float(config.lr * config.gamma ** (step // self.batches.per_epoch // config.step_epochs))
         done = (step - config.warmup_steps) / max(1, self.total - config.warmup_steps)
         return config.lr * 0.5 * (1 + math.cos(math.pi * done))
 

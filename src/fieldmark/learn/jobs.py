@@ -10,7 +10,7 @@ from fieldmark.checkpoint import ClassSpec, read_bundle
 from fieldmark.core.axes import PixelSize
 from fieldmark.core.events import Event
 from fieldmark.learn.run import FitJob, run_fit
-from fieldmark.learn.samples import Marks, SampleImage, Samples
+from fieldmark.learn.samples import Answers, Marks, SampleImage, Samples
 from fieldmark.recipes import FitRecipe, validate
 
 MARKS = "marks.json"
@@ -25,6 +25,7 @@ def fit_from_job(job: dict[str, Any]) -> Iterator[Event]:
         Marks.from_arrays(arrays),
         len(job["classes"]),
         max_bytes=job.get("max_bytes"),
+        answers=Answers.from_arrays(arrays),
     )
     return run_fit(
         FitJob(

@@ -17,6 +17,8 @@ PHASES = Registry(
     {
         "flim-layers": Entry("fieldmark.learn.flim:flim_layers", "Kernels of each layer from the marked patches"),
         "pixel-head": Entry("fieldmark.learn.pixel_head:pixel_head", "Classifier of pixels from the marks"),
+        "classify": Entry("fieldmark.learn.tasks.classify:classify", "Dense classifier of images from the answers"),
+        "svm": Entry("fieldmark.learn.svm:svm", "Linear support vector machine on images' features, from the answers"),
         "reconstruct": Entry("fieldmark.learn.tasks.reconstruct:reconstruct", "Paint the image from its embedding"),
     },
 )

@@ -21,6 +21,7 @@ from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.preparation import estimate_preparation
 from fieldmark.learn.state import FitState
+from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
 from fieldmark.recipes import validate
@@ -48,7 +49,7 @@ class FitJob:
     def made_from(self) -> str:
         """The fingerprint of all that decides the weights."""
         marks = sha256()
-        for name, array in sorted(self.samples.marks.arrays().items()):
+        for name, array in sorted((self.samples.marks.arrays() | self.samples.answers.arrays()).items()):
             marks.update(name.encode() + np.ascontiguousarray(array, np.int64).tobytes())
         return fingerprint(
             {
@@ -75,18 +76,24 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     resumed = state.restore(net)
     if resumed:
         yield Event("resume", 0, 0, message=f"goes on after {_told(state.progress)}")
-    if silent := _unmarked(job):
-        said = f"No stroke is of class {' or '.join(silent)}: the model will never answer that."
+    for said in _silences(job):
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
     yield from fit(make_engine(recipe, phases), net, phases, state)
     save(job.folder / MODEL, header_of_fit(job, net), arrays_of(net))
 
 
-def _unmarked(job: FitJob) -> list[str]:
-    """The classes that no mark is of, where there are marks at all."""
-    marked = set(np.unique(job.samples.marks.klass).tolist())
-    return [item.name for place, item in enumerate(job.classes) if marked and place not in marked]
+def _silences(job: FitJob) -> Iterator[str]:
+    """A sentence for each kind of label that some classes have and others lack."""
+    samples, kind = job.samples, job.recipe.image_head.kind
+    answered = samples.answers.klass if kind != "none" else np.zeros(0, np.int64)
+    # where images are judged, strokes may teach the features alone
+    marked = samples.marks.klass if kind == "none" else np.zeros(0, np.int64)
+    for what, places in (("No stroke is of", marked), ("No image is answered as", answered)):
+        present = set(places.tolist())
+        silent = [item.name for place, item in enumerate(job.classes) if present and place not in present]
+        if silent:
+            yield f"{what} class {' or '.join(silent)}: the model will never answer that."
 
 
 def check_channels(samples: Samples) -> int:
@@ -104,26 +111,37 @@ def check_channels(samples: Samples) -> int:
 def header_of_fit(job: FitJob, net: Net) -> Header:
     """What inference must know of a fitted network."""
     samples = job.samples
-    taught = sorted({int(index) for index in samples.marks.image}) if len(samples.marks) else range(len(samples.images))
+    taught = _teachers(samples)
     config = full_config(job.recipe)
+    outputs = list(net.outputs)
     if net.head is not None:
         config["head"] = net.head.config()
+        outputs.insert(0, "classes")
+    if net.image_head is not None:
+        config["image_head"] = net.image_head.config()
+        outputs += WHOLE_OUTPUTS
     return Header(
         family=job.recipe.family,
         config=config,
         preparation=samples.preparation,
-        outputs=("classes", *net.outputs) if net.head is not None else net.outputs,
+        outputs=tuple(outputs),
         channels=net.channels,
         stride=(1, net.stride, net.stride),
         halo=(0, net.radius, net.radius),
         tile_exact=net.tile_exact,
         pixel_size=job.pixel_size,
-        classes=job.classes if net.head is not None else (),
+        classes=job.classes if net.head is not None or net.image_head is not None else (),
         taught=tuple(Taught(image=samples.images[i].name, content_hash=samples.images[i].content_hash) for i in taught),
         fingerprint=job.made_from(),
         details=net.details() | {"images": [image.name for image in samples.images]},
         code_version=__version__,
     )
+
+
+def _teachers(samples: Samples) -> list[int]:
+    """Places of the images that taught: the labelled ones, or all where nothing is labelled."""
+    labelled = np.union1d(samples.marks.image, samples.answers.image)
+    return [int(index) for index in labelled] if len(labelled) else list(range(len(samples.images)))
 
 
 def full_config(recipe: FitRecipe) -> dict[str, Any]:

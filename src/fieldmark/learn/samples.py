@@ -1,4 +1,4 @@
-"""What a fit learns from: images, and pixels that people marked."""
+"""What a fit learns from: images, pixels that people marked, and answers for whole images."""
 
 from __future__ import annotations
 
@@ -66,19 +66,59 @@ class Marks:
         return cls(empty, np.zeros((0, 4), np.int64), empty, empty)
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The class of whole images, one row each; an image that nobody answered is simply absent.
+
+    Args:
+        image: (N,) place of the image in `Samples.images`; each at most once.
+        klass: (N,) place of its class among the model's classes.
+    """
+
+    image: np.ndarray
+    klass: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """By names that stand beside those of `Marks`."""
+        return {"answer_image": self.image, "answer_klass": self.klass}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> Answers:
+        """What `arrays` gave; without them, no image is answered."""
+        empty = np.zeros(0, np.int64)
+        return cls(*(np.asarray(arrays.get(f"answer_{name}", empty), np.int64) for name in ("image", "klass")))
+
+    @classmethod
+    def none(cls) -> Answers:
+        return cls.from_arrays({})
+
+
 class Samples:
-    """The images and marks of one fit, read lazily.
+    """The images, marks and answers of one fit, read lazily.
 
     Args:
         images: Every image of the fit.
         marks: Pixels that people marked on them.
         classes: How many classes the marks may have.
         max_bytes: Limit for formats that are decoded whole; None for the default.
+        answers: Classes of whole images; None where nobody answered.
     """
 
-    def __init__(self, images: list[SampleImage], marks: Marks, classes: int, *, max_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        images: list[SampleImage],
+        marks: Marks,
+        classes: int,
+        *,
+        max_bytes: int | None = None,
+        answers: Answers | None = None,
+    ) -> None:
         self.images = images
         self.marks = marks
+        self.answers = answers if answers is not None else Answers.none()
         self.classes = classes
         self.preparation: list[dict[str, Any]] = []
         self._max_bytes = max_bytes

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fieldmark.checkpoint import read_bundle, write_bundle
 from fieldmark.errors import BadFile
 from fieldmark.models.heads import build_head
+from fieldmark.models.image_heads import build_image_head
 from fieldmark.models.tensors import arrays_of, load_arrays
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class FitState:
             self.notes = {str(phase): dict(note) for phase, note in values["notes"].items()}
             if values["head"] is not None:
                 net.head = build_head(values["head"])
+            if values.get("image_head") is not None:
+                net.image_head = build_image_head(values["image_head"], net)
             load_arrays(net, _with_prefix(tensors, "net/"))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise BadFile(self.folder / NAME, f"is no resume point ({error}). Start a new fit instead.") from error
@@ -63,6 +66,7 @@ class FitState:
             "progress": self.progress,
             "notes": self.notes,
             "head": net.head.config() if net.head is not None else None,
+            "image_head": net.image_head.config() if net.image_head is not None else None,
         }
         write_bundle(self.folder, NAME, values, tensors)
 

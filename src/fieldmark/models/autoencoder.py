@@ -22,7 +22,7 @@ class AutoEncoder(Net):
         config: Widths and depth.
     """
 
-    phases: ClassVar[tuple[str, ...]] = ("reconstruct", "pixel-head")
+    phases: ClassVar[tuple[str, ...]] = ("reconstruct", "pixel-head", "classify", "svm")
     outputs: ClassVar[tuple[str, ...]] = ("features", "image")
 
     def __init__(self, channels: int, config: AutoEncoderConfig) -> None:

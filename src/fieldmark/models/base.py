@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.models.heads import Head, enlarge
+from fieldmark.models.image_heads import ImageHead
+
+WHOLE_OUTPUTS = ("image-classes", "vector")
+"""Outputs of one row an image: (B, K) and (B, D). They want the whole image, and no tiles."""
 
 
 class Net(nn.Module):
@@ -24,6 +28,7 @@ class Net(nn.Module):
         radius: Receptive-field radius of the features at full size, in pixels.
         tile_exact: False where a value may jump with the last bit of its input.
         head: Turns features into class probabilities; None before one is learned.
+        image_head: Turns maps into the class probabilities of a whole image; None before one is learned.
     """
 
     phases: ClassVar[tuple[str, ...]] = ()
@@ -35,11 +40,13 @@ class Net(nn.Module):
     stride: int
     radius: int
     head: Head | None
+    image_head: ImageHead | None
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.head = None
+        self.image_head = None
 
     @property
     def tile_exact(self) -> bool:
@@ -71,9 +78,51 @@ class Net(nn.Module):
         shares: Tensor = self.head(self.levels(x), x.shape[-2:])
         return shares
 
+    @property
+    def image_stride(self) -> int:
+        """Whole images are grown to multiples of this, by reflection, before an image head sees them."""
+        return self.stride
+
+    def image_maps(self, x: Tensor) -> list[Tensor]:
+        """What an image head looks at: maps (B, F, y, x) of a whole image; by default the last level."""
+        return self.levels(x)[-1:]
+
+    def tunable(self) -> list[Tensor]:
+        """The weights of the features that gradient descent may change, where it is to train the whole network."""
+        parts = [part for name, part in self.named_children() if name not in ("head", "image_head")]
+        return [weight for part in parts for weight in part.parameters()]
+
+    @property
+    def brings_classifier(self) -> bool:
+        """Whether the family's settings describe a classifier of images; else a head is added to the network."""
+        return False
+
+    def own_classifier(self, shape: tuple[int, ...]) -> nn.Module:
+        """That classifier, from maps (B, F, y, x) to scores: sized for `shape` (F, y, x), now a part of the network."""
+        raise ValueError(f"{type(self).__name__} brings no classifier of its own")
+
+    def image_view(self, x: Tensor) -> Tensor:
+        """What the image head judges of a batch of whole images."""
+        if self.image_head is None:
+            raise RuntimeError("this network has no image head")
+        return self.image_head.view(self.image_maps(x))
+
+    def image_probabilities(self, x: Tensor) -> Tensor:
+        """(B, K) in 0..1, summing to 1 over the K classes."""
+        seen = self.image_view(x)
+        return self.image_head.probabilities(seen)  # type: ignore[union-attr]
+
     def answer(self, x: Tensor, output: str) -> Tensor:
-        """What the network says of a batch: `classes`, `features` or a family's own output."""
+        """What the network says of a batch.
+
+        `classes` and `features` of pixels, `image-classes` (B, K) and `vector` (B, D) of whole
+        images, or a family's own output.
+        """
         match output:
+            case "image-classes":
+                return self.image_probabilities(x)
+            case "vector":
+                return self.image_view(x).flatten(1)
             case "classes":
                 return self.probabilities(x)
             case "features":

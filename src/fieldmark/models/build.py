@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from fieldmark.checkpoint import Header, load
+from fieldmark.core.geometry import round_up
 from fieldmark.errors import BadFile, BadInput, FieldmarkError
 from fieldmark.models.base import Net
 from fieldmark.models.heads import build_head
+from fieldmark.models.image_heads import Look, build_image_head
 from fieldmark.models.tensors import load_arrays
 from fieldmark.prepare import check
 from fieldmark.recipes import validate
@@ -43,10 +45,12 @@ def restore(header: Header, weights: dict[str, np.ndarray]) -> Net:
 
 def _headed(header: Header) -> Net:
     config = dict(header.config)
-    head = config.pop("head", None)
+    head, image_head = config.pop("head", None), config.pop("image_head", None)
     net = build(header.family, config, header.channels)
     if head is not None:
         net.head = build_head(head)
+    if image_head is not None:
+        net.image_head = build_image_head(image_head, net)
     return net
 
 
@@ -59,9 +63,20 @@ def _probe(header: Header, net: Net) -> None:
         raise ValueError(f"its header says halo {header.halo}, its network has {net.radius}")
     with torch.inference_mode():
         pixels = torch.zeros(1, header.channels, net.stride, net.stride)
-        found = net.answer(pixels, "classes").shape[1] if header.classes else net.features(pixels).shape[1]
-    if header.classes and found != len(header.classes):
-        raise ValueError(f"its header names {len(header.classes)} classes, its network gives {found}")
+        told = [net.answer(pixels, "classes").shape[1]] if "classes" in header.outputs else []
+        if net.image_head is not None:
+            told.append(net.image_probabilities(_smallest_whole(net, net.image_head.look)).shape[1])
+        if not told:
+            net.features(pixels)
+    if wrong := [found for found in told if found != len(header.classes)]:
+        raise ValueError(f"its header names {len(header.classes)} classes, its network gives {wrong[0]}")
+
+
+def _smallest_whole(net: Net, look: Look) -> torch.Tensor:
+    """An image of zeros that an image head can see."""
+    side = net.image_stride * (2 * look.border + 1)
+    height, width = (round_up(n, net.image_stride) for n in look.size or (side, side))
+    return torch.zeros(1, net.channels, height, width)
 
 
 def load_net(folder: Path) -> tuple[Header, Net]:

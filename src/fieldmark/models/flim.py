@@ -81,7 +81,7 @@ class FlimNet(Net):
         config: Branches, and how their kernels are estimated.
     """
 
-    phases: ClassVar[tuple[str, ...]] = ("flim-layers", "pixel-head")
+    phases: ClassVar[tuple[str, ...]] = ("flim-layers", "pixel-head", "classify", "svm")
 
     def __init__(self, channels: int, config: FlimConfig) -> None:
         super().__init__(channels)
@@ -101,6 +101,18 @@ class FlimNet(Net):
                 seen = block(seen)
                 maps.append(seen)
         return maps
+
+    def image_maps(self, x: Tensor) -> list[Tensor]:
+        """The last map of each branch."""
+        maps = []
+        for branch, own in enumerate(self.config.branches):
+            maps.append(self.before(branch, len(own.layers), x))
+        return maps
+
+    def tunable(self) -> list[Tensor]:
+        """Kernels and biases; what the markers said of each channel's mean and spread stays."""
+        blocks = [block for branch in self.branches for block in branch]  # type: ignore[attr-defined]
+        return [weight for block in blocks for weight in (block.weight, block.bias)]
 
     def views(self) -> dict[str, list[int]]:
         """What is near (the image and its scale space), and everything."""

@@ -4,20 +4,23 @@ Every default stands here, and only here.
 """
 
 from fieldmark.recipes.families import AutoEncoderConfig, FlimBranch, FlimConfig, FlimLayer, NetConfig
-from fieldmark.recipes.fit import DescendConfig, FitRecipe, HeadConfig
+from fieldmark.recipes.fit import ClassifyConfig, DescendConfig, FitRecipe, HeadConfig, ImageHeadConfig, StepsConfig
 from fieldmark.recipes.loading import load_recipe, parse_override, validate
 from fieldmark.recipes.predict import PredictRecipe
 
 __all__ = [
     "AutoEncoderConfig",
+    "ClassifyConfig",
     "DescendConfig",
     "FitRecipe",
     "FlimBranch",
     "FlimConfig",
     "FlimLayer",
     "HeadConfig",
+    "ImageHeadConfig",
     "NetConfig",
     "PredictRecipe",
+    "StepsConfig",
     "load_recipe",
     "parse_override",
     "validate",

@@ -31,19 +31,63 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """Parts of the strokes that are held out in turn, to weigh the members against each other."""
 
 
-class DescendConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Gradient descent over batches of crops."""
+class StepsConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Gradient descent over batches of anything."""
 
     epochs: NonNegativeInt = 10
-    crops_per_epoch: PositiveInt = 128
     batch_size: PositiveInt = 8
-    crop: PositiveInt = 64
     lr: PositiveFloat = 2e-3
     warmup_steps: NonNegativeInt = 10
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "step"] = "cosine"
+    step_epochs: PositiveInt = 15
+    """With `step`: every so many epochs the rate is multiplied by `gamma`."""
+    gamma: PositiveFloat = 0.1
     weight_decay: NonNegativeFloat = 1e-4
     clip_norm: PositiveFloat | None = 1.0
     save_every_steps: NonNegativeInt = 0
+
+
+class DescendConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Gradient descent over batches of crops."""
+
+    crops_per_epoch: PositiveInt = 128
+    crop: PositiveInt = 64
+
+
+class ClassifyConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Gradient descent of a dense image head, with FLIM's numbers: Adam, a rate that falls in steps."""
+
+    epochs: NonNegativeInt = 15
+    batch_size: PositiveInt = 4
+    lr: PositiveFloat = 1e-2
+    warmup_steps: NonNegativeInt = 0
+    schedule: Literal["constant", "cosine", "step"] = "step"
+    weight_decay: NonNegativeFloat = 1e-3
+    first_clip_norm: PositiveFloat | None = 0.1
+    """Takes the place of `clip_norm` in the first epochs."""
+    first_epochs: NonNegativeInt = 3
+    only_classifier: bool = True
+    """The features stay as they are; False trains the whole network."""
+
+
+class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """The classifier of whole images, learned from answers."""
+
+    kind: Literal["none", "dense", "svm"] = "none"
+    vector: Literal["pooled", "flatten"] = "pooled"
+    """`pooled`: mean and maximum of each map over `grid` x `grid` parts; `flatten`: every value, at one image size."""
+    grid: PositiveInt = 1
+    size: tuple[PositiveInt, PositiveInt] | None = None
+    """Height and width in pixels that images are resized to. Without it, pooled vectors see images at their own size,
+    and all others want images of one size."""
+    remove_border: NonNegativeInt = 0
+    """Pixels of the maps that are cut off on each side before they are judged."""
+    hidden: tuple[PositiveInt, ...] = (64,)
+    """Widths of the hidden layers of a dense head, where the architecture brings no classifier of its own."""
+    descend: ClassifyConfig = ClassifyConfig()
+    svm_c: PositiveFloat = 100.0
+    svm_max_iter: int = Field(default=-1, ge=-1)
+    """Iterations of the solver for each pair of classes; -1 for as many as it needs."""
 
 
 class FitRecipe(BaseModel, frozen=True, extra="forbid"):
@@ -53,6 +97,7 @@ class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     net: dict[str, Any] = Field(default_factory=dict)
     head: HeadConfig = HeadConfig()
     descend: DescendConfig = DescendConfig()
+    image_head: ImageHeadConfig = ImageHeadConfig()
     seed: NonNegativeInt = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     accelerator: str = "auto"

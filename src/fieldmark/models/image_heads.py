@@ -1,0 +1,264 @@
+"""From the maps of a network to the class of the whole image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fieldmark.errors import BadInput
+
+if TYPE_CHECKING:
+    from fieldmark.models.base import Net
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How whole images become vectors.
+
+    Args:
+        vector: `pooled` (mean and maximum of each map over its parts) or `flatten` (every value).
+        grid: Parts of a map along y and along x, for `pooled`.
+        border: Pixels that are cut off each side of a map.
+        size: Height and width in pixels that images are resized to; None for their own size.
+    """
+
+    vector: str = "pooled"
+    grid: int = 1
+    border: int = 0
+    size: tuple[int, int] | None = None
+
+    def config(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_config(cls, values: dict[str, Any]) -> Look:
+        size = values["size"]
+        height, width = size if size is not None else (None, None)
+        for number in (values["grid"], values["border"], height or 1, width or 1):
+            if type(number) is not int or not 0 <= number < 1 << 16:
+                raise ValueError(f"{number!r} is no number of pixels")
+        if values["vector"] not in ("pooled", "flatten") or values["grid"] < 1:
+            raise ValueError(f"unknown vector {values!r}")
+        return cls(values["vector"], values["grid"], values["border"], None if size is None else (height, width))
+
+
+class PooledVector(nn.Module):
+    """Maps as one vector an image. Without parameters.
+
+    Args:
+        look: How; images of different sizes give vectors of one length only when pooled.
+    """
+
+    def __init__(self, look: Look) -> None:
+        super().__init__()
+        self.look = look
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Maps (B, F, y, x), each of its own size, to (B, D)."""
+        return torch.cat([self._one(trimmed(level, self.look.border)) for level in maps], dim=1)
+
+    def _one(self, level: Tensor) -> Tensor:
+        if self.look.vector == "flatten":
+            return level.flatten(1)
+        parts = (functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d)
+        return torch.cat([pool(level, self.look.grid).flatten(1) for pool in parts], dim=1)
+
+
+class ImageHead(nn.Module):
+    """Class probabilities of a whole image. `view` is fixed; `scores` is what is learned."""
+
+    look: Look
+
+    def view(self, maps: Sequence[Tensor]) -> Tensor:
+        """What the head judges: (B, ...) of the maps (B, F, y, x) that a network gives of images."""
+        raise NotImplementedError
+
+    def scores(self, seen: Tensor) -> Tensor:
+        """(B, K) real numbers, the greatest for the class that is answered."""
+        raise NotImplementedError
+
+    def probabilities(self, seen: Tensor) -> Tensor:
+        """(B, K) in 0..1, summing to 1."""
+        return self.scores(seen).softmax(dim=1)
+
+    def trained(self) -> list[nn.Parameter]:
+        """What gradient descent changes; nothing for a head in closed form."""
+        return list(self.parameters())
+
+    def config(self) -> dict[str, Any]:
+        """What `build_image_head` needs to build it again."""
+        raise NotImplementedError
+
+
+class DenseHead(ImageHead):
+    """Standardized vector, fully connected layers with ReLU between them.
+
+    Args:
+        look: How images become vectors.
+        features: Length of the vector.
+        hidden: Widths of the hidden layers.
+        classes: K.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, look: Look, features: int, hidden: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.look = look
+        self.widths = [features, *hidden, classes]
+        self.pooled = PooledVector(look)
+        self.register_buffer("mean", torch.zeros(features))  # of the images that taught it
+        self.register_buffer("std", torch.ones(features))
+        self.layers = nn.ModuleList(_linear(before, after) for before, after in pairwise(self.widths))
+
+    def view(self, maps: Sequence[Tensor]) -> Tensor:
+        vector: Tensor = self.pooled(maps)
+        return vector
+
+    def scores(self, seen: Tensor) -> Tensor:
+        x = (seen - self.mean) / self.std
+        for layer in self.layers[:-1]:
+            x = functional.relu(layer(x))
+        logits: Tensor = self.layers[-1](x)
+        return logits
+
+    def config(self) -> dict[str, Any]:
+        features, *hidden, classes = self.widths
+        own = {"features": features, "hidden": hidden, "classes": classes}
+        return {"kind": "dense", "look": self.look.config(), **own}
+
+
+class OwnHead(ImageHead):
+    """The classifier that an architecture brings along; its weights are the network's, not the head's.
+
+    Outputs beyond the classes are never answered: documented architectures end in more
+    outputs than there are classes.
+
+    Args:
+        look: Border and size.
+        classifier: From maps (B, F, y, x) to (B, at least K).
+        shape: (F, y, x) of the maps that it was sized for.
+        classes: K.
+    """
+
+    def __init__(self, look: Look, classifier: nn.Module, shape: Sequence[int], classes: int) -> None:
+        super().__init__()
+        self.look = look
+        self.shape = tuple(shape)
+        self.classes = classes
+        self._classifier = (classifier,)  # not a submodule: a weight has one name
+
+    def view(self, maps: Sequence[Tensor]) -> Tensor:
+        return trimmed(maps[-1], self.look.border)
+
+    def scores(self, seen: Tensor) -> Tensor:
+        found: Tensor = self._classifier[0](seen)
+        if found.ndim != 2 or found.shape[1] < self.classes:
+            raise BadInput(
+                f"The architecture's classifier gives {tuple(found.shape[1:])} outputs for {self.classes} classes. "
+                "Give its last layer at least as many outputs as there are classes."
+            )
+        return found[:, : self.classes]
+
+    def trained(self) -> list[nn.Parameter]:
+        return list(self._classifier[0].parameters())
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": "own", "look": self.look.config(), "shape": list(self.shape), "classes": self.classes}
+
+
+class SvmHead(ImageHead):
+    """A linear support vector machine, one against one: every pair of classes has a vote.
+
+    The class with the most votes is answered, the first of them where several have as
+    many, as scikit-learn does. The probabilities are the shares of the votes: they say how
+    many rivals a class has beaten, not how certain that is.
+
+    Args:
+        look: How images become vectors.
+        classes: K; classes that taught nothing are in no pair.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weight: Tensor
+    bias: Tensor
+    pairs: Tensor
+
+    def __init__(self, look: Look, classes: int) -> None:
+        super().__init__()
+        self.look = look
+        self.classes = classes
+        self.pooled = PooledVector(look)
+        self.register_buffer("mean", torch.empty(0))  # (D,) of the images that taught it
+        self.register_buffer("std", torch.empty(0))  # (D,)
+        self.register_buffer("weight", torch.empty(0, 0))  # (P, D)
+        self.register_buffer("bias", torch.empty(0))  # (P,)
+        self.register_buffer(
+            "pairs", torch.empty(0, 2, dtype=torch.int64)
+        )  # (P, 2) voted for where positive, where not
+
+    def view(self, maps: Sequence[Tensor]) -> Tensor:
+        vector: Tensor = self.pooled(maps)
+        return vector
+
+    def decisions(self, seen: Tensor) -> Tensor:
+        """(B, D) to (B, P): positive where the first class of a pair wins."""
+        standardized = (seen - self.mean) / self.std
+        return functional.linear(standardized.to(self.weight.dtype), self.weight, self.bias)
+
+    def scores(self, seen: Tensor) -> Tensor:
+        """(B, K) votes."""
+        first, second = self.pairs.T
+        won = torch.where(self.decisions(seen) > 0, first, second)
+        return functional.one_hot(won, self.classes).sum(dim=1).float()
+
+    def probabilities(self, seen: Tensor) -> Tensor:
+        return self.scores(seen) / len(self.pairs)
+
+    def config(self) -> dict[str, Any]:
+        return {"kind": "svm", "look": self.look.config(), "classes": self.classes}
+
+
+def trimmed(level: Tensor, border: int) -> Tensor:
+    """A map (B, F, y, x) without its outermost pixels. Raises BadInput where nothing would be left."""
+    height, width = level.shape[-2:]
+    if 2 * border >= min(height, width):
+        raise BadInput(
+            f"A border of {border} leaves nothing of a map of {height} x {width}. "
+            "Choose a smaller `image_head.remove_border`, or larger images."
+        )
+    return level[..., border : height - border, border : width - border]
+
+
+def build_image_head(config: dict[str, Any], net: Net) -> ImageHead:
+    """An empty head of the kind that `config` names; its tensors are loaded afterwards."""
+    match config:
+        case {
+            "kind": "dense",
+            "look": dict(look),
+            "features": int(features),
+            "hidden": list(hidden),
+            "classes": int(k),
+        }:
+            return DenseHead(Look.from_config(look), features, hidden, k)
+        case {"kind": "svm", "look": dict(look), "classes": int(classes)}:
+            return SvmHead(Look.from_config(look), classes)
+        case {"kind": "own", "look": dict(look), "shape": list(shape), "classes": int(classes)}:
+            return OwnHead(Look.from_config(look), net.own_classifier(tuple(shape)), shape, classes)
+        case _:
+            raise ValueError(f"unknown image head {config!r}")
+
+
+def _linear(before: int, after: int) -> nn.Linear:
+    layer = nn.Linear(before, after)
+    nn.init.xavier_normal_(layer.weight, nn.init.calculate_gain("relu"))
+    nn.init.zeros_(layer.bias)
+    return layer
