@@ -49,8 +49,9 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
         raise BadInput(f"Project {bench.project.name!r} has no images. Add some: fieldmark add FOLDER.")
     classes = class_specs(bench.labels)
     run = new_run(bench.project, recipe.family, model)
-    marks = collect_marks(bench.labels, images, {spec.id: place for place, spec in enumerate(classes)})
-    write_bundle(run.folder, MARKS, {}, marks)
+    places = {spec.id: place for place, spec in enumerate(classes)}
+    answers = collect_answers(bench.labels, images, classes) if recipe.image_head.kind != "none" else {}
+    write_bundle(run.folder, MARKS, {}, collect_marks(bench.labels, images, places) | answers)
     settings = recipe.model_dump(mode="json")
     job = {
         "kind": "fit",
@@ -127,6 +128,29 @@ def collect_marks(labels: Labels, images: list[ImageRecord], places: dict[int, i
             found["stroke"].append(np.full(len(yx), stroke.id))
             found["klass"].append(np.full(len(yx), places[stroke.class_id]))
     return {name: np.concatenate(parts, dtype=np.int64) for name, parts in found.items()}
+
+
+def collect_answers(labels: Labels, images: list[ImageRecord], classes: tuple[ClassSpec, ...]) -> dict[str, np.ndarray]:
+    """The class of every image that was answered `yes` for it: arrays `answer_image`, `answer_klass`.
+
+    An image without a `yes` is left out: what it is stays unknown, whatever it is not.
+
+    Args:
+        labels: Of the project.
+        images: The images in the order that `answer_image` counts.
+        classes: The model's classes.
+
+    Raises:
+        BadInput: An image is of several classes; the message names the first few.
+    """
+    yes = labels.answer_matrix([record.id for record in images], [spec.id for spec in classes]) == 1
+    if several := [record.name for record, row in zip(images, yes, strict=True) if row.sum() > 1]:
+        raise BadInput(
+            f"{', '.join(several[:5])}{f' and {len(several) - 5} more' if len(several) > 5 else ''}: answered `yes` "
+            "for more than one class. A classifier of images learns one class an image; take the other answers back."
+        )
+    image, klass = np.nonzero(yes)
+    return {"answer_image": image.astype(np.int64), "answer_klass": klass.astype(np.int64)}
 
 
 def _image(record: ImageRecord) -> dict[str, Any]:

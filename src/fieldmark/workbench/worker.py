@@ -51,6 +51,10 @@ def start(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.infer.jobs import predict_from_job
 
             return predict_from_job(job)
+        case "answer":
+            from fieldmark.infer.answers import answers_from_job
+
+            return answers_from_job(job)
         case other:
             raise FieldmarkError(f"Unknown job {other!r}.")
 
