@@ -1,0 +1,1 @@
+"""Other systems' configuration files, read into our recipes at the edge."""
