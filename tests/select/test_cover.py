@@ -43,7 +43,9 @@ def test_means_find_the_middle_of_each_heap():
     heaps = [rng.normal(center, 0.1, (size, 2)) for center, size in (((0, 0), 9), ((8, 0), 7), ((0, 8), 5))]
     points = np.concatenate(heaps)
     starts = (0, 9, 16)
-    middles = [start + int(np.linalg.norm(h - h.mean(axis=0), axis=1).argmin()) for start, h in zip(starts, heaps)]
+    middles = [
+        start + int(np.linalg.norm(h - h.mean(axis=0), axis=1).argmin()) for start, h in zip(starts, heaps, strict=True)
+    ]
     assert nearest_to_means(points, 3, seed=0).tolist() == middles
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,8 +41,8 @@ def read_fit_recipe(family: str | None, config: Path | None, overrides: tuple[st
     return recipe
 
 
-def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
-    """Snapshot what the fit learns from into a new run folder."""
+def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None, *, gpus: Sequence[int] = ()) -> Run:
+    """Snapshot what the fit learns from into a new run folder; `gpus` are those that it may see, none for all."""
     model = checked_name("model", name or recipe.family)
     images = bench.collection.all()
     if not images:
@@ -60,6 +60,7 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None) -> Run:
         "images": [_image(record) for record in images],
         "classes": [asdict(spec) for spec in classes],
         "pixel_size": asdict(images[0].pixel_size),
+        "gpus": list(gpus),
     }
     write_atomic(run.folder / "recipe.yaml", _as_yaml(settings).encode())
     write_atomic(run.folder / JOB, json.dumps(job, indent=2).encode())

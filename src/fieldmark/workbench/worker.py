@@ -40,8 +40,28 @@ def main(file: Path) -> int:
 
 
 def start(job: dict[str, Any]) -> Iterator[Event]:
-    """The events of a job, by its kind."""
+    """The events of a job."""
+    gpus = job.get("gpus", [])
+    if gpus:  # read when torch first looks at the GPUs
+        os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus[0])
     _bound_threads()
+    yield from _about_gpus(gpus)
+    yield from _events(job)
+
+
+def _about_gpus(gpus: list[int]) -> Iterator[Event]:
+    """What is done with the GPUs that were asked for, where it is not what was asked."""
+    import torch
+
+    asked = " ".join(map(str, gpus))
+    if gpus and not torch.cuda.is_available():
+        yield Event("note", 0, 0, message=f"-g {asked}: this machine has no such GPU; running on the CPU.")
+    elif len(gpus) > 1:
+        yield Event("note", 0, 0, message=f"-g {asked}: one GPU is used, {gpus[0]}.")
+
+
+def _events(job: dict[str, Any]) -> Iterator[Event]:
+    """The events of a job, by its kind."""
     match job["kind"]:
         case "fit":
             from fieldmark.learn.jobs import fit_from_job

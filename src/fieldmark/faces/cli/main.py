@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import click
 
@@ -20,6 +20,7 @@ COMMANDS = {
     "doctor": "Say what this machine and this project can do.",
     "evaluate": "Score a model against reference masks.",
     "fit": "Fit a model on the project's labels.",
+    "flim": "Learn filters from image markers, without a project.",
     "init": "Make a project.",
     "labels": "Import and export labels.",
     "models": "List, show and export models.",
@@ -32,13 +33,18 @@ COMMANDS = {
 class LazyGroup(click.Group):
     """Help comes from the table above; a command's module is imported when it runs."""
 
+    table: ClassVar[dict[str, str]] = COMMANDS
+    """Names of the commands and what help says of them."""
+
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(COMMANDS)
+        return sorted(self.table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         name = cmd_name.replace("_", "-")
-        if name not in COMMANDS:
-            return None
+        return self.imported(name) if name in self.table else None
+
+    def imported(self, name: str) -> click.Command:
+        """The command of a name in the table."""
         command: click.Command = getattr(import_module(f"fieldmark.faces.cli.{name}"), name)
         return command
 
@@ -46,15 +52,15 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
-        if name and name.replace("_", "-") not in COMMANDS and not name.startswith("-"):
+        if name and name.replace("_", "-") not in self.table and not name.startswith("-"):
             from fieldmark.errors import near_miss
 
-            raise click.UsageError(f"No command is called {name!r}. {near_miss(name, COMMANDS)}", ctx)
+            raise click.UsageError(f"No command is called {name!r}. {near_miss(name, self.table)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+            formatter.write_dl(sorted(self.table.items()))
 
 
 def hyphens(name: str) -> str:

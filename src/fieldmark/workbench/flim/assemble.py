@@ -1,0 +1,152 @@
+"""From folders and files to a project of our own below the outputs: what fits there is fitted as everywhere."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fieldmark.collection import AddReport, ImageRecord
+from fieldmark.core.files import write_atomic
+from fieldmark.core.fingerprint import file_hash, fingerprint
+from fieldmark.errors import BadFile, BadInput, NothingLabelled
+from fieldmark.images import find_images
+from fieldmark.labels.exchange.pairing import pair
+from fieldmark.labels.exchange.tables import write_rows
+from fieldmark.workbench.bench import Workbench
+from fieldmark.workbench.flim.dataset import LidsImage
+
+HIDDEN = ".fieldmark"
+_READY = "assembled"
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """What a model is to learn from.
+
+    Args:
+        markers: Folder of marker files, with or without their images; None for none.
+        dataset: The data set's images, in which images of markers are looked up; empty for none.
+        split: The images whose class is taught.
+        classes: How many classes there are at least.
+    """
+
+    markers: Path | None
+    dataset: Sequence[LidsImage]
+    split: Sequence[LidsImage]
+    classes: int = 0
+
+    def fingerprint(self) -> str:
+        """The hash of all that is taught: file names, sizes and times of images, bytes of markers."""
+        images = [[one.name, one.klass, *_facts(one.path)] for one in self.split]
+        beside = [] if self.markers is None else [[str(path), *_facts(path)] for path, _ in _images_in(self.markers)]
+        markers = "" if self.markers is None else file_hash(self.markers)
+        return fingerprint([images, beside, markers, self.classes])
+
+
+def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
+    """The project in `folder` with the images, markers and answers; made anew unless it was finished before.
+
+    Returns:
+        The open project, and what is worth telling.
+
+    Raises:
+        BadFile: A marker file is damaged, of another image, or marks pixels outside of it; an image cannot be read.
+        BadInput: There is no marker file, or two files are about one image.
+    """
+    if (folder / _READY).is_file():
+        return Workbench.open(folder), []
+    shutil.rmtree(folder, ignore_errors=True)
+    beside = [] if teaching.markers is None else [path for path, _ in _images_in(teaching.markers)]
+    marked = _marked_in(teaching) if teaching.markers is not None and not beside else []
+    bench = Workbench.init(folder, name="flim")
+    try:
+        notes = _fill(bench, teaching, beside, marked)
+    except BaseException:
+        bench.close()
+        raise
+    write_atomic(folder / _READY, b"")
+    return bench, notes
+
+
+def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list[LidsImage]) -> list[str]:
+    chosen = {one.path: one for one in (*marked, *teaching.split)}
+    names = bench.project.folder / "images.txt"
+    write_atomic(names, "".join(f"{path.resolve()}\n" for path in (*beside, *chosen)).encode())
+    _require_whole(bench.add([names], layout="list"))
+    _add_classes(bench, teaching)
+    notes = []
+    if teaching.markers is not None:
+        report = bench.import_labels(teaching.markers, "markers")
+        notes += report.notes + [f"{name} was left out: {why}." for name, why in report.left_out]
+    if teaching.split:
+        _answer(bench, teaching.split)
+    return notes
+
+
+def _add_classes(bench: Workbench, teaching: Teaching) -> None:
+    """Classes 1, 2, ... as many as the split or the markers name: in these data sets, classes are numbers."""
+    count = max([teaching.classes, *(one.klass for one in teaching.split)])
+    if teaching.markers is not None:
+        count = max(count, _highest_label(bench, teaching.markers))
+    for number in range(1, count + 1):
+        bench.labels.add_class(str(number))
+
+
+def _highest_label(bench: Workbench, markers: Path) -> int:
+    """The class number of the highest label in the marker files; labels that begin at 0 are counted from 1."""
+    from fieldmark.labels.exchange.markers import read_markers
+
+    found = pair(markers, "markers", bench.collection.all())
+    values = {int(label) for one in found.pairs for label in set(read_markers(one.path, one.shown).labels.tolist())}
+    return max(values, default=0) + (1 if 0 in values else 0)
+
+
+def _answer(bench: Workbench, split: Sequence[LidsImage]) -> None:
+    by_place = {record.path.resolve(): record for record in bench.collection.all()}
+    rows = [(by_place[one.path.resolve()].name, str(one.klass), "yes") for one in split]
+    table = bench.project.folder / "answers.csv"
+    write_atomic(table, write_rows(("image", "class", "value"), rows))
+    bench.import_labels(table, "answers")
+
+
+def _require_whole(report: AddReport) -> None:
+    """A training image that cannot be read stops everything: a model must not learn from less than it was told."""
+    if report.left_out:
+        lines = "; ".join(f"{Path(name).name}: {why}" for name, why in report.left_out[:5])
+        raise BadInput(f"{len(report.left_out)} images cannot be read, so nothing was learned: {lines}")
+
+
+def _images_in(folder: Path) -> list[tuple[Path, str]]:
+    """The images below a folder; none where the folder holds none."""
+    return find_images(folder).images
+
+
+def _marked_in(teaching: Teaching) -> list[LidsImage]:
+    """The images of the data set that marker files are named after."""
+    if teaching.markers is None:
+        return []
+    records = [_record(one, number) for number, one in enumerate(teaching.dataset)]
+    found = pair(teaching.markers, "markers", records)
+    if not found.pairs:
+        raise NothingLabelled(
+            f"{teaching.markers}: no marker file has the name of an image, there or in the data set (-d). "
+            "Name each like its image: NAME.txt or NAME-seeds.txt."
+        )
+    return [teaching.dataset[one.image.id] for one in found.pairs]
+
+
+def _record(one: LidsImage, number: int) -> ImageRecord:
+    """As much of an image as pairing by name looks at."""
+    return ImageRecord(
+        uri=one.path.resolve().as_posix(), name=one.name, content_hash="", shape=(1,) * 5, dtype="", axes="", id=number
+    )
+
+
+def _facts(path: Path) -> list[int]:
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise BadFile(path, f"it cannot be reached ({error.strerror}). Check the name.") from error
+    return [facts.st_size, facts.st_mtime_ns]

@@ -1,0 +1,44 @@
+"""What is refused before anything is done, and where things may be written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from fieldmark.errors import BadFile, BadInput
+
+
+def refuse_torchvision(model: str | None, *, pretrained: bool) -> None:
+    """Raise BadInput: networks that others trained come as files, not by the name of a library's."""
+    if model is not None or pretrained:
+        given = f"-tm {model}" if model is not None else "-pt"
+        raise BadInput(
+            f"{given} asks for a network of torchvision, which Fieldmark does not use. Leave it out: filters come from "
+            "markers (-md), or from libIFT's files (-ld -ldd FOLDER)."
+        )
+
+
+def require_file(path: Path, flag: str) -> Path:
+    """The path, if it is a file; BadFile, which names the flag, otherwise."""
+    if not path.is_file():
+        raise BadFile(path, f"{flag} wants a file, and there is none. Check the name.")
+    return path
+
+
+def require_folder(path: Path, flag: str) -> Path:
+    """The path, if it is a folder; BadFile, which names the flag, otherwise."""
+    if not path.is_dir():
+        raise BadFile(path, f"{flag} wants a folder, and there is none. Check the name.")
+    return path
+
+
+def refuse_originals(out: Path, originals: Iterable[tuple[str, Path | None]]) -> None:
+    """Law 4: nothing is written into the data set's or the markers' folder.
+
+    Args:
+        out: The folder that would be written into.
+        originals: A flag and its folder each, where one was given.
+    """
+    for flag, folder in originals:
+        if folder is not None and out.resolve().is_relative_to(folder.resolve()):
+            raise BadInput(f"{out} lies in {folder} ({flag}), which is only read. Choose another folder.")

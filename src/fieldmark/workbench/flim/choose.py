@@ -1,0 +1,113 @@
+"""`select`, `split` and `arch`: what comes before training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadFile, BadInput, BadRecipe
+from fieldmark.images import open_image, thumbnail
+from fieldmark.select.cover import per_class
+from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
+from fieldmark.workbench.flim.dataset import LidsImage, read_dataset, read_split, stratified
+from fieldmark.workbench.flim.options import SelectOptions
+
+SIDE = 16
+"""Images are compared by their colors at SIDE x SIDE pixels."""
+
+
+def choose_images(options: SelectOptions) -> list[str]:
+    """Copy the images that are worth marking into `markers_dir`; their names, class after class.
+
+    Raises:
+        BadInput: A file of that name is there already, with another content.
+    """
+    dataset = require_folder(options.dataset_dir, "-d")
+    refuse_originals(options.markers_dir, [("-d", dataset)])
+    images = read_split(require_file(options.split, "-s"), read_dataset(dataset), dataset)
+    vectors = np.stack([_vector(one) for one in images])
+    classes = np.array([one.klass for one in images])
+    chosen = per_class(vectors, classes, options.n_images_per_class, how=options.how, seed=options.seed)
+    for place in chosen:
+        _copy(images[place], options.markers_dir)
+    return [images[place].name for place in chosen]
+
+
+def split_dataset(
+    folder: Path, name: str, train: float, val: float | None, test: float | None, *, seed: int
+) -> list[tuple[Path, int]]:
+    """Write `NAME-train.txt` and the others; the files with the number of names in each.
+
+    Args:
+        folder: The data set.
+        name: What the files' names begin with; it may hold a path.
+        train: A share below 1, or a number of images; `val` and `test` alike.
+        val: None for no such file.
+        test: None for all that is left.
+        seed: Decides the draw.
+    """
+    require_folder(folder, "-d")
+    refuse_originals(Path(f"{name}-train.txt").parent, [("-d", folder)])
+    parts = stratified(read_dataset(folder), train, val, test, seed=seed)
+    written = []
+    for part, images in parts.items():
+        path = Path(f"{name}-{part}.txt")
+        write_atomic(path, "".join(f"{one.name}\n" for one in images).encode())
+        written.append((path, len(images)))
+    return written
+
+
+def write_architecture(layers: Path, target: Path) -> None:
+    """Turn a list of layers as JSON, an architecture, or a folder of libIFT's layer files into an architecture file.
+
+    Raises:
+        BadRecipe: A layer that is not understood; the message names its path.
+        BadInput: The target is there already.
+    """
+    from fieldmark.recipes.dialects.flim_arch import layers_as_arch, write_arch
+
+    if target.exists():
+        raise BadInput(f"{target} is there already. Choose another -a, or move it away.")
+    write_arch(layers_as_arch(_layer_values(layers), source=layers), target)
+
+
+def _layer_values(path: Path) -> Any:
+    """What the file says; a folder's `convlayerseeds-layer1.json`, ... as one architecture of that dialect."""
+    if not path.is_dir():
+        return _json(require_file(path, "-l"))
+    files: list[Path] = []
+    while (file := path / f"convlayerseeds-layer{len(files) + 1}.json").is_file():
+        files.append(file)
+    if not files:
+        raise BadFile(path, "holds no convlayerseeds-layer1.json. Name a file with a list of layers.")
+    layers = {f"layer{number}": _json(file) for number, file in enumerate(files, start=1)}
+    return {"nlayers": len(files), **layers}
+
+
+def _json(path: Path) -> Any:
+    from fieldmark.recipes.texts import parse_json
+
+    try:
+        return parse_json(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadRecipe(f"{path}: is not UTF-8 text (byte {error.start}). Name a JSON file.") from error
+    except ValueError as error:
+        raise BadRecipe(f"{path}: cannot be parsed ({error}). Correct the file.") from error
+
+
+def _vector(one: LidsImage) -> np.ndarray:
+    """(F,) float64: the image at SIDE x SIDE pixels, its proportions not kept."""
+    with open_image(one.path, shown=one.name) as source:
+        small = thumbnail(source, 2 * SIDE)
+    rows, columns = (np.arange(SIDE) * size // SIDE for size in small.shape[:2])
+    return small[np.ix_(rows, columns)].reshape(-1) / 255.0
+
+
+def _copy(one: LidsImage, folder: Path) -> None:
+    target, data = folder / one.name, one.path.read_bytes()
+    if target.exists() and target.read_bytes() != data:
+        raise BadInput(f"{target} is there already and is another image. Choose another -md, or move it away.")
+    write_atomic(target, data)

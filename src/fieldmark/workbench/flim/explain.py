@@ -1,0 +1,39 @@
+"""`explain`: what of an image speaks for its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fieldmark.core.events import Event
+from fieldmark.errors import BadInput
+from fieldmark.workbench.flim.checks import refuse_originals
+from fieldmark.workbench.flim.options import ExplainOptions
+from fieldmark.workbench.flim.validate import classifier_header, image_items, split_images
+from fieldmark.workbench.jobs import run_job
+
+FOLDER = "CAMs"
+
+
+def explain(options: ExplainOptions) -> Iterator[Event]:
+    """Write `CAMs/LAYER/IMAGE.png` for each image that was asked for.
+
+    Raises:
+        BadInput: A place beyond the split, or a model that answers no images.
+    """
+    classifier_header(options.model_path)
+    refuse_originals(options.outputs_dir, [("-d", options.dataset_dir)])
+    images = split_images(options.dataset_dir, options.split, "-ts")
+    places = options.image_indices or tuple(range(len(images)))
+    if beyond := [place for place in places if place >= len(images)]:
+        raise BadInput(f"-i {beyond[0]}: {options.split} names {len(images)} images; count them from 0.")
+    out = options.outputs_dir / FOLDER
+    job = {
+        "kind": "explain",
+        "model": str(options.model_path),
+        "name": options.model_path.name,
+        "images": image_items([images[place] for place in places]),
+        "layers": list(options.target_layers),
+        "out": str(out),
+        "gpus": list(options.gpus),
+    }
+    yield from run_job(job, options.outputs_dir / ".fieldmark" / "explain.json")

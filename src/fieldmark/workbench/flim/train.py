@@ -1,0 +1,156 @@
+"""`train`: a fit on folders, through the same path as every other."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fieldmark import __version__
+from fieldmark.checkpoint import header_of, load, save
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.core.fingerprint import fingerprint
+from fieldmark.errors import BadInput, NothingLabelled
+from fieldmark.recipes import FitRecipe, validate
+from fieldmark.recipes.loading import with_overrides
+from fieldmark.recipes.registry import FAMILIES
+from fieldmark.workbench.bench import Workbench
+from fieldmark.workbench.fitting import begin_fit, follow_fit
+from fieldmark.workbench.flim.assemble import HIDDEN, Teaching, assemble
+from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
+from fieldmark.workbench.flim.dataset import LidsImage, read_dataset, read_split
+from fieldmark.workbench.flim.options import TrainOptions
+from fieldmark.workbench.project import checked_name
+from fieldmark.workbench.runs import Run, list_runs
+
+MODEL = "model"
+SEED = 42
+"""The document's seed everywhere."""
+
+
+def train(options: TrainOptions) -> Iterator[Event]:
+    """Learn what the options ask for into `outputs_dir/model_filename`; stopped, the same command goes on.
+
+    The work lies in a project below `outputs_dir/.fieldmark`, one for each set of inputs and settings.
+    """
+    _check(options)
+    dataset, split = _data(options)
+    teaching = Teaching(options.markers_dir, dataset, split, options.number_classes or 0)
+    recipe = recipe_of(options, classify=bool(split) and _classifies(options))
+    if not _classifies(options) and split:
+        yield _note("-i alone trains no classifier; add -c, -b or -s for one.")
+    target = options.outputs_dir / checked_name("model", options.model_filename)
+    _refuse_strangers(target)
+    inputs = fingerprint([__version__, teaching.fingerprint(), recipe.model_dump(mode="json")])
+    work = options.outputs_dir / HIDDEN / f"flim-{inputs[:16]}"
+    bench, notes = assemble(work, teaching)
+    with bench:
+        yield from (_note(text) for text in notes)
+        run = yield from _fit(bench, recipe, options)
+    _deliver(run, target)
+    write_atomic(options.outputs_dir / "history.csv", (run.folder / "history.csv").read_bytes())
+    if options.intermediate:
+        from fieldmark.workbench.flim.layers import write_layers
+
+        yield from write_layers(options, target, split or dataset)
+
+
+def recipe_of(options: TrainOptions, *, classify: bool) -> FitRecipe:
+    """The document's settings as a recipe, then `--set`."""
+    values: dict[str, Any] = {"family": "flim", "net": {}, "head": {"kind": "none"}, "seed": SEED}
+    if options.architecture_dir is not None:
+        values |= {"family": "flim-net", "net": {"arch": _architecture(options.architecture_dir)}}
+    values["accelerator"] = "auto" if options.gpus else "cpu"
+    if classify:
+        values["image_head"] = _image_head(options)
+    recipe = validate(FitRecipe, with_overrides(values, options.settings))
+    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=options.architecture_dir or "")
+    return recipe
+
+
+def _image_head(options: TrainOptions) -> dict[str, Any]:
+    descend = {
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "lr": options.learning_rate,
+        "weight_decay": options.weight_decay,
+        "step_epochs": options.step,
+        "only_classifier": options.only_classifier or not options.backpropagation,
+    }
+    return {
+        "kind": "svm" if options.svm else "dense",
+        "remove_border": options.remove_border,
+        "svm_max_iter": options.svm_max_iter,
+        "descend": descend,
+    }
+
+
+def _architecture(path: Path) -> dict[str, Any]:
+    from fieldmark.recipes.dialects.flim_arch import arch_values, load_arch
+
+    return arch_values(load_arch(require_file(path, "-ad")))
+
+
+def _check(options: TrainOptions) -> None:
+    if options.markers_dir is None and not options.load_lids_model:
+        raise NothingLabelled("Filters are learned from markers. Say where they are: -md FOLDER.")
+    folders = (("-md", options.markers_dir), ("-d", options.dataset_dir), ("-ldd", options.lids_model_dir))
+    for flag, folder in folders:
+        if folder is not None:
+            require_folder(folder, flag)
+    refuse_originals(options.outputs_dir, folders)
+    asked = options.svm or options.backpropagation or options.only_classifier
+    if asked and (options.dataset_dir is None or options.train_split is None):
+        raise NothingLabelled("A classifier learns from a data set. Say which: -d FOLDER -ts SPLIT.txt.")
+    if options.svm and options.backpropagation:
+        raise BadInput("-s and -b are two classifiers; one model has one. Train two models.")
+    if options.layers and not options.intermediate:
+        raise BadInput("-l names layers to write, and -i asks for writing. Add -i, or leave -l out.")
+
+
+def _data(options: TrainOptions) -> tuple[list[LidsImage], list[LidsImage]]:
+    """The data set's images, and those of the training split."""
+    if options.dataset_dir is None:
+        if options.train_split is not None:
+            raise BadInput("-ts names images of a data set. Say which: -d FOLDER.")
+        return [], []
+    dataset = read_dataset(options.dataset_dir)
+    if options.train_split is None:
+        return dataset, []
+    return dataset, read_split(require_file(options.train_split, "-ts"), dataset, options.dataset_dir)
+
+
+def _classifies(options: TrainOptions) -> bool:
+    """Whether a classifier is wanted: asked for by name, or implied where no layers are to be written instead."""
+    return options.svm or options.backpropagation or options.only_classifier or not options.intermediate
+
+
+def _fit(bench: Workbench, recipe: FitRecipe, options: TrainOptions) -> Generator[Event, None, Run]:
+    """Begin, go on with, or find finished the one fit of this project; returns its run."""
+    runs = list_runs(bench.project)
+    run = runs[-1] if runs else begin_fit(bench, recipe, MODEL, gpus=options.gpus)
+    if run.status == "done":
+        yield _note("The same was learned before; it is taken as it is.")
+        return run
+    yield from follow_fit(bench.project, run)
+    return run
+
+
+def _refuse_strangers(target: Path) -> None:
+    """A file or folder that is no model is never overwritten."""
+    if not target.exists():
+        return
+    if not (target / "model.json").is_file():
+        raise BadInput(f"{target} is there already and is no model folder of Fieldmark. Choose another -mn or -od.")
+    header_of(target)
+
+
+def _deliver(run: Run, target: Path) -> None:
+    header, weights = load(run.folder / "model")
+    save(target, replace(header, details={**header.details, "run": run.id}), weights)
+
+
+def _note(text: str) -> Event:
+    return Event("note", 0, 0, message=text)
