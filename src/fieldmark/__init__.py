@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "FLIM": "fieldmark.estimators.flim",
     "FieldmarkError": "fieldmark.errors",
     "Workbench": "fieldmark.workbench",
     "open_image": "fieldmark.images",
 }
-__all__ = ["FieldmarkError", "Workbench", "open_image"]
+__all__ = ["FLIM", "FieldmarkError", "Workbench", "open_image"]
 
 if TYPE_CHECKING:
     from fieldmark.errors import FieldmarkError
+    from fieldmark.estimators.flim import FLIM
     from fieldmark.images import open_image
     from fieldmark.workbench import Workbench
 

@@ -1,0 +1,124 @@
+"""`fieldmark.FLIM`: scikit-learn's conventions, and the same answers as the command line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+import fieldmark
+from fieldmark.errors import BadInput, InputMismatch, NothingLabelled
+from fieldmark.testing.drawn import draw_discs
+
+SMALL = {"branches": [{"layers": [{"kernel_size": 3, "out_channels": 4, "kernels_per_marker": 2}]}], "scales": [1.0]}
+
+
+def small(**settings) -> fieldmark.FLIM:
+    return fieldmark.FLIM(net=SMALL, **{"head": "logistic"} | settings)
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Two images (y, x, 3) of discs, markers 2 (ground) and 7 (disc) on the first alone, and the truth."""
+    one, two = draw_discs(61, 75, seed=0), draw_discs(61, 75, seed=1)
+    marker = np.zeros((61, 75), np.uint8)
+    for value, place in ((2, 0), (7, 1)):
+        at = np.argwhere(one.mask == place)[40:140]
+        marker[tuple(at.T)] = value
+    return [one.image, two.image], [marker, None], [one.mask, two.mask]
+
+
+@pytest.fixture(scope="module")
+def fitted(drawn):
+    return small().fit(drawn[0], drawn[1])
+
+
+def test_parameters_are_scikit_learns(drawn):
+    first = small(random_state=3)
+    assert first.get_params()["random_state"] == 3
+    copy = clone(first).set_params(random_state=4)
+    assert (first.random_state, copy.random_state) == (3, 4)
+    assert copy.net == SMALL
+
+
+def test_it_must_be_fitted_first(drawn):
+    for method in ("transform", "predict", "predict_proba"):
+        with pytest.raises(NotFittedError):
+            getattr(small(), method)(drawn[0])
+    with pytest.raises(NotFittedError):
+        small().save("nowhere")
+
+
+def test_fit_returns_itself_and_tells_what_it_saw(drawn, fitted):
+    again = small()
+    assert again.fit(drawn[0], drawn[1]) is again
+    assert again.n_features_in_ == 3
+    assert again.classes_.tolist() == [2, 7]
+    assert all(np.array_equal(a, b) for a, b in zip(again.transform(drawn[0]), fitted.transform(drawn[0]), strict=True))
+
+
+def test_features_and_classes_lie_on_the_images(drawn, fitted):
+    images, _, truth = drawn
+    features, classes = fitted.transform(images), fitted.predict(images)
+    assert [one.shape[:2] for one in features] == [(61, 75), (61, 75)]
+    assert features[0].dtype == np.float32
+    found = classes[1] == 7
+    assert set(np.unique(classes[1])) <= {2, 7}
+    assert 2 * (found & (truth[1] == 1)).sum() / (found.sum() + (truth[1] == 1).sum()) > 0.8
+    assert np.allclose(fitted.predict_proba(images)[0].sum(axis=-1), 1, atol=1e-5)
+
+
+def test_an_array_gives_an_array(drawn, fitted):
+    stack = np.stack(drawn[0])
+    assert np.array_equal(fitted.transform(stack), np.stack(fitted.transform(drawn[0])))
+    assert fitted.predict(stack).shape == (2, 61, 75)
+    assert fitted.predict([]) == []
+
+
+def test_gray_images_of_different_sizes(drawn):
+    images, _, _ = drawn
+    gray = [images[0][:, :, 0], images[1][:40, :50, 0].astype(np.uint16)]
+    marker = np.zeros((61, 75), int)
+    marker[5:9, 5:9], marker[30:34, 30:34] = 1, 2
+    model = small().fit(gray, [marker, None])
+    assert model.n_features_in_ == 1
+    assert [one.shape for one in model.predict(gray)] == [(61, 75), (40, 50)]
+
+
+def test_a_saved_model_gives_the_same_bits(drawn, fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    again = fieldmark.FLIM.load(tmp_path / "model")
+    assert np.array_equal(again.predict_proba(drawn[0])[1], fitted.predict_proba(drawn[0])[1])
+    assert again.classes_.tolist() == [2, 7]
+    assert (tmp_path / "model/model.json").is_file()
+
+
+def test_the_seed_decides(drawn, fitted):
+    other = small(random_state=1).fit(drawn[0], drawn[1])
+    assert not np.array_equal(other.transform(drawn[0])[0], fitted.transform(drawn[0])[0])
+
+
+def test_features_alone(drawn):
+    model = small(head="none").fit(drawn[0], drawn[1])
+    assert model.transform(drawn[0])[0].ndim == 3
+    with pytest.raises(BadInput, match="features"):
+        model.predict(drawn[0])
+
+
+def test_what_cannot_be_learned_from_is_refused(drawn):
+    images, markers, _ = drawn
+    with pytest.raises(NothingLabelled, match="above 0"):
+        small().fit(images, [None, None])
+    with pytest.raises(BadInput, match="2 images and 1 markers"):
+        small().fit(images, markers[:1])
+    with pytest.raises(BadInput, match=r"marker 0 has shape \(3, 3\)"):
+        small().fit(images, [np.ones((3, 3), int), None])
+    with pytest.raises(BadInput, match="marker 0 holds float64"):
+        small().fit(images, [markers[0] / 2, None])
+    with pytest.raises(BadInput, match="goes into a list"):
+        small().fit(images[0], markers)
+    with pytest.raises(InputMismatch, match="image 1"):
+        small().fit([images[0], images[1][:, :, :2]], markers)
+    with pytest.raises(InputMismatch, match="image 0"):
+        small().fit(images, markers).transform([images[0][:, :, :2]])
