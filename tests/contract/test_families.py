@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fieldmark.recipes import DescendConfig, FitRecipe, HeadConfig
+from fieldmark.recipes import ClassifyConfig, DescendConfig, FitRecipe, HeadConfig, ImageHeadConfig
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.testing.families import FamilyContract
 
@@ -13,6 +13,29 @@ class TestFlim(FamilyContract):
 
 class TestFlimWithLogisticHead(FamilyContract):
     recipe = FitRecipe(family="flim", head=HeadConfig(kind="logistic"))
+
+
+SMALL_FLIM = {"branches": [{"layers": [{"kernel_size": 5, "out_channels": 16, "pool": "max"}]}], "scales": [1.0, 2.0]}
+
+
+class TestFlimWithDenseImageHead(FamilyContract):
+    recipe = FitRecipe(
+        family="flim",
+        net=SMALL_FLIM,
+        head=HeadConfig(kind="logistic"),
+        image_head=ImageHeadConfig(
+            kind="dense", descend=ClassifyConfig(epochs=2, batch_size=1, save_every_steps=1, only_classifier=False)
+        ),
+    )
+
+
+class TestFlimWithSvm(FamilyContract):
+    recipe = FitRecipe(
+        family="flim",
+        net=SMALL_FLIM,
+        head=HeadConfig(kind="logistic"),
+        image_head=ImageHeadConfig(kind="svm", vector="flatten", size=(40, 50)),
+    )
 
 
 class TestAutoEncoder(FamilyContract):

@@ -87,8 +87,11 @@ def answer_image(model: Model, source: ImageSource, image: str, output: str = "i
             "Answer some images and fit it with image_head.kind=dense or svm."
         )
     pixels = read_whole(model, source, image)
+    # one layout of the weights, whatever the network was used for before: another one rounds differently
+    net = model.net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    seen = see_image(net, pixels, model.header.preparation).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        row: np.ndarray = model.net.answer(see_image(model.net, pixels, model.header.preparation), output)[0].numpy()
+        row: np.ndarray = net.answer(seen, output)[0].numpy()
     return row
 
 

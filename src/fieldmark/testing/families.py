@@ -17,6 +17,7 @@ from fieldmark.checkpoint import load, save
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, InputMismatch
 from fieldmark.images import open_image
+from fieldmark.infer.answers import answer_image
 from fieldmark.infer.predict import Model, forward_of, plan_for
 from fieldmark.infer.sinks import ArraySink
 from fieldmark.infer.tiles import predict_tiles
@@ -133,6 +134,22 @@ class FamilyContract:
             whole = predicted(model, volume, tile=192, output=output)
             tiled = predicted(model, volume, tile=64, output=output)
             assert np.abs(tiled - whole).max() <= TOLERANCE * max(1.0, np.abs(whole).max()), output
+
+    def test_whole_images_are_answered_by_saved_models_with_the_same_bits(self, model: Model, tmp_path: Path) -> None:
+        from fieldmark.models.tensors import arrays_of
+
+        if "image-classes" not in model.header.outputs:
+            pytest.skip("gives no answers for whole images")
+        save(tmp_path / "copy", model.header, arrays_of(model.net))
+        copy = Model("copy", *load_net(tmp_path / "copy"))
+        for shape in ((1, 1), (93, 117), (3, 70)):
+            np.save(tmp_path / "one.npy", draw_discs(*shape).image.transpose(2, 0, 1)[None, :, None])
+            with open_image(tmp_path / "one.npy") as source:
+                for output in WHOLE_OUTPUTS:
+                    row = answer_image(model, source, "one.npy", output)
+                    assert np.isfinite(row).all()
+                    assert np.array_equal(answer_image(copy, source, "one.npy", output), row)
+                assert abs(answer_image(model, source, "one.npy").sum() - 1) <= TOLERANCE
 
     def test_tiles_without_their_halo_would_be_noticed(self, model: Model, volume: Path) -> None:
         if not model.header.tile_exact:

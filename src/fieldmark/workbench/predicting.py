@@ -46,6 +46,8 @@ def predict(
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
 
+    A model that knows whole images only writes `out/answers.csv` instead.
+
     Args:
         bench: The project.
         name: A model of the project, or a model folder.
@@ -56,12 +58,17 @@ def predict(
     """
     folder = model_folder(bench, name)
     header = header_of(folder)
-    if not header.classes:
+    if not header.classes:  # neither of pixels nor of images
         raise BadInput(f"Model {name!r} gives no classes: it was fitted without labels. Label pixels and fit it again.")
     if not records:
         raise BadInput(f"Project {bench.project.name!r} has no images to predict. Add some: fieldmark add FOLDER.")
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file. Choose a folder with --out.")
+    if "classes" not in header.outputs:
+        from fieldmark.workbench.answering import answer_images
+
+        yield from answer_images(bench, name, records, out / "answers.csv")
+        return
     out = out.resolve()
     stems = unique_stems(records)
     made_from = [__version__, read_json(folder / "model.json"), recipe.model_dump(mode="json"), form]

@@ -1,0 +1,59 @@
+"""From a model and images to a table of answers: one row an image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldmark.checkpoint import header_of
+from fieldmark.core.events import Event
+from fieldmark.errors import BadInput
+from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.predicting import HIDDEN, model_folder, refuse_originals
+
+if TYPE_CHECKING:
+    from fieldmark.collection import ImageRecord
+    from fieldmark.workbench.bench import Workbench
+
+FIRST = {".csv": "image,class,", ".json": "["}
+"""How our own tables begin, by suffix: nothing else is ever replaced."""
+
+
+def answer_images(bench: Workbench, name: str, records: list[ImageRecord], target: Path) -> Iterator[Event]:
+    """Write the class of every image, with the probability of each class; one event an image.
+
+    Args:
+        bench: The project.
+        name: A model of the project, or a model folder, that gives `image-classes`.
+        records: The images.
+        target: A file ending in .csv or .json; not in a folder that holds images of the project.
+    """
+    folder = model_folder(bench, name)
+    if "image-classes" not in header_of(folder).outputs:
+        raise BadInput(
+            f"Model {name!r} gives no answers for whole images. "
+            "Answer some and fit it with image_head.kind=svm or dense."
+        )
+    if target.suffix.lower() not in FIRST:
+        raise BadInput(f"{target}: answers are written as .csv or .json. Choose a name that ends so.")
+    target = target.resolve()
+    refuse_originals(bench, [target.parent])
+    _refuse_stranger(target)
+    job = {
+        "kind": "answer",
+        "model": str(folder),
+        "name": name,
+        "target": str(target),
+        "images": [{"name": r.name, "uri": r.uri, "content_hash": r.content_hash} for r in records],
+    }
+    yield from run_job(job, target.parent / HIDDEN / "answers-job.json")
+
+
+def _refuse_stranger(target: Path) -> None:
+    if not target.exists():
+        return
+    first = FIRST[target.suffix.lower()]
+    with open(target, "rb") as file:
+        if file.read(len(first)) != first.encode():
+            raise BadInput(f"{target} is there already and is no table of answers. Choose another folder or name.")
