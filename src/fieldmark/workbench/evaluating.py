@@ -95,6 +95,8 @@ def evaluate(
         watch: Called with sentences about the progress.
     """
     header = header_of(model_folder(bench, name))
+    if header.classes and "classes" not in header.outputs:
+        raise BadInput(f"Model {name!r} answers whole images and draws no masks. Mark pixels and fit it with a head.")
     pairs, alone, unused = _paired(bench, truth)
     taught = {item.content_hash for item in header.taught}
     out = _predictions(bench, name)
