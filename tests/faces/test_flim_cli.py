@@ -106,3 +106,260 @@ def test_filters_and_classifier_without_an_architecture(cli, here):
     assert status == 0, err
     assert [line.partition(":")[0] for line in out.splitlines()][:2] == ["accuracy", "kappa"]
     assert snapshot(here / "lids-dataset") == before
+
+
+TRAIN = ("train", "-d", "lids-dataset", "-ts", "train_split.txt", "-md", "markers-dir", "-od", "outputs")
+
+
+def test_several_values_and_both_spellings(cli, here):
+    """Values up to the next option; hyphens and underscores; `=`; numbers below 0 are values."""
+    status, _, err = cli(*TRAIN, "--model_filename=m", "-e", 1, "--intermediate", "-l", "branches.0.0", "1.0",
+                         "-f", "npy", "-g", "0", "1", "-c")  # fmt: skip
+    assert status == 0, err
+    for layer, channels, side in (("branches.0.0", 10, 12), ("1.0", 10, 24)):
+        files = sorted((here / "outputs/intermediate-outputs" / layer).iterdir())
+        assert len(files) == 8
+        assert np.load(files[0], allow_pickle=False).shape == (channels, side, side)
+
+
+def test_an_option_that_takes_several_values_needs_one(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "m", "-l", "-i")
+    assert status == 2
+    assert "'-l' needs one value or more" in err
+
+
+def test_a_support_vector_machine_and_layers_alone(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "svm", "-s", "-dstd", "0.1", "-smn", "svm.joblib")
+    assert status == 0, err
+    assert "--default-std is taken and not used" in err
+    assert "--svm-filename is taken and not used" in err
+    status, out, err = cli(
+        "validate",
+        "-d",
+        "lids-dataset",
+        "-vs",
+        "val_split.txt",
+        "-mp",
+        "outputs/svm",
+        "--json",
+        "-s",
+        "-smp",
+        "s.joblib",
+    )
+    assert status == 0
+    assert "--svm-path is taken and not used" in err
+    assert "--default-std" not in err
+    values = json.loads(out)
+    assert values["images"] == 4
+    assert values["accuracy"] >= 0.75
+    status, _, err = cli(*TRAIN, "-mn", "bare", "-i")
+    assert status == 0
+    assert "-i alone trains no classifier" in err
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/bare")
+    assert status == 1
+    assert "no classes of images" in err
+
+
+def test_what_taught_never_scores(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "train_split.txt", "-mp", "outputs/m")
+    assert status == 1
+    assert "All 8 images" in err
+    both = (here / "train_split.txt").read_text() + (here / "val_split.txt").read_text()
+    (here / "both.txt").write_text(both)
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "both.txt", "-mp", "outputs/m")
+    assert status == 0
+    assert "8 of 12 images taught the model" in err
+
+
+def test_the_same_command_again_takes_what_was_learned(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-e", 2)[0] == 0
+    first = snapshot(here / "outputs/m")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-e", 2)
+    assert status == 0
+    assert "learned before" in err
+    assert snapshot(here / "outputs/m") == first
+    assert cli(*TRAIN, "-mn", "m", "-e", 3)[0] == 0
+    assert snapshot(here / "outputs/m") != first
+
+
+def test_grad_cam_pictures(cli, here):
+    from fieldmark.images import open_image
+
+    assert cli(*TRAIN, "-mn", "m", "-e", 2)[0] == 0
+    status, out, err = cli("explain", "-d", "lids-dataset", "-ts", "train_split.txt", "-od", "seen", "-mp", "outputs/m",
+                           "-i", 0, 5, "-t", "branches.0.3", "branches.1.0")  # fmt: skip
+    assert (status, out) == (0, "Pictures in seen/CAMs\n"), err
+    pictures = sorted(str(path.relative_to(here / "seen/CAMs")) for path in (here / "seen/CAMs").rglob("*.png"))
+    names = ("000001_00000000.png", "000002_00000001.png")
+    assert pictures == [f"{layer}/{name}" for layer in ("branches.0.3", "branches.1.0") for name in names]
+    with open_image(here / "seen/CAMs" / pictures[0]) as source:
+        assert source.shape == (1, 3, 1, 24, 24)
+    assert "0, 8" not in err
+    status, _, err = cli(
+        "explain", "-d", "lids-dataset", "-ts", "train_split.txt", "-od", "seen", "-mp", "outputs/m", "-i", 8
+    )
+    assert status == 1
+    assert "count them from 0" in err
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ("1 24 24\n24 3 -1 1\n", "outside the image"),
+        ("1 30 24\n3 3 -1 1\n", "is 24 x 24"),
+        ("2 24 24\n3 3 -1 1\n", "promises 2 marked pixels"),
+        ("1 24 24\n3 3 one 1\n", "no whole number"),
+    ],
+)
+def test_markers_that_do_not_fit_their_image(cli, here, lines, told):
+    (here / "markers-dir/000001_00000000.txt").write_text(lines)
+    status, _, err = cli(*TRAIN, "-mn", "m")
+    assert status == 1
+    assert told in err
+    assert "000001_00000000" in err
+    assert not (here / "outputs/m").exists()
+
+
+def test_two_markers_on_one_pixel_the_last_counts(cli, here):
+    file = here / "markers-dir/000001_00000000.txt"
+    _, *rest = file.read_text().splitlines()
+    file.write_text("\n".join(["41 24 24", *rest, "6 8 -1 2"]) + "\n")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-e", 1)
+    assert status == 0
+    assert "1 pixels carry two labels; the last in the file was taken" in err
+
+
+def test_a_class_with_no_marker_is_told_where_pixels_are_classified(cli, here):
+    (here / "markers-dir/000002_00000000.txt").unlink()
+    status, _, err = cli(*TRAIN, "-mn", "m", "-i", "--set", "head.kind=logistic")
+    assert status == 0
+    assert "No stroke is of class 2: the model will never answer that." in err
+
+
+def test_images_of_different_sizes(cli, here):
+    (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=31)))
+    assert cli(*TRAIN, "-mn", "pooled", "-e", 1)[0] == 0
+    status, _, err = cli(*TRAIN, "-mn", "flat", "-s")
+    assert status == 1
+    assert "31 x 31" in err
+    assert "image_head.size" in err
+
+
+def test_an_image_without_any_contrast(cli, here):
+    flat = encode_png(np.full((24, 24, 3), 90, np.uint8))
+    for file in (here / "lids-dataset").iterdir():
+        file.write_bytes(flat)
+    status, _, err = cli(*TRAIN, "-mn", "m", "-e", 1)
+    assert status == 0, err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("-mn", "m", "-tm", "vgg16_bn"), "torchvision"),
+        (("-mn", "m", "-pt"), "torchvision"),
+        (("-mn", "m", "-s", "-b"), "one model has one"),
+        (("-mn", "m", "-l", "conv1"), "Add -i"),
+        (("-mn", "../m"), "cannot name a model"),
+        (("-mn", "m", "-i", "-l", "branchs.0.0"), "Did you mean 'branches.0.0'?"),
+        (("-mn", "m", "-ad", "nowhere.json"), "-ad wants a file"),
+    ],
+)
+def test_what_cannot_be_trained(cli, here, arguments, told):
+    status, _, err = cli(*TRAIN, *arguments)
+    assert status == 1
+    assert told in err
+
+
+def test_originals_are_only_read(cli, here):
+    for folder in ("lids-dataset", "lids-dataset/out", "markers-dir"):
+        status, _, err = cli(*TRAIN[:-1], folder, "-mn", "m")
+        assert status == 1
+        assert "only read" in err
+
+
+def test_a_split_that_names_strangers(cli, here):
+    (here / "train_split.txt").write_text("000001_00000000.png\nnone.png\n000009_1.png\n")
+    status, _, err = cli(*TRAIN, "-mn", "m")
+    assert status == 1
+    assert "2 images" in err
+    assert "none.png, 000009_1.png" in err
+
+
+def test_a_strangers_folder_is_never_replaced(cli, here):
+    (here / "outputs/m").mkdir(parents=True)
+    (here / "outputs/m/notes.txt").write_text("mine")
+    status, _, err = cli(*TRAIN, "-mn", "m")
+    assert status == 1
+    assert "no model folder" in err
+
+
+def test_splits_keep_the_shares_of_classes(cli, here):
+    status, out, err = cli("split", "-d", "lids-dataset", "-n", "parts/s", "-ts", "0.5", "-vs", "2")
+    assert status == 0, err
+    assert out.splitlines() == [
+        "parts/s-train.txt: 6 images",
+        "parts/s-val.txt: 2 images",
+        "parts/s-test.txt: 4 images",
+    ]
+    parts = {name: (here / f"parts/s-{name}.txt").read_text().split() for name in ("train", "val", "test")}
+    assert [sum(n.startswith("000001") for n in parts[name]) for name in parts] == [3, 1, 2]
+    together = sorted(name for names in parts.values() for name in names)
+    assert together == sorted(path.name for path in (here / "lids-dataset").iterdir())
+    status, _, err = cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "10", "-vs", "3")
+    assert status == 1
+    assert "more than the data set's 12" in err
+    status, _, err = cli("split", "-d", "lids-dataset", "-n", "lids-dataset/s", "-ts", "0.5")
+    assert status == 1
+    assert "only read" in err
+
+
+@pytest.mark.parametrize("how", [("-r",), ("--how", "cover"), ()])
+def test_chosen_images_are_copied(cli, here, how):
+    status, out, err = cli("select", "-md", "marked", "-d", "lids-dataset", "-s", "train_split.txt", "-n", 2, *how)
+    assert status == 0, err
+    names = out.split()
+    assert [sum(name.startswith(f"00000{klass}") for name in names) for klass in (1, 2)] == [2, 2]
+    assert sorted(path.name for path in (here / "marked").iterdir()) == sorted(names)
+    assert (here / "marked" / names[0]).read_bytes() == (here / "lids-dataset" / names[0]).read_bytes()
+    assert (
+        cli("select", "-md", "marked", "-d", "lids-dataset", "-s", "train_split.txt", "-n", 2, *how)[1].split() == names
+    )
+
+
+def test_an_architecture_from_a_list_of_layers(cli, here):
+    layers = [{"operation": "conv2d", "params": {"kernel_size": 3, "padding": 1, "out_channels": 4}}]
+    layers.append({"operation": "relu"})
+    (here / "layers.json").write_text(json.dumps(layers))
+    status, out, err = cli("arch", "-l", "layers.json", "-a", "made.json")
+    assert (status, out) == (0, "Wrote made.json\n"), err
+    assert [
+        one["operation"] for one in json.loads((here / "made.json").read_text())["features"]["layers"].values()
+    ] == [
+        "conv2d",
+        "relu",
+    ]
+    assert cli("arch", "-l", "layers.json", "-a", "made.json")[0] == 1
+    layers[0]["operation"] = "conv2"
+    (here / "layers.json").write_text(json.dumps(layers))
+    status, _, err = cli("arch", "-l", "layers.json", "-a", "other.json")
+    assert status == 1
+    assert "conv2d" in err
+
+
+def test_help_names_every_flag_of_the_document(cli):
+    flags = {
+        "train": "-md -d -ts -ad -od -mn -e -bs -lr -wd -g -dstd -s -smi -smn -b -c -ld -ldd -rb -st -tm -nc -pt"
+        " -i -f -l",
+        "select": "-md -d -s -n -r",
+        "split": "-d -n -ts -vs -tts",
+        "explain": "-d -ts -ad -rb -od -mp -g -tm -i -t -nc",
+        "arch": "-l -a",
+        "validate": "-d -vs -ad -mp -g -dstd -s -smp -rb -tm -nc",
+    }
+    for command, short in flags.items():
+        status, out, _ = cli(command, "-h")
+        assert status == 0
+        shown = {word.rstrip(",") for word in out.split()}
+        assert set(short.split()) <= shown, command

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from fieldmark.faces.cli.many import ManyCommand
+from fieldmark.faces.cli.many import ManyCommand, UnusedOption
 from fieldmark.workbench.flim.options import FORMATS, TrainOptions
 
 _FILE = click.Path(path_type=Path)
@@ -35,12 +35,10 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "-g", "--gpus", type=int, multiple=True, metavar="N...", help="Compute on these GPUs where there are any."
 )
-@click.option(
-    "-dstd", "--default-std", type=float, help="Taken and not used: the architecture's epsilon does its work."
-)
+@click.option("-dstd", "--default-std", type=float, cls=UnusedOption, help="the architecture's epsilon does its work.")
 @click.option("-s", "--svm", is_flag=True, help="Classify by a linear support vector machine.")
 @click.option("-smi", "--svm-max-iter", type=click.IntRange(-1), default=TrainOptions.svm_max_iter, show_default=True)
-@click.option("-smn", "--svm-filename", help="Taken and not used: the machine is a part of the model.")
+@click.option("-smn", "--svm-filename", cls=UnusedOption, help="the machine is a part of the model.")
 @click.option("-b", "--backpropagation", is_flag=True, help="Train the whole network, the filters too.")
 @click.option(
     "-c", "--only-classifier", is_flag=True, help="Train the classifier alone; with -ts this is what is done."

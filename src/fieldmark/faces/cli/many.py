@@ -1,8 +1,9 @@
-"""Options that take several values, as `-l conv1 conv2 -g 0 1`: all words up to the next option."""
+"""Options as other programs have them: several values, `-l conv1 conv2 -g 0 1`; and those without a meaning here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import click
 
@@ -35,6 +36,22 @@ class ManyCommand(click.Command):
 
     def _many(self) -> list[click.Option]:
         return [param for param in self.params if isinstance(param, click.Option) and param.multiple]
+
+
+class UnusedOption(click.Option):
+    """An option that is taken, so that old command lines run, and said to be without effect. Its value goes nowhere."""
+
+    def __init__(self, names: Sequence[str], **settings: Any) -> None:
+        text = f"Taken and not used: {settings.pop('help')}"
+        super().__init__(names, expose_value=False, callback=_tell, help=text, **settings)
+
+
+def _tell(ctx: click.Context, param: click.Parameter, value: object) -> object:
+    if value not in (None, False, ()):
+        name = max(param.opts, key=len)
+        text = str(getattr(param, "help", ""))
+        click.echo(f"note {name} is t{text.removeprefix('T')}", err=True)
+    return value
 
 
 def _normal(ctx: click.Context, name: str) -> str:

@@ -24,10 +24,8 @@ class TrainOptions:
     weight_decay: float = 0.001
     step: int = 15
     gpus: tuple[int, ...] = ()
-    default_std: float | None = None
     svm: bool = False
     svm_max_iter: int = 1000
-    svm_filename: str | None = None
     backpropagation: bool = False
     only_classifier: bool = False
     load_lids_model: bool = False

@@ -82,6 +82,7 @@ def _image_head(options: TrainOptions) -> dict[str, Any]:
     return {
         "kind": "svm" if options.svm else "dense",
         "remove_border": options.remove_border,
+        "vector": "flatten" if options.svm else "pooled",
         "svm_max_iter": options.svm_max_iter,
         "descend": descend,
     }

@@ -1,0 +1,203 @@
+"""What the layers of a network give for whole images."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput, NotFound
+from fieldmark.infer.answers import read_whole, see_image
+from fieldmark.infer.cam import explain_image, layer_names
+from fieldmark.infer.predict import Model
+from fieldmark.models.build import load_net
+
+if TYPE_CHECKING:
+    from fieldmark.images import ImageSource
+    from fieldmark.models.base import Net
+
+
+def layer_name(net: Net, typed: str) -> str:
+    """The full name of a layer, of which its last parts are enough. Raises NotFound for none, BadInput for several."""
+    names = layer_names(net)
+    wanted = typed.replace("/", ".")
+    found = [name for name in names if name == wanted] or [name for name in names if name.endswith(f".{wanted}")]
+    if not found:
+        raise NotFound("layer", typed, names)
+    if len(found) > 1:
+        raise BadInput(f"{typed!r} may be {' or '.join(found)}. Name the layer with what stands before it.")
+    return found[0]
+
+
+def map_layers(net: Net) -> list[str]:
+    """The layers that play a part in the features and give maps, in the order in which they answer."""
+    return list(_run(net, _smallest(net), layer_names(net)))
+
+
+def last_layer(net: Net) -> str:
+    """The layer whose maps an image head looks at, the last of them. Raises BadInput where there is none."""
+    with torch.inference_mode():
+        with _outputs(net, layer_names(net)) as seen:
+            last = net.image_maps(_smallest(net))[-1]
+        found = [name for name, output in seen.items() if output is last]
+    if not found:
+        raise BadInput(f"No layer gives the last map by itself. Name one: {', '.join(layer_names(net)[:20])}.")
+    return found[-1]
+
+
+def layer_maps(model: Model, source: ImageSource, image: str, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """(F, y, x) float32 maps of each layer for a whole image, on the layer's own grid.
+
+    The image is grown to the network's stride by reflection; rows and columns of a map that see nothing but what was
+    added are cut off.
+    """
+    net = model.net
+    pixels = read_whole(model, source, image)
+    x = see_image(net, pixels, model.header.preparation)
+    size = net.image_head.look.size if net.image_head is not None else None
+    height, width = size or pixels.shape[1:]
+    maps = _run(net, x, names)
+    if missing := [name for name in names if name not in maps]:
+        raise BadInput(f"Layer {missing[0]!r} gives no maps. Layers that do: {', '.join(map_layers(net)[:20])}.")
+    return {name: _cut(maps[name], (height, width), tuple(x.shape[-2:])) for name in names}
+
+
+def layers_from_job(job: dict[str, Any]) -> Iterator[Event]:
+    """Write what layers give (see `fieldmark.workbench.flim.layers`): a file for each image, or one zip a layer."""
+    model = _loaded(job)
+    names = [layer_name(model.net, name) for name in job["layers"]] or map_layers(model.net)
+    shown = dict(zip(names, job["layers"] or names, strict=True))
+    collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for number, item in enumerate(job["images"], start=1):
+        with _opened(item) as source:
+            maps = layer_maps(model, source, item["name"], names)
+        for name, values in maps.items():
+            folder = Path(job["out"]) / folder_name(shown[name])
+            if job["format"] == "zip":
+                collected[name].append(_same_size(values, collected[name], item["name"]))
+            else:
+                _write_map(folder / Path(item["name"]).stem, values, job["format"])
+        yield Event("layers", number, len(job["images"]), message=item["name"])
+    if job["format"] == "zip":
+        for name in names:
+            folder = Path(job["out"]) / folder_name(shown[name])
+            _write_zip(folder / "dataset.zip", collected[name], job["images"])
+
+
+def explain_from_job(job: dict[str, Any]) -> Iterator[Event]:
+    """Draw Grad-CAM pictures (see `fieldmark.workbench.flim.explain`): `OUT/LAYER/IMAGE.png`."""
+    model = _loaded(job)
+    names = [layer_name(model.net, name) for name in job["layers"]] or [last_layer(model.net)]
+    shown = dict(zip(names, job["layers"] or names, strict=True))
+    total = len(names) * len(job["images"])
+    for number, (item, name) in enumerate(((item, name) for item in job["images"] for name in names), start=1):
+        with _opened(item) as source:
+            cam = explain_image(model, source, item["name"], layer=name)
+            picture = _heated(read_whole(model, source, item["name"]), cam.heat)
+        from fieldmark.images import encode_png
+
+        target = Path(job["out"]) / folder_name(shown[name]) / f"{Path(item['name']).stem}.png"
+        write_atomic(target, encode_png(picture))
+        said = model.header.classes[cam.klass].name
+        yield Event("explain", number, total, message=f"{item['name']}: class {said}, {cam.probability:.3f}")
+
+
+def folder_name(layer: str) -> str:
+    """A layer's name as a folder's: never a path that leads elsewhere."""
+    return "".join(part if part.isalnum() or part in "-_." else "_" for part in layer).strip(".") or "_"
+
+
+def _loaded(job: dict[str, Any]) -> Model:
+    header, net = load_net(Path(job["model"]))
+    return Model(job["name"], header, net)
+
+
+@contextmanager
+def _opened(item: dict[str, Any]) -> Iterator[ImageSource]:
+    from fieldmark.images import open_image
+
+    with open_image(Path(item["uri"]), shown=item["name"]) as source:
+        yield source
+
+
+def _smallest(net: Net) -> Tensor:
+    """One step of nothing: enough to see which layer answers."""
+    side = net.image_stride * max(1, -(-32 // net.image_stride))
+    return torch.zeros(1, net.channels, side, side)
+
+
+def _run(net: Net, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+    with torch.inference_mode(), _outputs(net, names) as seen:
+        net.image_maps(x)
+    return seen
+
+
+@contextmanager
+def _outputs(net: Net, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """The maps (1, F, y, x) that layers give while the block runs, by name."""
+    seen: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_: nn.Module, __: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4:
+                seen[name] = output
+
+        return hook
+
+    net.eval()
+    with ExitStack() as stack:
+        for name in names:
+            stack.callback(net.get_submodule(name).register_forward_hook(keep(name)).remove)
+        yield seen
+
+
+def _cut(maps: Tensor, size: tuple[int, int], grown: tuple[int, ...]) -> np.ndarray:
+    """(1, F, y, x) to (F, y, x) without what lies wholly beyond the image."""
+    rows, columns = (-(-n * m // g) for n, m, g in zip(size, maps.shape[-2:], grown, strict=True))
+    found: np.ndarray = maps[0, :, :rows, :columns].float().cpu().numpy()
+    return np.ascontiguousarray(found)
+
+
+def _same_size(values: np.ndarray, before: list[np.ndarray], image: str) -> np.ndarray:
+    if before and values.size != before[0].size:
+        raise BadInput(
+            f"{image} gives {values.size} numbers and the first image {before[0].size}; a zip holds images of one "
+            "size. Write npy or mimg (-f), or resize the images."
+        )
+    return values.reshape(-1)
+
+
+def _write_map(stem: Path, values: np.ndarray, form: str) -> None:
+    if form == "mimg":
+        from fieldmark.images.writers.mimg import write_mimg
+
+        write_mimg(stem.with_name(f"{stem.name}.mimg"), values)
+        return
+    data = io.BytesIO()
+    np.save(data, values, allow_pickle=False)
+    write_atomic(stem.with_name(f"{stem.name}.npy"), data.getvalue())
+
+
+def _write_zip(path: Path, rows: list[np.ndarray], images: list[dict[str, Any]]) -> None:
+    from fieldmark.features.opf import write_opf
+
+    write_opf(path, np.stack(rows), np.array([item["class"] for item in images], np.int32))
+
+
+def _heated(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """(y, x, 3) uint8: the image in gray, with red where the evidence is."""
+    from fieldmark.report.pictures import displayable
+
+    gray = displayable(np.moveaxis(pixels, 0, -1)).mean(axis=2, keepdims=True)
+    warm = np.array([255.0, 40.0, 0.0])
+    share = 0.7 * heat[:, :, None]
+    picture: np.ndarray = np.rint(gray * (1 - share) + warm * share).astype(np.uint8)
+    return picture
