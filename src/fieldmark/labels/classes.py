@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from fieldmark.errors import BadInput, NotFound
+from fieldmark.labels.lookup import require_class
 from fieldmark.labels.records import ClassRecord
 from fieldmark.store import Change, Store
 from fieldmark.store.tables import answers
@@ -171,11 +172,9 @@ class Classes:
             NotFound: No class has this id.
             BadInput: It was deleted or merged.
         """
-        found = self.get_class(class_id)
-        if found.deleted:
-            fate = "deleted" if found.merged_into is None else "merged into another"
-            raise BadInput(f"Class {found.name!r} was {fate}; restore it first, or use another class.")
-        return found
+        with self.store.reading() as connection:
+            require_class(connection, class_id)
+            return self.get_class(class_id)
 
     def _free_name(self, connection: Connection, name: str) -> str:
         name = name.strip()

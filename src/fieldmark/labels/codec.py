@@ -11,7 +11,8 @@ from fieldmark.labels.raster import TILE
 from fieldmark.labels.runs import PIXELS, TileRuns, array_of, lengths_of, runs_of
 
 _MOST_RUNS = PIXELS // 4
-_SMALL = 1_000  # bytes; a compressor would cost more time than it saves place
+_SMALL = 1_000  # bytes of a mask; a compressor would cost more time than it saves place
+_SMALL_TILE = 32_000  # bytes; a tile is kept once, but written and read with each stroke over it
 _LONGEST_PATH = 1 << 28  # bytes
 _PLAIN, _RUNS, _WHOLE = b"P", b"R", b"W"
 
@@ -20,7 +21,7 @@ def encode_tile(tile: TileRuns) -> bytes:
     """A tile as bytes: where each run starts, and its value."""
     if len(tile.starts) > _MOST_RUNS:
         return _WHOLE + zlib.compress(array_of(tile).astype("<u4").tobytes(), 1)
-    return _packed(tile.starts.astype("<u2").tobytes() + tile.values.astype("<u4").tobytes())
+    return _packed(tile.starts.astype("<u2").tobytes() + tile.values.astype("<u4").tobytes(), _SMALL_TILE)
 
 
 def decode_tile(data: bytes) -> TileRuns:
@@ -42,7 +43,7 @@ def encode_mask(mask: TileRuns) -> bytes:
     """A tile of 0 and 1 as bytes: where it changes, and its first value."""
     if len(mask.starts) > _MOST_RUNS:
         return _WHOLE + zlib.compress(np.packbits(array_of(mask) != 0).tobytes(), 1)
-    return _packed(mask.starts.astype("<u2").tobytes() + bytes([int(mask.values[0])]))
+    return _packed(mask.starts.astype("<u2").tobytes() + bytes([int(mask.values[0])]), _SMALL)
 
 
 def decode_mask(data: bytes) -> np.ndarray:
@@ -83,8 +84,8 @@ def _starts(raw: bytes, count: int) -> np.ndarray:
     return starts
 
 
-def _packed(raw: bytes) -> bytes:
-    return _PLAIN + raw if len(raw) <= _SMALL else _RUNS + zlib.compress(raw, 1)
+def _packed(raw: bytes, small: int) -> bytes:
+    return _PLAIN + raw if len(raw) <= small else _RUNS + zlib.compress(raw, 1)
 
 
 def _unpacked(data: bytes, most: int) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, insert, select, text
+from sqlalchemy import Connection, select
 
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, Conflict
@@ -19,7 +19,10 @@ from fieldmark.labels.records import StrokeRecord
 from fieldmark.labels.runs import TileRuns, runs_of
 from fieldmark.labels.tiles import Painted, Piece, Plane, add_owned, paint
 from fieldmark.store import Change
+from fieldmark.store.rows import insert_rows
 from fieldmark.store.tables import strokes as table
+
+_AT_ONCE = 4 << 20  # pixels; the mask of a stroke with a smaller box is made in one go, of others tile by tile
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,7 @@ def draw_stroke(change: Change, order: Order) -> tuple[StrokeRecord, list[Stroke
     if theirs:
         connection.exec_driver_sql("ROLLBACK TO draw")
         return replace(record_of(row, counts_as), id=0), theirs
-    connection.execute(insert(table), row)
+    insert_rows(connection, table, [row])
     add_owned(connection, {owner: -pixels for owner, pixels in painted.lost.items()})
     change.record("strokes", ids=[stroke], alive=True)
     return record_of(row, counts_as), []
@@ -95,7 +98,7 @@ def draw_plane(change: Change, plane: Plane, labels: LabelPlane) -> tuple[list[i
     pairs = zip(ids, present, strict=True)
     rows = [_row(change, plane, one, labels.classes[number - 1], labels.source, painted) for one, number in pairs]
     if rows:
-        connection.execute(insert(table), rows)
+        insert_rows(connection, table, rows)
         change.record("strokes", ids=ids, alive=True)
     add_owned(connection, {owner: -pixels for owner, pixels in painted.lost.items()})
     return ids, sum(pixels for owner, pixels in painted.lost.items() if owner)
@@ -142,10 +145,12 @@ def in_the_way(mine: StrokeRecord, theirs: list[StrokeRecord], label: str) -> Co
 def _pieces(geometry: Polyline | Runs, size: tuple[int, int], stroke: int) -> Iterator[Piece]:
     """The tiles that a stroke really covers, cut to the image."""
     image = Box.whole(size)
+    reach = geometry.box.intersection(image)
+    whole = geometry.mask(reach) if reach.size <= _AT_ONCE else None
     for ty, tx in geometry.tiles(image):
         tile = tile_box(ty, tx)
-        inside = tile.intersection(image)
-        covered = geometry.mask(inside)
+        inside = tile.intersection(reach)
+        covered = geometry.mask(inside) if whole is None else whole[inside.relative_to(reach).slices]
         if covered.any():
             mask = runs_of(_whole_tile(covered, inside.relative_to(tile)))
             yield Piece(ty, tx, TileRuns(mask.starts, mask.values * np.uint32(stroke)))
@@ -223,5 +228,5 @@ def _newer(connection: Connection, owners: Iterable[int], author: str, expect: i
 
 
 def _next_stroke(connection: Connection) -> int:
-    used = connection.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'strokes'"))
-    return int(used or 0) + 1
+    used = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'strokes'").first()
+    return 1 if used is None else int(used[0]) + 1

@@ -7,9 +7,13 @@ from sqlalchemy import Connection, select
 from fieldmark.collection.catalog import shape_of
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.labels.tiles import Plane
-from fieldmark.store.tables import images
+from fieldmark.store.tables import classes, images
 
 Shape5 = tuple[int, int, int, int, int]
+
+# Plain SQL: every stroke asks these.
+_IMAGE = "SELECT name, shape FROM images WHERE id = ?"
+_CLASS = "SELECT name, deleted, merged_into FROM classes WHERE id = ?"
 
 
 def require_image(connection: Connection, image_id: int) -> tuple[str, Shape5]:
@@ -18,7 +22,7 @@ def require_image(connection: Connection, image_id: int) -> tuple[str, Shape5]:
     Raises:
         NotFound: The project has no such image.
     """
-    row = connection.execute(select(images.c.name, images.c.shape).where(images.c.id == image_id)).first()
+    row = connection.exec_driver_sql(_IMAGE, (image_id,)).first()
     if row is None:
         raise NotFound("image", str(image_id), [str(known) for known in connection.scalars(select(images.c.id))])
     return row.name, shape_of(row.shape)
@@ -38,3 +42,19 @@ def require_plane(connection: Connection, plane: Plane) -> tuple[str, tuple[int,
             "Both count from 0."
         )
     return name, (height, width)
+
+
+def require_class(connection: Connection, class_id: int) -> str:
+    """Name of a class that is neither deleted nor merged.
+
+    Raises:
+        NotFound: No class has this id.
+        BadInput: It was deleted or merged.
+    """
+    row = connection.exec_driver_sql(_CLASS, (class_id,)).first()
+    if row is None:
+        raise NotFound("class", str(class_id), [str(known) for known in connection.scalars(select(classes.c.id))])
+    if row.deleted or row.merged_into is not None:
+        fate = "merged into another" if row.merged_into is not None else "deleted"
+        raise BadInput(f"Class {row.name!r} was {fate}; restore it first, or use another class.")
+    return str(row.name)

@@ -58,14 +58,21 @@ def overlay(below: TileRuns, above: TileRuns) -> tuple[TileRuns, dict[int, int]]
     Returns:
         The new tile, and how many pixels of each value of the lower one were covered (0 for nobody's).
     """
-    both = np.sort(np.concatenate([below.starts, above.starts]), kind="stable")
-    starts = both[np.concatenate([[True], both[1:] != both[:-1]])]
-    low = below.values[np.searchsorted(below.starts, starts, side="right") - 1]
-    high = above.values[np.searchsorted(above.starts, starts, side="right") - 1]
+    starts, low, high = _merged(below, above)
     covered = high != 0
     lengths = lengths_of(starts)
     merged = _joined(TileRuns(starts, np.where(covered, high, low)))
     return merged, _sums(low[covered], lengths[covered])
+
+
+def _merged(below: TileRuns, above: TileRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where one of two tiles changes: (n,) the first pixels, and the value of each tile there."""
+    keys = np.sort(np.concatenate([below.starts << 1, (above.starts << 1) | 1]), kind="stable")
+    starts, is_above = keys >> 1, keys & 1
+    known = np.cumsum(is_above)  # runs of the upper tile that began up to here; the rest are the lower one's
+    last = np.append(starts[1:] != starts[:-1], True)  # of two that begin at one pixel, the second knows both
+    places, uppers = np.flatnonzero(last), known[last]
+    return starts[last], below.values[places - uppers], above.values[uppers - 1]
 
 
 def count(runs: TileRuns) -> dict[int, int]:
@@ -88,10 +95,9 @@ def box_of(runs: TileRuns, tile: Box) -> Box:
     """
     held = runs.values != 0
     first, last = runs.starts[held], np.append(runs.starts[1:], PIXELS)[held] - 1
-    rows, columns = np.array([first, last]) // TILE, np.array([first, last]) % TILE
-    wraps = bool((rows[0] != rows[1]).any())
-    left, right = (0, TILE) if wraps else (int(columns[0].min()), int(columns[1].max()) + 1)
-    return Box((int(rows[0].min()), left), (int(rows[1].max()) + 1, right)).shifted(tile.start)
+    wraps = bool((first // TILE != last // TILE).any())
+    left, right = (0, TILE) if wraps else (int((first % TILE).min()), int((last % TILE).max()) + 1)
+    return Box((int(first[0]) // TILE, left), (int(last[-1]) // TILE + 1, right)).shifted(tile.start)
 
 
 def _joined(runs: TileRuns) -> TileRuns:

@@ -15,7 +15,7 @@ from fieldmark.labels.answers import Answers
 from fieldmark.labels.classes import class_map
 from fieldmark.labels.codec import decode_mask, decode_path
 from fieldmark.labels.drawing import LabelPlane, Order, as_data, draw_plane, draw_stroke, in_the_way, record_of
-from fieldmark.labels.lookup import require_plane
+from fieldmark.labels.lookup import require_class, require_plane
 from fieldmark.labels.raster import TILE, Polyline, Runs, tile_box
 from fieldmark.labels.records import StrokeRecord
 from fieldmark.labels.runs import TileRuns, array_of
@@ -69,7 +69,7 @@ class Strokes(Answers):
         plane, joined = Plane(image_id, t, z), self.store.in_transaction
         with self.store.transaction(author, "draw" if class_id else "erase") as change:
             name, size = require_plane(change.connection, plane)
-            label = self.live_class(class_id).name if class_id is not None else "unknown"
+            label = require_class(change.connection, class_id) if class_id is not None else "unknown"
             change.summary = f"{name}: {'draw ' + label if class_id is not None else 'erase'}"
             order = Order(plane, size, class_id, geometry, source, expect)
             drawn, theirs = draw_stroke(change, order)

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from sqlalchemy import URL, Connection, Table, create_engine, event, func, insert, select, text
+from sqlalchemy import URL, Connection, Table, create_engine, event, select, text
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from fieldmark.core.files import sync_folder
@@ -22,7 +22,7 @@ from fieldmark.core.registry import Entry, Registry
 from fieldmark.errors import BadFile, BadInput, Conflict, FieldmarkError
 from fieldmark.store import journal
 from fieldmark.store.journal import JournalEntry, Operation, Reversal
-from fieldmark.store.rows import Values, key_of, where
+from fieldmark.store.rows import Values, insert_rows, key_of, where
 from fieldmark.store.tables import SCHEMA, metadata
 from fieldmark.store.tables import journal as journal_table
 
@@ -83,7 +83,7 @@ class Change:
         if "id" in table.c:
             first = self._next_id(table)
             rows = [{"id": first + offset} | row for offset, row in enumerate(rows)]
-        self.connection.execute(insert(table), rows)
+        insert_rows(self.connection, table, rows)
         self._record_rows(table, [[key_of(table, row), None, row] for row in rows])
         return [row.get("id", 0) for row in rows]
 
@@ -149,7 +149,7 @@ class Store:
     def revision(self) -> int:
         """Id of the newest journal entry; 0 in a new project."""
         with self.reading() as connection:
-            return connection.scalar(select(func.max(journal_table.c.id))) or 0
+            return self._last(connection)
 
     @property
     def in_transaction(self) -> bool:
@@ -258,7 +258,7 @@ class Store:
 
     @staticmethod
     def _last(connection: Connection) -> int:
-        return connection.scalar(select(func.max(journal_table.c.id))) or 0
+        return connection.exec_driver_sql("SELECT max(id) FROM journal").scalar() or 0
 
     @contextmanager
     def _plain_words(self) -> Iterator[None]:
@@ -375,7 +375,7 @@ def _finish(change: Change) -> None:
         "inverse": journal.encode(change.operations),
         "undoes": change.undoes,
     }
-    change.connection.execute(insert(table), entry)
+    insert_rows(change.connection, table, [entry])
     if change.undoes is not None:
         change.connection.execute(table.update().where(table.c.id == change.undoes).values(undone_by=change.id))
 

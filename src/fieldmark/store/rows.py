@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Table, and_, func, select
+from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, select
+from sqlalchemy.dialects import sqlite
 
 from fieldmark.store.journal import Reversal
 from fieldmark.store.tables import LIVE_USES, metadata
@@ -23,6 +26,19 @@ def where(table: Table, key: Values) -> ColumnElement[bool]:
 def key_of(table: Table, values: Values) -> Values:
     """The primary key among a row's values."""
     return {column.name: values[column.name] for column in table.primary_key}
+
+
+def insert_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
+    """Insert rows, at least one; columns that a row does not name are null."""
+    statement, names = _insertion(table)
+    connection.exec_driver_sql(statement, [tuple(row.get(name) for name in names) for row in rows])
+
+
+@cache
+def _insertion(table: Table) -> tuple[str, tuple[str, ...]]:
+    """The statement that inserts a row, and its columns: putting it together costs more than running it."""
+    statement = str(insert(table).compile(dialect=sqlite.dialect()))
+    return statement, tuple(column.name for column in table.columns)
 
 
 def reverse_rows(change: Change, data: Values) -> Reversal:
