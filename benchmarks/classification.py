@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +249,7 @@ def cases(
         for count in each:
             for method in METHODS:
                 case = {"data": data, "each": count, "method": method, "seed": seed}
-                yield case, lambda c=case: measured(c["data"], c["each"], c["seed"], c["method"])
+                yield case, partial(measured, data, count, seed, method)
 
 
 def table(lines: Sequence[dict[str, Any]]) -> str:

@@ -38,14 +38,14 @@ class Look:
 
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> Look:
-        size = values["size"]
-        height, width = size if size is not None else (None, None)
-        for number in (values["grid"], values["border"], height or 1, width or 1):
+        height, width = values["size"] or (1, 1)
+        for number in (values["grid"], values["border"], height, width):
             if type(number) is not int or not 0 <= number < 1 << 16:
                 raise ValueError(f"{number!r} is no number of pixels")
-        if values["vector"] not in ("pooled", "flatten") or values["grid"] < 1:
+        if values["vector"] not in ("pooled", "flatten") or not (values["grid"] and height and width):
             raise ValueError(f"unknown vector {values!r}")
-        return cls(values["vector"], values["grid"], values["border"], None if size is None else (height, width))
+        size = (height, width) if values["size"] else None
+        return cls(values["vector"], values["grid"], values["border"], size)
 
 
 class PooledVector(nn.Module):

@@ -97,9 +97,10 @@ class Classify:
 
     def set_up(self, engine: Fabric) -> None:
         (optimizer,) = self.optimizers()
-        for weight in self.net.tunable():
+        fixed = self.config.descend.only_classifier
+        for weight in [] if fixed else self.net.tunable():
             weight.data = weight.data.to(engine.device)  # in place: the optimizer holds these tensors
-        judge = _Judge(self.net, self._head, fixed=self.config.descend.only_classifier)
+        judge = _Judge(self.net, self._head, fixed=fixed)
         self._module, self._stepper = engine.setup(judge, optimizer)
 
     def on_epoch(self, epoch: int) -> None:
