@@ -75,6 +75,22 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.infer.answers import answers_from_job
 
             return answers_from_job(job)
+        case "inspect":
+            from fieldmark.learn.inspect import inspect_from_job
+
+            return inspect_from_job(job)
+        case "export":
+            from fieldmark.infer.export import export_from_job
+
+            return export_from_job(job)
+        case "layers":
+            from fieldmark.infer.layers import layers_from_job
+
+            return layers_from_job(job)
+        case "explain":
+            from fieldmark.infer.layers import explain_from_job
+
+            return explain_from_job(job)
         case other:
             raise FieldmarkError(f"Unknown job {other!r}.")
 
