@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fieldmark.checkpoint import load
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.images import open_image
@@ -17,6 +18,7 @@ from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Answers, Marks, SampleImage, Samples
 from fieldmark.learn.tasks.classify import AnswerBatches
 from fieldmark.models.build import load_net
+from fieldmark.models.flim import FlimNet
 from fieldmark.recipes import ClassifyConfig, FitRecipe
 from fieldmark.testing.drawn import CLASSES
 from tests.learn.test_learning import rates
@@ -92,6 +94,45 @@ def test_fixed_features_stay_and_whole_networks_change(tmp_path):
     assert torch.equal(weights["dense"], weights["svm"])
     assert not torch.equal(weights["whole"], weights["svm"])
     assert not weights["whole"].requires_grad
+
+
+@pytest.fixture
+def own_classifier(monkeypatch):
+    """FLIM networks bring a classifier with dropout, of more outputs than there are classes."""
+
+    def build(net, shape):
+        layers = [torch.nn.Flatten(), torch.nn.Dropout(0.3), torch.nn.Linear(int(np.prod(shape)), 5)]
+        net.classifier = torch.nn.Sequential(*layers)
+        return net.classifier
+
+    monkeypatch.setattr(FlimNet, "brings_classifier", True)
+    monkeypatch.setattr(FlimNet, "own_classifier", build)
+
+
+@pytest.mark.parametrize("only_classifier", [True, False])
+def test_a_classifier_of_the_family_is_taught_kept_and_resumed(tmp_path, own_classifier, only_classifier):
+    descend = {"epochs": 6, "lr": 0.002, "save_every_steps": 2, "only_classifier": only_classifier}
+    head = {"kind": "dense", "descend": descend}
+    job = sorted_job(tmp_path / "unbroken", head)
+    model = model_of(job)
+    assert said(model, job)[:10] == [index % 2 for index in range(10)]
+    assert model.header.config["image_head"] == {
+        "kind": "own",
+        "look": {"vector": "pooled", "grid": 1, "border": 0, "size": [24, 24]},
+        "shape": [8, 12, 12],
+        "classes": 2,
+    }
+    broken = sorted_job(tmp_path / "broken", head)
+    for stop in (3, 2, 4):
+        events = run_fit(broken)
+        for _ in range(stop):
+            next(events)
+        events.close()
+    weights = load(job.folder / "model")[1]
+    model_of(broken)
+    again = load(broken.folder / "model")[1]
+    assert weights.keys() == again.keys() >= {"classifier.2.weight"}
+    assert all(np.array_equal(weights[name], again[name]) for name in weights)
 
 
 def test_images_of_different_sizes(tmp_path):
