@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from fieldmark.images import ImageSource
 
 
+VOLUME_TILE = (32, 128)
+"""Tile of 3-D models: slices, and the most pixels along y and x; a tile of planes would not fit in memory."""
+
+
 class Forward(Protocol):
     """From raw pixels to answers, for a block of any size."""
 
@@ -41,16 +45,19 @@ def plan_tiles(
 
     Args:
         shape: (t, c, z, y, x) of the image.
-        tile: Core side along y and x, in pixels; rounded up to the stride.
+        tile: Core side along y and x, in pixels; rounded up to the stride. For 3-D models see `VOLUME_TILE`.
         stride: Total downsampling along z, y, x.
         halo: Receptive-field radius along z, y, x, in pixels; rounded up to the stride.
     """
     t, _, z, y, x = shape
-    _, sy, sx = stride
+    sz, sy, sx = stride
+    depth = 1
+    if sz > 1 or halo[0] > 0:
+        depth, tile = VOLUME_TILE[0], min(tile, VOLUME_TILE[1])
     hz, hy, hx = (round_up(h, s) for h, s in zip(halo, stride, strict=True))
     return TilePlan(
         shape=(t, z, y, x),
-        tile=(1, stride[0], round_up(tile, sy), round_up(tile, sx)),
+        tile=(1, round_up(depth, sz), round_up(tile, sy), round_up(tile, sx)),
         halo=(0, hz, hy, hx),
         stride=(1, *stride),
     )

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from fieldmark.core.seeds import derive_seed
-from fieldmark.infer.forward import pad_to_stride
+from fieldmark.infer.forward import fit_to_net
 from fieldmark.learn.estimate import Estimate
 from fieldmark.learn.views import Lesson, Viewer, fit_head, view_columns, weigh_viewers
 from fieldmark.models.heads import PooledHead, enlarge
@@ -74,14 +74,14 @@ def marked_features(net: Net, samples: Samples, rows: np.ndarray) -> tuple[np.nd
     wanted[rows] = True
     found, parts = [], []
     widths: list[int] = []
-    for index, tile, inside in samples.marked_tiles(tile=TILE, stride=net.stride, radius=net.radius):
+    for index, tile, inside in samples.marked_tiles(tile=TILE, stride=net.strides, radius=net.radii):
         chosen = inside[wanted[inside]]
         if len(chosen) == 0:
             continue
-        prepared = torch.from_numpy(pad_to_stride(samples.read(index, tile.read), net.stride))[None]
-        y, x = (samples.marks.place[chosen, 2:] - np.array(tile.read.start[2:])).T
+        prepared = torch.from_numpy(fit_to_net(samples.read(index, tile.read, spatial=net.spatial), net))[None]
+        at = (samples.marks.place[chosen] - np.array(tile.read.start))[:, -net.spatial :].T
         with torch.inference_mode():
-            levels = [enlarge(level, prepared.shape[-2:])[0, :, y, x].T.numpy() for level in net.levels(prepared)]
+            levels = [enlarge(level, prepared.shape[2:])[0][:, *at].T.numpy() for level in net.levels(prepared)]
         widths = [level.shape[1] for level in levels]
         found.append(chosen)
         parts.append(np.concatenate(levels, axis=1, dtype=np.float32))

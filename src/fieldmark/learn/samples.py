@@ -135,26 +135,33 @@ class Samples:
         for image in self.images:
             require_content(Path(image.uri), image.content_hash, image.name)
 
-    def read(self, index: int, box: Box) -> np.ndarray:
-        """Prepared pixels of one plane: (C, y, x) float32 for a box over t, z, y, x of one t and z."""
-        return apply(self.raw(index, box), self.preparation)
+    def read(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
+        """Prepared pixels, float32: (C, y, x) for a box over t, z, y, x of one t and z; (C, z, y, x) with 3 axes."""
+        return apply(self.raw(index, box, spatial=spatial), self.preparation)
 
-    def raw(self, index: int, box: Box) -> np.ndarray:
+    def raw(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """The same pixels as the file holds them. Raises BadInput, which names the image, for NaN and infinity."""
         source = self.source(index)
-        pixels = source.read(with_channels(box, source.shape[1]))[0, :, 0]
+        block = source.read(with_channels(box, source.shape[1]))[0]
+        pixels = block if spatial == 3 else block[:, 0]
         require_numbers(pixels, self.images[index].name)
         return pixels
 
-    def marked_tiles(self, *, tile: int, stride: int, radius: int) -> Iterator[tuple[int, Tile, np.ndarray]]:
+    def marked_tiles(
+        self, *, tile: int, stride: int | tuple[int, int, int], radius: int | tuple[int, int, int]
+    ) -> Iterator[tuple[int, Tile, np.ndarray]]:
         """Tiles that hold marks, in order: (image, tile, rows of `marks` in its core).
+
+        Stride and radius are along y and x, or along z, y, x.
 
         Memory follows the tile: a marked image of any size is never read whole.
         """
         for index in np.unique(self.marks.image):
             rows = np.flatnonzero(self.marks.image == index)
             shape = self.source(int(index)).shape
-            plan = plan_tiles(shape, tile=tile, stride=(1, stride, stride), halo=(0, radius, radius))
+            strides = (1, stride, stride) if isinstance(stride, int) else stride
+            halo = (0, radius, radius) if isinstance(radius, int) else radius
+            plan = plan_tiles(shape, tile=tile, stride=strides, halo=halo)
             owner = self.marks.place[rows] // np.array(plan.tile)
             for tile_box in plan:
                 inside = rows[(owner == np.array(tile_box.core.start) // np.array(plan.tile)).all(axis=1)]

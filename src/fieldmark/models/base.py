@@ -26,6 +26,7 @@ class Net(nn.Module):
         channels: Channels of an image.
         stride: Total downsampling in pixels along y and x.
         radius: Receptive-field radius of the features at full size, in pixels.
+        spatial: 2 for planes, 3 for volumes: then (B, C, Z, Y, X) stands where (B, C, Y, X) does below.
         tile_exact: False where a value may jump with the last bit of its input.
         head: Turns features into class probabilities; None before one is learned.
         image_head: Turns maps into the class probabilities of a whole image; None before one is learned.
@@ -37,6 +38,7 @@ class Net(nn.Module):
     """What the network gives beside class probabilities."""
 
     channels: int
+    spatial: int = 2
     stride: int
     radius: int
     head: Head | None
@@ -47,6 +49,21 @@ class Net(nn.Module):
         self.channels = channels
         self.head = None
         self.image_head = None
+
+    @property
+    def strides(self) -> tuple[int, int, int]:
+        """Total downsampling along z, y, x, in pixels."""
+        return 1, self.stride, self.stride
+
+    @property
+    def radii(self) -> tuple[int, int, int]:
+        """Receptive-field radius along z, y, x, in pixels."""
+        return 0, self.radius, self.radius
+
+    @property
+    def least(self) -> tuple[int, ...]:
+        """The fewest pixels along (z,) y, x that it can take: multiples of the strides."""
+        return self.strides[-self.spatial :]
 
     @property
     def tile_exact(self) -> bool:
@@ -69,13 +86,13 @@ class Net(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """All levels at full size: (B, F, Y, X)."""
-        return torch.cat([enlarge(level, x.shape[-2:]) for level in self.levels(x)], dim=1)
+        return torch.cat([enlarge(level, x.shape[2:]) for level in self.levels(x)], dim=1)
 
     def probabilities(self, x: Tensor) -> Tensor:
         """(B, K, Y, X) in 0..1, summing to 1 over the K classes."""
         if self.head is None:
             raise RuntimeError("this network has no head")
-        shares: Tensor = self.head(self.levels(x), x.shape[-2:])
+        shares: Tensor = self.head(self.levels(x), x.shape[2:])
         return shares
 
     @property

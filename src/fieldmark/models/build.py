@@ -57,12 +57,12 @@ def _headed(header: Header) -> Net:
 def _probe(header: Header, net: Net) -> None:
     """One step of the smallest image through the model, so that parts that do not fit are found when it is loaded."""
     check(header.preparation, header.channels)
-    if header.stride != (1, net.stride, net.stride) or header.tile_exact != net.tile_exact:
-        raise ValueError(f"its header says stride {header.stride}, its network has {net.stride}")
-    if header.halo != (0, net.radius, net.radius):
-        raise ValueError(f"its header says halo {header.halo}, its network has {net.radius}")
+    if header.stride != net.strides or header.tile_exact != net.tile_exact:
+        raise ValueError(f"its header says stride {header.stride}, its network has {net.strides}")
+    if header.halo != net.radii:
+        raise ValueError(f"its header says halo {header.halo}, its network has {net.radii}")
     with torch.inference_mode():
-        pixels = torch.zeros(1, header.channels, net.stride, net.stride)
+        pixels = torch.zeros(1, header.channels, *net.least)
         told = [net.answer(pixels, "classes").shape[1]] if "classes" in header.outputs else []
         if net.image_head is not None:
             told.append(net.image_probabilities(_smallest_whole(net, net.image_head.look)).shape[1])
