@@ -110,6 +110,12 @@ def layer_names(net: Net) -> list[str]:
     return [name for name, _ in net.named_modules() if name and name.split(".")[0] not in ("head", "image_head")]
 
 
+def maps_in(output: object) -> Tensor | None:
+    """The maps (B, F, y, x) in what a layer gives: a tensor, or one with the places where it lies; None for others."""
+    maps = output[0] if isinstance(output, tuple) and output else output
+    return maps if isinstance(maps, Tensor) and maps.ndim == 4 else None
+
+
 def _layer(net: Net, name: str) -> nn.Module:
     if name not in (names := layer_names(net)):
         raise NotFound("layer", name, names)
@@ -122,9 +128,10 @@ def _outputs_of(module: nn.Module, name: str) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []
 
     def keep(_: nn.Module, __: object, output: object) -> None:
-        if not isinstance(output, Tensor) or output.ndim != 4:
+        maps = maps_in(output)
+        if maps is None:
             raise BadInput(f"Layer {name!r} gives no maps. Name a convolution, an activation or a pooling.")
-        outputs.append(output)
+        outputs.append(maps)
 
     handle = module.register_forward_hook(keep)
     try:

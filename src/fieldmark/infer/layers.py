@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.infer.answers import read_whole, see_image
-from fieldmark.infer.cam import explain_image, layer_names
+from fieldmark.infer.cam import explain_image, layer_names, maps_in
 from fieldmark.infer.predict import Model
 from fieldmark.models.build import load_net
 
@@ -73,8 +73,7 @@ def layer_maps(model: Model, source: ImageSource, image: str, names: Sequence[st
 def layers_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Write what layers give (see `fieldmark.workbench.flim.layers`): a file for each image, or one zip a layer."""
     model = _loaded(job)
-    names = [layer_name(model.net, name) for name in job["layers"]] or map_layers(model.net)
-    shown = dict(zip(names, job["layers"] or names, strict=True))
+    names, shown = _named(model.net, job["layers"], map_layers)
     collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for number, item in enumerate(job["images"], start=1):
         with _opened(item) as source:
@@ -95,8 +94,7 @@ def layers_from_job(job: dict[str, Any]) -> Iterator[Event]:
 def explain_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Draw Grad-CAM pictures (see `fieldmark.workbench.flim.explain`): `OUT/LAYER/IMAGE.png`."""
     model = _loaded(job)
-    names = [layer_name(model.net, name) for name in job["layers"]] or [last_layer(model.net)]
-    shown = dict(zip(names, job["layers"] or names, strict=True))
+    names, shown = _named(model.net, job["layers"], lambda net: [last_layer(net)])
     total = len(names) * len(job["images"])
     for number, (item, name) in enumerate(((item, name) for item in job["images"] for name in names), start=1):
         with _opened(item) as source:
@@ -108,6 +106,14 @@ def explain_from_job(job: dict[str, Any]) -> Iterator[Event]:
         write_atomic(target, encode_png(picture))
         said = model.header.classes[cam.klass].name
         yield Event("explain", number, total, message=f"{item['name']}: class {said}, {cam.probability:.3f}")
+
+
+def _named(net: Net, typed: Sequence[str], otherwise: Callable[[Net], list[str]]) -> tuple[list[str], dict[str, str]]:
+    """The layers that were typed, each once, or others where none was; and what each is called in files."""
+    called = {layer_name(net, name): name for name in typed}
+    if not called:
+        called = {name: name.removeprefix("graph.") for name in otherwise(net) if name != "graph"}
+    return list(called), called
 
 
 def folder_name(layer: str) -> str:
@@ -147,8 +153,9 @@ def _outputs(net: Net, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
 
     def keep(name: str) -> Any:
         def hook(_: nn.Module, __: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4:
-                seen[name] = output
+            maps = maps_in(output)
+            if maps is not None:
+                seen[name] = maps
 
         return hook
 
@@ -189,7 +196,8 @@ def _write_map(stem: Path, values: np.ndarray, form: str) -> None:
 def _write_zip(path: Path, rows: list[np.ndarray], images: list[dict[str, Any]]) -> None:
     from fieldmark.features.opf import write_opf
 
-    write_opf(path, np.stack(rows), np.array([item["class"] for item in images], np.int32))
+    names = [item["name"] for item in images]
+    write_opf(path, np.stack(rows), np.array([item["class"] for item in images], np.int32), names=names)
 
 
 def _heated(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
