@@ -243,6 +243,14 @@ bytes_case("npy_header_is_code", ".npy", lambda: npy_claiming((4, 4)).replace(b"
 bytes_case("npy_header_cut", ".npy", lambda: npy_bytes(GRAY)[:20])
 bytes_case("npz", ".npz", zipped)
 
+# libIFT's multi-band images
+bytes_case("mimg_header_only", ".mimg", lambda: b"MIG\n2 2 1 1\n1 1 1\n")
+bytes_case("mimg_declares_10_12", ".mimg", lambda: b"MIG\n1000000 1000000 1 1\n1 1 1\n" + bytes(64))
+bytes_case("mimg_one_byte_short", ".mimg", lambda: b"MIG\n2 2 1 1\n1 1 1\n" + bytes(15))
+bytes_case("mimg_no_lines", ".mimg", lambda: b"MIG\n" + bytes(300))
+bytes_case("mimg_negative", ".mimg", lambda: b"MIG\n-2 2 1 1\n1 1 1\n" + bytes(16))
+bytes_case("text_named_mimg", ".mimg", lambda: b"dear reader")
+
 # TIFF
 bytes_case("tiff_header_only", ".tif", lambda: b"II*\0")
 bytes_case("tiff_no_directory", ".tif", lambda: b"II*\0" + b"\0" * 12)

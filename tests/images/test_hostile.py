@@ -85,6 +85,7 @@ def good_files() -> dict[str, bytes]:
         "c.tif": hostile.tiff_bytes(tile=(64, 48), compression="jpeg", metadata=None),
         "d.tif": hostile.tiff_of(hostile.plain_tags(4, 4, 130, 16)),
         "e.ome.tif": hostile.ome(),
+        "a.mimg": b"MIG\n4 2 1 3\n0.5 0.5 1\n" + bytes(96),
         "a.npy": hostile.npy_claiming((8, 8)),
         "a.bmp": hostile.pillow_bytes("BMP"),
         "a.gif": hostile.pillow_bytes("GIF"),

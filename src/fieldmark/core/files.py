@@ -6,7 +6,10 @@ import os
 import re
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 _DRAFT = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)-\d+\.part")
 _ABANDONED_SECONDS = 3600.0
@@ -17,11 +20,18 @@ def write_atomic(path: Path, data: bytes) -> None:
 
     What a killed process left beside it is removed by the next write of the same file.
     """
+    with atomic_file(path) as out:
+        out.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be written piece by piece that replaces `path` when the block ends, and only if it ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(draft, "wb") as out:
-            out.write(data)
+            yield out
             out.flush()
             os.fsync(out.fileno())
         os.replace(draft, path)

@@ -16,6 +16,8 @@ READERS = Registry(
         "bmp": Entry(f"{_HOME}.simple:open_bmp", "BMP, decoded whole"),
         "gif": Entry(f"{_HOME}.simple:open_gif", "GIF, first frame, decoded whole"),
         "jpeg": Entry(f"{_HOME}.jpeg:open_jpeg", "JPEG, 8 bits, decoded whole; EXIF orientation is not applied"),
+        "mimg": Entry(f"{_HOME}.mimg:open_mimg", "libIFT multi-band image (.mimg), read lazily"),
+        "nifti": Entry(f"{_HOME}.nifti:open_nifti", "NIfTI volume, lazily; .nii.gz is decoded whole", "nifti"),
         "npy": Entry(f"{_HOME}.npy:open_npy", "NumPy array of 2 to 5 axes, read lazily"),
         "ome-zarr": Entry(f"{_HOME}.ome_zarr:open_ome_zarr", "OME-Zarr 0.4 and 0.5 with pyramid levels, read lazily"),
         "png": Entry(f"{_HOME}.png:open_png", "PNG, 1 to 16 bits, decoded whole"),
@@ -30,6 +32,8 @@ SUFFIXES = {
     "bmp": (".bmp", ".dib"),
     "gif": (".gif",),
     "jpeg": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "mimg": (".mimg",),
+    "nifti": (".nii", ".nii.gz"),
     "npy": (".npy",),
     "ome-zarr": (".zarr",),
     "png": (".png", ".apng"),
@@ -54,6 +58,9 @@ _MAGIC = (
 
 _WEAK_MAGIC = (
     (b"BM", "bmp"),
+    (b"MIG\n", "mimg"),
+    (b"MIG\r\n", "mimg"),
+    *((size, "nifti") for size in (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c", b"\x1f\x8b")),
     *((b"P%d" % n + space, "pnm") for n in range(1, 7) for space in (b"\n", b" ", b"\t", b"\r", b"#")),
 )
 """Beginnings that ordinary text can have too: believed only where the name agrees."""
@@ -88,7 +95,8 @@ class OpenRequest:
 
 def format_of_name(name: str) -> str | None:
     """The format that a file's name promises, by its suffix; None for a name that promises no image."""
-    return _FORMAT_OF.get(Path(name).suffix.lower())
+    suffixes = "".join(Path(name).suffixes[-2:]).lower()
+    return _FORMAT_OF.get(suffixes) or _FORMAT_OF.get(Path(name).suffix.lower())
 
 
 def is_image_name(name: str) -> bool:
