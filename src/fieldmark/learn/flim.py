@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -10,13 +11,13 @@ import torch
 
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import NothingLabelled
-from fieldmark.infer.forward import pad_to_stride
+from fieldmark.learn.dropping import without
 from fieldmark.learn.estimate import Estimate
-from fieldmark.learn.kernels import cluster_markers, reduce_kernels
-from fieldmark.learn.pixel_head import TILE, thin_marks
+from fieldmark.learn.kernels import choose_points, estimate_kernels
+from fieldmark.learn.marked_maps import MarkedMaps
+from fieldmark.learn.pixel_head import thin_marks
 
 if TYPE_CHECKING:
-    from fieldmark.core.geometry import Tile
     from fieldmark.learn.samples import Samples
     from fieldmark.models.base import Net
     from fieldmark.models.flim import FlimBlock, FlimNet
@@ -30,31 +31,107 @@ def flim_layers(net: Net, samples: Samples, recipe: FitRecipe) -> Estimate:
             "FLIM learns from strokes, and no image of this project holds one. Draw or import some "
             "(`fieldmark labels import`)."
         )
-    branches = cast("FlimNet", net).config.branches
-    steps = [(branch, layer) for branch, own in enumerate(branches) for layer in range(len(own.layers))]
-    return Estimate("flim-layers", [_solver(branch, layer, samples, recipe.seed) for branch, layer in steps])
+    config = cast("FlimNet", net).config
+    learner = LayerLearner(samples, config.max_patches_per_marker, recipe.seed)
+    steps = [(branch, layer) for branch, own in enumerate(config.branches) for layer in range(len(own.layers))]
+    return Estimate("flim-layers", [_solver(learner, branch, layer) for branch, layer in steps])
 
 
-def _solver(branch: int, layer: int, samples: Samples, seed: int) -> Callable[[Net], dict[str, float]]:
-    return lambda net: _learn_layer(cast("FlimNet", net), branch, layer, samples, seed)
+def _solver(learner: LayerLearner, branch: int, layer: int) -> Callable[[Net], dict[str, float]]:
+    return lambda net: learner.learn(cast("FlimNet", net), branch, layer)
 
 
-def _learn_layer(net: FlimNet, branch: int, layer: int, samples: Samples, seed: int) -> dict[str, float]:
-    config = net.config.branches[branch].layers[layer]
-    rows = thin_marks(samples, net.config.max_patches_per_marker, derive_seed(seed, "flim"))
-    patches, rows = marked_patches(net, branch, layer, samples, rows)
-    markers = samples.marks.stroke[rows]
-    mean, std = marker_statistics(patches[:, :, *_center(config)], markers, net.config.epsilon)
-    standardized = (patches - mean[:, None, None]) / std[:, None, None]
-    if config.centered:
-        standardized -= standardized.mean(axis=(2, 3), keepdims=True)
-    flat = standardized.reshape(len(patches), -1)
-    place = (branch, layer)
-    kernels = cluster_markers(flat, markers, config.kernels_per_marker, derive_seed(seed, "kernels", *place))
-    kernels = reduce_kernels(kernels, config.out_channels, derive_seed(seed, "reduce", *place))
-    _set(net.block(branch, layer), mean, std, kernels.weight.reshape(-1, *patches.shape[1:]))
-    _trace(net.block(branch, layer), samples, rows[kernels.patch])
-    return {"patches": float(len(patches)), "kernels": float(len(kernels.weight))}
+@dataclass(frozen=True, slots=True)
+class Patches:
+    """What a layer sees under marks.
+
+    Args:
+        values: (N, C) float32 at the marked pixels, one row for each that a stroke has on the layer's grid.
+        rows: (N,) the marks that these stand for.
+        patches: (P, C, k, k) float32 around some of them.
+        chosen: (P,) the marks that those stand for.
+    """
+
+    values: np.ndarray
+    rows: np.ndarray
+    patches: np.ndarray
+    chosen: np.ndarray
+
+
+class LayerLearner:
+    """Learns the layers of one fit; what layers have in common is computed once.
+
+    Args:
+        samples: Images and marks.
+        most: Patches of a stroke that are looked at.
+        seed: Of the recipe.
+    """
+
+    def __init__(self, samples: Samples, most: int, seed: int) -> None:
+        self.samples = samples
+        self.seed = seed
+        self.maps = MarkedMaps(samples, thin_marks(samples, most, derive_seed(seed, "flim")))
+        self._bags: dict[int, np.ndarray] = {}
+
+    def learn(self, net: FlimNet, branch: int, layer: int) -> dict[str, float]:
+        """Set the statistics and kernels of one layer; the layers before it are learned."""
+        config, how = net.config.branches[branch].layers[layer], net.config.kernels
+        bag = self._bag(net, branch) if how.kind == "points" else None
+        seen = self._look(net, branch, layer, bag)
+        mean, std = marker_statistics(seen.values, self.samples.marks.stroke[seen.rows], net.config.epsilon)
+        kernels = estimate_kernels(
+            standardized(seen.patches, mean, std, centered=config.centered),
+            self.samples.marks.stroke[seen.chosen],
+            self.samples.marks.klass[seen.chosen],
+            config=how,
+            per_group=config.kernels_per_marker,
+            most=config.out_channels,
+            seed=derive_seed(self.seed, "kernels", branch, layer),
+        )
+        kernels = without(kernels, config.dropped, f"branch{branch + 1}/layer{layer + 1}")
+        block = net.block(branch, layer)
+        _set(block, mean, std, kernels.weight.reshape(-1, *seen.patches.shape[1:]))
+        _trace(block, self.samples, seen.chosen[kernels.patch], kernels.klass)
+        return {"patches": float(len(seen.patches)), "kernels": float(len(kernels.weight))}
+
+    def _bag(self, net: FlimNet, branch: int) -> np.ndarray:
+        """The marks that are a branch's feature points: clustered once, as its first layer sees them."""
+        if branch not in self._bags:
+            config, how = net.config.branches[branch].layers[0], net.config.kernels
+            seen, marks = self._look(net, branch, 0, None), self.samples.marks
+            mean, std = marker_statistics(seen.values, marks.stroke[seen.rows], net.config.epsilon)
+            flat = standardized(seen.patches, mean, std, centered=config.centered)
+            groups = (marks.stroke if how.grouping == "stroke" else marks.klass)[seen.chosen]
+            seed = derive_seed(self.seed, "bag", branch)
+            chosen = choose_points(flat, groups, config.kernels_per_marker, seed, config=how)
+            self._bags[branch] = np.sort(seen.chosen[chosen])
+        return self._bags[branch]
+
+    def _look(self, net: FlimNet, branch: int, layer: int, bag: np.ndarray | None) -> Patches:
+        """Coordinates are brought to the layer's grid by integer division by its stride.
+
+        Marks of one stroke that fall on one grid pixel give one patch. With a bag, patches are cut around its
+        marks alone.
+        """
+        config = net.config.branches[branch].layers[layer]
+        values, rows, patches, chosen = [], [], [], []
+        for seen, at, own in self.maps.of(net, branch, layer):
+            y, x = at.T
+            values.append(seen[:, y, x].T)
+            rows.append(own)
+            cut = slice(None) if bag is None else np.isin(own, bag)
+            patches.append(cut_patches(seen, at[cut], config))
+            chosen.append(own[cut])
+        return Patches(*map(np.concatenate, (values, rows, patches, chosen)))
+
+
+def standardized(patches: np.ndarray, mean: np.ndarray, std: np.ndarray, *, centered: bool) -> np.ndarray:
+    """(N, C, k, k) patches to (N, D) float32 by the statistics (C,) of their channels; centered: less their means."""
+    flat = patches - mean.astype(np.float32)[:, None, None]
+    flat /= std.astype(np.float32)[:, None, None]
+    if centered:
+        flat -= flat.mean(axis=(2, 3), keepdims=True)
+    return flat.reshape(len(flat), -1)
 
 
 def marker_statistics(values: np.ndarray, markers: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
@@ -72,56 +149,12 @@ def marker_statistics(values: np.ndarray, markers: np.ndarray, epsilon: float) -
     return mean, std + epsilon * std.mean() + 1e-6
 
 
-def marked_patches(
-    net: FlimNet, branch: int, layer: int, samples: Samples, rows: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The patches that a layer sees under marks.
-
-    Coordinates are brought to the layer's grid by integer division by its stride. Marks
-    of one stroke that fall on one grid pixel give one patch.
-
-    Returns:
-        (N, C, k, k) float32 patches, and the (N,) rows of the marks that they stand for.
-    """
-    wanted = np.zeros(len(samples.marks), bool)
-    wanted[rows] = True
-    found, kept = [], []
-    for index, tile, inside in samples.marked_tiles(tile=TILE, stride=net.stride, radius=net.radius):
-        chosen = inside[wanted[inside]]
-        if len(chosen):
-            seen = _seen(net, branch, layer, samples, index, tile)
-            at, first = _on_grid(samples, chosen, tile, net.stride_before(branch, layer))
-            found.append(cut_patches(seen, at, net.config.branches[branch].layers[layer]))
-            kept.append(chosen[first])
-    return np.concatenate(found), np.concatenate(kept)
-
-
 def cut_patches(seen: np.ndarray, at: np.ndarray, config: FlimLayer) -> np.ndarray:
     """(N, C, k, k) windows of (C, y, x), centered on (N, 2) y, x; borders continue by their nearest value."""
     reach = config.kernel_size // 2 * config.dilation
     window = np.arange(-reach, reach + 1, config.dilation)
-    padded = np.pad(seen, ((0, 0), (reach, reach), (reach, reach)), mode="edge")
-    y, x = at.T + reach
-    return padded[:, y[:, None, None] + window[:, None], x[:, None, None] + window].swapaxes(0, 1)
-
-
-def _seen(net: FlimNet, branch: int, layer: int, samples: Samples, index: int, tile: Tile) -> np.ndarray:
-    prepared = pad_to_stride(samples.read(index, tile.read), net.stride)
-    with torch.inference_mode():
-        seen: np.ndarray = net.before(branch, layer, torch.from_numpy(prepared)[None])[0].numpy()
-    return seen
-
-
-def _on_grid(samples: Samples, chosen: np.ndarray, tile: Tile, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 2) y, x on the layer's grid without repetitions in a stroke, and which marks they stand for."""
-    at = (samples.marks.place[chosen, 2:] - np.array(tile.read.start[2:])) // stride
-    _, first = np.unique(np.column_stack([samples.marks.stroke[chosen], at]), axis=0, return_index=True)
-    first.sort()
-    return at[first], first
-
-
-def _center(config: FlimLayer) -> tuple[int, int]:
-    return config.kernel_size // 2, config.kernel_size // 2
+    y, x = (np.clip(place[:, None] + window, 0, size - 1) for place, size in zip(at.T, seen.shape[1:], strict=True))
+    return seen[:, y[:, :, None], x[:, None, :]].swapaxes(0, 1)
 
 
 def _set(block: FlimBlock, mean: np.ndarray, std: np.ndarray, weight: np.ndarray) -> None:
@@ -131,8 +164,9 @@ def _set(block: FlimBlock, mean: np.ndarray, std: np.ndarray, weight: np.ndarray
     block.bias = torch.zeros(len(weight))
 
 
-def _trace(block: FlimBlock, samples: Samples, rows: np.ndarray) -> None:
-    """Remember the stroke and the pixel (image, t, z, y, x) that each kernel came from."""
+def _trace(block: FlimBlock, samples: Samples, rows: np.ndarray, klass: np.ndarray) -> None:
+    """Remember the class, the stroke and the pixel (image, t, z, y, x) that each kernel came from."""
     marks = samples.marks
+    block.klass = torch.from_numpy(klass)
     block.stroke = torch.from_numpy(marks.stroke[rows])
     block.place = torch.from_numpy(np.column_stack([marks.image[rows], marks.place[rows]]))

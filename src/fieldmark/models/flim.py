@@ -29,6 +29,7 @@ class FlimBlock(nn.Module):
     std: Tensor
     weight: Tensor
     bias: Tensor
+    klass: Tensor
     stroke: Tensor
     place: Tensor
 
@@ -39,6 +40,7 @@ class FlimBlock(nn.Module):
         self.register_buffer("std", torch.empty(0))  # (C,)
         self.register_buffer("weight", torch.empty(0, 0, 0, 0))  # (K, C, k, k), unit length
         self.register_buffer("bias", torch.empty(0))  # (K,)
+        self.register_buffer("klass", torch.empty(0, dtype=torch.int64))  # (K,) class of the patch, (0,) if of none
         self.register_buffer("stroke", torch.empty(0, dtype=torch.int64))  # (K,) that each kernel came from
         self.register_buffer("place", torch.empty(0, 5, dtype=torch.int64))  # (K, 5) image, t, z, y, x of its patch
 
@@ -91,7 +93,7 @@ class FlimNet(Net):
             nn.ModuleList(FlimBlock(layer) for layer in branch.layers) for branch in config.branches
         )
         self.stride = lcm(*(self.stride_before(index, len(b.layers)) for index, b in enumerate(config.branches)))
-        self.radius = max(self.scale_space.radius, *(self._reach(index) for index in range(len(config.branches))))
+        self.radius = max(self.scale_space.radius, *(self.reach(index) for index in range(len(config.branches))))
 
     def levels(self, x: Tensor) -> list[Tensor]:
         maps = [x, *self.scale_space(x)]
@@ -135,16 +137,18 @@ class FlimNet(Net):
         return prod(config.pool_stride for config in layers if config.pool != "none")
 
     def details(self) -> dict[str, Any]:
-        """Where each kernel of the first layers came from: its weights' name, strokes and pixels."""
-        firsts = [(f"branches.{index}.0.weight", self.block(index, 0)) for index in range(len(self.branches))]
+        """Where each kernel came from, layer by layer: its weights' name, strokes and pixels."""
+        branches = enumerate(self.config.branches)
+        paths = [f"branches.{branch}.{layer}" for branch, own in branches for layer in range(len(own.layers))]
+        blocks = [(path, cast("FlimBlock", self.get_submodule(path))) for path in paths]
         return {
             "kernels": [
-                {"weight": name, "stroke": block.stroke.tolist(), "place": block.place.tolist()}
-                for name, block in firsts
+                {"weight": f"{path}.weight", "stroke": block.stroke.tolist(), "place": block.place.tolist()}
+                for path, block in blocks
             ]
         }
 
-    def _reach(self, branch: int) -> int:
+    def reach(self, branch: int) -> int:
         """Receptive-field radius of a branch's enlarged features, in pixels."""
         total, jump, farthest = 0, 1, 0
         for layer in range(len(self.config.branches[branch].layers)):

@@ -5,6 +5,7 @@ Every default stands here, and only here.
 
 from fieldmark.recipes.families import AutoEncoderConfig, FlimBranch, FlimConfig, FlimLayer, NetConfig
 from fieldmark.recipes.fit import ClassifyConfig, DescendConfig, FitRecipe, HeadConfig, ImageHeadConfig, StepsConfig
+from fieldmark.recipes.kernels import KernelConfig
 from fieldmark.recipes.loading import load_recipe, parse_override, validate
 from fieldmark.recipes.predict import PredictRecipe
 
@@ -18,6 +19,7 @@ __all__ = [
     "FlimLayer",
     "HeadConfig",
     "ImageHeadConfig",
+    "KernelConfig",
     "NetConfig",
     "PredictRecipe",
     "StepsConfig",
