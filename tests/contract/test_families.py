@@ -38,6 +38,64 @@ class TestFlimWithSvm(FamilyContract):
     )
 
 
+FLIM_LAYERS = {
+    "norm1": {"operation": "m_norm2d"},
+    "conv1": {
+        "operation": "conv2d",
+        "params": {
+            "kernel_size": 5,
+            "padding": 2,
+            "out_channels": 12,
+            "number_of_kernels_per_marker": 8,
+            "activation": "relu",
+            "pool": {"operation": "max_pool2d", "params": {"kernel_size": 3, "stride": 2, "padding": 1}},
+        },
+    },
+    "norm2": {"operation": "m_norm2d"},
+    "conv2": {
+        "operation": "conv2d",
+        "params": {"kernel_size": 3, "padding": 1, "out_channels": 16, "number_of_kernels_per_marker": 8},
+    },
+    "relu2": {"operation": "relu"},
+}
+
+
+class TestFlimNet(FamilyContract):
+    recipe = FitRecipe(
+        family="flim-net",
+        net={"arch": {"features": {"type": "sequential", "layers": FLIM_LAYERS}}},
+        head=HeadConfig(kind="logistic"),
+    )
+
+
+class TestFlimNetIn3D(FamilyContract):
+    recipe = FitRecipe(
+        family="flim-net",
+        net={
+            "arch": {
+                "features": {
+                    "type": "sequential",
+                    "layers": {
+                        "norm1": {"operation": "m_norm3d"},
+                        "conv1": {
+                            "operation": "conv3d",
+                            "params": {
+                                "kernel_size": 3,
+                                "padding": 1,
+                                "out_channels": 8,
+                                "number_of_kernels_per_marker": 4,
+                                "activation": "relu",
+                                "pool": {"operation": "max_pool3d", "params": {"kernel_size": [1, 2, 2]}},
+                            },
+                        },
+                    },
+                }
+            }
+        },
+        head=HeadConfig(kind="logistic"),
+    )
+
+
 class TestAutoEncoder(FamilyContract):
     recipe = FitRecipe(
         family="autoencoder",
@@ -48,5 +106,5 @@ class TestAutoEncoder(FamilyContract):
 
 
 def test_every_registered_family_is_under_contract():
-    tested = {cls.recipe.family for cls in (TestFlim, TestFlimWithLogisticHead, TestAutoEncoder)}
+    tested = {cls.recipe.family for cls in (TestFlim, TestFlimWithLogisticHead, TestFlimNet, TestAutoEncoder)}
     assert tested == {name for name, _ in FAMILIES}

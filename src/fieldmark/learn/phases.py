@@ -16,6 +16,7 @@ PHASES = Registry(
     "training phase",
     {
         "flim-layers": Entry("fieldmark.learn.flim:flim_layers", "Kernels of each layer from the marked patches"),
+        "flim-graph": Entry("fieldmark.learn.flim_graph:flim_graph", "Layers of a FLIM architecture, in order"),
         "pixel-head": Entry("fieldmark.learn.pixel_head:pixel_head", "Classifier of pixels from the marks"),
         "classify": Entry("fieldmark.learn.tasks.classify:classify", "Dense classifier of images from the answers"),
         "svm": Entry("fieldmark.learn.svm:svm", "Linear support vector machine on images' features, from the answers"),

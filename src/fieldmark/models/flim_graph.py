@@ -238,7 +238,7 @@ class FlimGraphNet(Net):
         return self.classifier
 
     def details(self) -> dict[str, Any]:
-        """Where each kernel came from, for every convolution."""
+        """Where each kernel of the first convolutions came from."""
         convs = [(name, self.op(name)) for name in self.learnable()]
         return {
             "kernels": [
@@ -248,7 +248,10 @@ class FlimGraphNet(Net):
                     "place": op.place.tolist(),
                 }
                 for name, op in convs
-                if isinstance(op, Conv) and len(op.stroke) and self.spatial == 2
+                if isinstance(op, Conv)
+                and len(op.stroke)
+                and tuple(op.weight.shape[1:2]) == (self.channels,)
+                and self.spatial == 2
             ]
         }
 

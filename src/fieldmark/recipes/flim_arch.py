@@ -23,6 +23,7 @@ from pydantic import (
 
 from fieldmark.errors import BadRecipe, near_miss
 from fieldmark.recipes.families import NetConfig
+from fieldmark.recipes.kernels import KernelConfig
 from fieldmark.recipes.loading import validate
 
 
@@ -443,6 +444,9 @@ class FlimGraphConfig(NetConfig, frozen=True, extra="forbid"):
     no stride has thinned, with dilated kernels (intrinsic atrous)."""
     levels: tuple[str, ...] = ()
     """Layers whose maps are the features, nested names joined with "/"; empty for the last map alone."""
+    kernels: KernelConfig = KernelConfig()
+    """Estimator of all layers; its `reduction` gives way to each layer's `use_pca`, its `kind` to
+    `use_random_kernels`."""
     max_patches_per_marker: PositiveInt = 300
 
 

@@ -12,6 +12,11 @@ FAMILIES = Registry(
             "Encoder whose kernels come from the strokes themselves, without backpropagation",
             config="fieldmark.recipes.families:FlimConfig",
         ),
+        "flim-net": Entry(
+            "fieldmark.models.flim_graph:FlimGraphNet",
+            "FLIM network of an architecture file: every operation, branches, 2-D and 3-D",
+            config="fieldmark.recipes.flim_arch:FlimGraphConfig",
+        ),
         "autoencoder": Entry(
             "fieldmark.models.autoencoder:AutoEncoder",
             "Convolutional autoencoder: learns from images alone, then a pixel head from strokes",
