@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sqlalchemy import ColumnElement, Row, select
@@ -12,8 +12,12 @@ from fieldmark.errors import Conflict
 from fieldmark.labels.classes import Classes, write_answer
 from fieldmark.labels.lookup import require_image
 from fieldmark.labels.records import AnswerRecord
+from fieldmark.store.rows import insert_rows, key_of
 from fieldmark.store.tables import answers as table
 from fieldmark.store.tables import classes
+
+if TYPE_CHECKING:
+    from fieldmark.store.database import Change
 
 _WORDS = {True: "yes", False: "no", None: "unknown"}
 
@@ -91,3 +95,29 @@ def _stale(mine: AnswerRecord, theirs: AnswerRecord, image: str, label: str, exp
         mine=mine,
         theirs=theirs,
     )
+
+
+def write_new_answers(change: Change, rows: Sequence[tuple[int, int, bool]], author: str) -> int:
+    """Write many answers at once where nobody has answered; how many existing answers differ and were kept.
+
+    Args:
+        change: The transaction.
+        rows: Image id, class id and answer.
+        author: Who says so.
+    """
+    found = change.connection.execute(select(table.c.image_id, table.c.class_id, table.c.value))
+    known = {(image_id, class_id): value for image_id, class_id, value in found}
+    fresh = [row for row in rows if row[:2] not in known]
+    for image_id, class_id, value in (row for row in rows if known.get(row[:2], True) is None):
+        write_answer(change, image_id, class_id, value, author, change.time)
+    if fresh:
+        said = {"author": author, "time": change.time, "revision": change.id}
+        written = [{"image_id": i, "class_id": k, "value": value} | said for i, k, value in fresh]
+        insert_rows(change.connection, table, written)
+        empty = {"value": None, "author": "", "time": "", "revision": 0}
+        change.record(
+            "rows",
+            table=table.name,
+            rows=[[key_of(table, row), empty, {name: row[name] for name in empty}] for row in written],
+        )
+    return sum(known.get(row[:2]) not in {None, row[2]} for row in rows)

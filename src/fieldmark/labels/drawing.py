@@ -19,10 +19,10 @@ from fieldmark.labels.records import StrokeRecord
 from fieldmark.labels.runs import TileRuns, runs_of
 from fieldmark.labels.tiles import Painted, Piece, Plane, add_owned, paint
 from fieldmark.store import Change
-from fieldmark.store.rows import insert_rows
+from fieldmark.store.rows import driver, insert_rows
 from fieldmark.store.tables import strokes as table
 
-_AT_ONCE = 4 << 20  # pixels; the mask of a stroke with a smaller box is made in one go, of others tile by tile
+_AT_ONCE = 2_048  # pixels; the mask of a stroke that is at most so high and wide is made in one go, else by tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,8 @@ def draw_stroke(change: Change, order: Order) -> tuple[StrokeRecord, list[Stroke
     """
     connection = change.connection
     stroke = _next_stroke(connection)
-    connection.exec_driver_sql("SAVEPOINT draw")
+    if order.expect is not None:
+        connection.exec_driver_sql("SAVEPOINT draw")
     painted = paint(connection, order.plane, _pieces(order.geometry, order.size, stroke))
     if stroke not in painted.gained:
         raise BadInput("The stroke covers no pixel of the image; draw it inside the image.")
@@ -146,8 +147,8 @@ def _pieces(geometry: Polyline | Runs, size: tuple[int, int], stroke: int) -> It
     """The tiles that a stroke really covers, cut to the image."""
     image = Box.whole(size)
     reach = geometry.box.intersection(image)
-    whole = geometry.mask(reach) if reach.size <= _AT_ONCE else None
-    for ty, tx in geometry.tiles(image):
+    whole = geometry.mask(reach) if max(reach.shape) <= _AT_ONCE else None
+    for ty, tx in geometry.tiles(image) if whole is None else tiles_over(reach):
         tile = tile_box(ty, tx)
         inside = tile.intersection(reach)
         covered = geometry.mask(inside) if whole is None else whole[inside.relative_to(reach).slices]
@@ -228,5 +229,5 @@ def _newer(connection: Connection, owners: Iterable[int], author: str, expect: i
 
 
 def _next_stroke(connection: Connection) -> int:
-    used = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'strokes'").first()
+    used = driver(connection).execute("SELECT seq FROM sqlite_sequence WHERE name = 'strokes'").fetchone()
     return 1 if used is None else int(used[0]) + 1

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, select
 from fieldmark.collection.catalog import shape_of
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.labels.tiles import Plane
+from fieldmark.store.rows import driver
 from fieldmark.store.tables import classes, images
 
 Shape5 = tuple[int, int, int, int, int]
@@ -22,10 +23,10 @@ def require_image(connection: Connection, image_id: int) -> tuple[str, Shape5]:
     Raises:
         NotFound: The project has no such image.
     """
-    row = connection.exec_driver_sql(_IMAGE, (image_id,)).first()
+    row = driver(connection).execute(_IMAGE, (image_id,)).fetchone()
     if row is None:
         raise NotFound("image", str(image_id), [str(known) for known in connection.scalars(select(images.c.id))])
-    return row.name, shape_of(row.shape)
+    return row[0], shape_of(row[1])
 
 
 def require_plane(connection: Connection, plane: Plane) -> tuple[str, tuple[int, int]]:
@@ -51,10 +52,11 @@ def require_class(connection: Connection, class_id: int) -> str:
         NotFound: No class has this id.
         BadInput: It was deleted or merged.
     """
-    row = connection.exec_driver_sql(_CLASS, (class_id,)).first()
+    row = driver(connection).execute(_CLASS, (class_id,)).fetchone()
     if row is None:
         raise NotFound("class", str(class_id), [str(known) for known in connection.scalars(select(classes.c.id))])
-    if row.deleted or row.merged_into is not None:
-        fate = "merged into another" if row.merged_into is not None else "deleted"
-        raise BadInput(f"Class {row.name!r} was {fate}; restore it first, or use another class.")
-    return str(row.name)
+    name, deleted, merged_into = row
+    if deleted or merged_into is not None:
+        fate = "deleted" if merged_into is None else "merged into another"
+        raise BadInput(f"Class {name!r} was {fate}; restore it first, or use another class.")
+    return str(name)

@@ -36,14 +36,23 @@ EMPTY = TileRuns(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.uint32))
 
 def lengths_of(starts: np.ndarray) -> np.ndarray:
     """(n,) int64 pixels of the runs that start there."""
-    lengths: np.ndarray = np.append(starts[1:], PIXELS) - starts
+    lengths: np.ndarray = _ends_of(starts) - starts
     return lengths
+
+
+def _ends_of(starts: np.ndarray) -> np.ndarray:
+    """(n,) int64, the pixel after each run."""
+    ends = np.empty_like(starts)
+    ends[:-1], ends[-1] = starts[1:], PIXELS
+    return ends
 
 
 def runs_of(array: np.ndarray) -> TileRuns:
     """A (256, 256) array as runs."""
     flat = np.ascontiguousarray(array).reshape(-1)
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    changes = (flat[1:] != flat[:-1]).nonzero()[0]
+    starts = np.zeros(len(changes) + 1, dtype=np.int64)
+    starts[1:] = changes + 1
     return TileRuns(starts, flat[starts].astype(np.uint32))
 
 
@@ -67,12 +76,13 @@ def overlay(below: TileRuns, above: TileRuns) -> tuple[TileRuns, dict[int, int]]
 
 def _merged(below: TileRuns, above: TileRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where one of two tiles changes: (n,) the first pixels, and the value of each tile there."""
-    keys = np.sort(np.concatenate([below.starts << 1, (above.starts << 1) | 1]), kind="stable")
+    keys = np.concatenate([below.starts << 1, (above.starts << 1) | 1])
+    keys.sort(kind="stable")
     starts, is_above = keys >> 1, keys & 1
     known = np.cumsum(is_above)  # runs of the upper tile that began up to here; the rest are the lower one's
-    last = np.append(starts[1:] != starts[:-1], True)  # of two that begin at one pixel, the second knows both
-    places, uppers = np.flatnonzero(last), known[last]
-    return starts[last], below.values[places - uppers], above.values[uppers - 1]
+    places = (_ends_of(starts) != starts).nonzero()[0]  # of two that begin at one pixel, the second knows both
+    uppers = known[places]
+    return starts[places], below.values[places - uppers], above.values[uppers - 1]
 
 
 def count(runs: TileRuns) -> dict[int, int]:
@@ -94,7 +104,7 @@ def box_of(runs: TileRuns, tile: Box) -> Box:
         tile: Its place in the image.
     """
     held = runs.values != 0
-    first, last = runs.starts[held], np.append(runs.starts[1:], PIXELS)[held] - 1
+    first, last = runs.starts[held], _ends_of(runs.starts)[held] - 1
     wraps = bool((first // TILE != last // TILE).any())
     left, right = (0, TILE) if wraps else (int((first % TILE).min()), int((last % TILE).max()) + 1)
     return Box((int(first[0]) // TILE, left), (int(last[-1]) // TILE + 1, right)).shifted(tile.start)

@@ -19,6 +19,7 @@ from fieldmark.labels.codec import decode_mask, decode_tile, encode_mask, encode
 from fieldmark.labels.raster import TILE, tile_box
 from fieldmark.labels.runs import EMPTY, TileRuns, array_of, box_of, count, only, overlay, runs_of
 from fieldmark.store.journal import Reversal
+from fieldmark.store.rows import driver
 from fieldmark.store.tables import classes, images, label_tiles, stroke_tiles, strokes
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def runs_in(connection: Connection, plane: Plane, box: Box) -> Iterator[tuple[in
     if box.is_empty:
         return
     low, high = [n // TILE for n in box.start], [-(-n // TILE) for n in box.stop]
-    for ty, tx, ids in connection.exec_driver_sql(_GET_TILES, (*plane, low[0], high[0], low[1], high[1])):
+    for ty, tx, ids in driver(connection).execute(_GET_TILES, (*plane, low[0], high[0], low[1], high[1])):
         yield ty, tx, decode_tile(ids)
 
 
@@ -119,8 +120,8 @@ def paint(connection: Connection, plane: Plane, pieces: Iterable[Piece]) -> Pain
             done.lost.update(covered)
             tiles.append((*key, encode_tile(on_top)))
             masks += [(*key, one, encode_mask(mask)) for one, mask in _masks(piece, done)]
-        connection.exec_driver_sql(_PUT_TILE, tiles)
-        connection.exec_driver_sql(_PUT_MASK, masks)
+        driver(connection).executemany(_PUT_TILE, tiles)
+        driver(connection).executemany(_PUT_MASK, masks)
     return done
 
 
@@ -128,7 +129,7 @@ def add_owned(connection: Connection, gains: dict[int, int]) -> None:
     """Bring the strokes' counts of owned pixels up to date."""
     steps: list[tuple[object, ...]] = [(gain, stroke) for stroke, gain in gains.items() if gain and stroke]
     if steps:
-        connection.exec_driver_sql(_ADD_OWNED, steps)
+        driver(connection).executemany(_ADD_OWNED, steps)
 
 
 def reverse_strokes(change: Change, data: dict[str, Any]) -> Reversal:
@@ -234,7 +235,7 @@ def _tile(connection: Connection, plane: Plane, ty: int, tx: int) -> np.ndarray:
 def _save(connection: Connection, plane: Plane, ty: int, tx: int, ids: np.ndarray) -> None:
     here = and_(plane.of(label_tiles), label_tiles.c.ty == ty, label_tiles.c.tx == tx)
     if ids.any():
-        connection.exec_driver_sql(_PUT_TILE, (*plane, ty, tx, encode_tile(runs_of(ids))))
+        driver(connection).execute(_PUT_TILE, (*plane, ty, tx, encode_tile(runs_of(ids))))
     else:
         connection.execute(delete(label_tiles).where(here))
 

@@ -15,14 +15,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from sqlalchemy import URL, Connection, Table, create_engine, event, select, text
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from fieldmark.core.files import sync_folder
 from fieldmark.core.registry import Entry, Registry
 from fieldmark.errors import BadFile, BadInput, Conflict, FieldmarkError
 from fieldmark.store import journal
 from fieldmark.store.journal import JournalEntry, Operation, Reversal
-from fieldmark.store.rows import Values, insert_rows, key_of, where
+from fieldmark.store.rows import Values, driver, insert_rows, key_of, where
 from fieldmark.store.tables import SCHEMA, metadata
 from fieldmark.store.tables import journal as journal_table
 
@@ -258,18 +258,20 @@ class Store:
 
     @staticmethod
     def _last(connection: Connection) -> int:
-        return connection.exec_driver_sql("SELECT max(id) FROM journal").scalar() or 0
+        newest: int | None = driver(connection).execute("SELECT max(id) FROM journal").fetchone()[0]
+        return newest or 0
 
     @contextmanager
     def _plain_words(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
-            raise _unwritten(self.path, str(error.orig)) from error
-        except DatabaseError as error:
-            if not isinstance(error.orig, sqlite3.DatabaseError) or isinstance(error.orig, sqlite3.IntegrityError):
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            cause = error.orig if isinstance(error, DatabaseError) else error
+            if isinstance(cause, sqlite3.OperationalError):
+                raise _unwritten(self.path, str(cause)) from error
+            if not isinstance(cause, sqlite3.DatabaseError) or isinstance(cause, sqlite3.IntegrityError):
                 raise
-            raise BadFile(self.path, f"the database is damaged ({error.orig}). Restore it from a copy.") from error
+            raise BadFile(self.path, f"the database is damaged ({cause}). Restore it from a copy.") from error
 
 
 def open_store(path: Path, *, create: bool = False) -> Store:

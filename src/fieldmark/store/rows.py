@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, Connection, Table, and_, func, insert, select
 from sqlalchemy.dialects import sqlite
 
+from fieldmark.errors import FieldmarkError
 from fieldmark.store.journal import Reversal
 from fieldmark.store.tables import LIVE_USES, metadata
 
@@ -28,10 +30,18 @@ def key_of(table: Table, values: Values) -> Values:
     return {column.name: values[column.name] for column in table.primary_key}
 
 
+def driver(connection: Connection) -> sqlite3.Connection:
+    """What runs plain SQL at its own speed, for the few statements that every stroke needs."""
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise FieldmarkError(f"The database is {connection.dialect.name}; this needs SQLite.")
+    return raw
+
+
 def insert_rows(connection: Connection, table: Table, rows: Sequence[Values]) -> None:
     """Insert rows, at least one; columns that a row does not name are null."""
     statement, names = _insertion(table)
-    connection.exec_driver_sql(statement, [tuple(row.get(name) for name in names) for row in rows])
+    driver(connection).executemany(statement, [tuple(row.get(name) for name in names) for row in rows])
 
 
 @cache
