@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,8 +11,34 @@ from torch import Tensor
 
 from fieldmark.core.geometry import round_up
 from fieldmark.errors import BadInput
+from fieldmark.infer.tiles import with_channels
 from fieldmark.models.base import Net
 from fieldmark.prepare import apply
+
+if TYPE_CHECKING:
+    from fieldmark.core.geometry import Tile, TilePlan
+    from fieldmark.images import ImageSource
+    from fieldmark.models.heads import Head, Seen
+    from fieldmark.models.tally import Tally
+
+
+class Survey:
+    """What is known of one plane of one image; given out once for each tile that was announced."""
+
+    def __init__(self) -> None:
+        self.ready = False
+        self._key: tuple[ImageSource | None, tuple[int, ...]] = (None, ())
+        self._seen: Seen = ()
+
+    def holds(self, source: ImageSource, place: tuple[int, ...]) -> bool:
+        return self._key[0] is source and self._key[1] == place
+
+    def hold(self, source: ImageSource, place: tuple[int, ...], seen: Seen) -> None:
+        self._key, self._seen = (source, place), seen
+
+    def take(self) -> Seen:
+        ready, self.ready = self.ready, False
+        return self._seen if ready else ()
 
 
 class NetForward:
@@ -46,25 +72,74 @@ class NetForward:
         self.precision = precision
         self.device = device
         self.stride = net.strides
-        self.halo = net.radii
+        self.halo = net.halo
+        self.rounds = net.head.rounds if net.head is not None and output == "classes" else 0
+        self._survey = Survey()
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers."""
         times, _, depth = block.shape[:3]
+        seen = self._survey.take()
         if self.net.spatial == 3:
-            return np.stack([self.plane(block[t]) for t in range(times)])
-        planes = [self.plane(block[t, :, z]) for t in range(times) for z in range(depth)]
+            return np.stack([self.plane(block[t], seen) for t in range(times)])
+        planes = [self.plane(block[t, :, z], seen) for t in range(times) for z in range(depth)]
         stacked = np.stack(planes).reshape(times, depth, *planes[0].shape)
         return np.ascontiguousarray(stacked.transpose(0, 2, 1, 3, 4))
 
-    def plane(self, pixels: np.ndarray) -> np.ndarray:
-        """(c, (z,) y, x) raw pixels to (k, (z,) y, x) float32 answers. Raises BadInput for pixels that are no numbers."""
-        require_numbers(pixels, self.image)
-        prepared = fit_to_net(apply(pixels, self.preparation), self.net)
+    def plane(self, pixels: np.ndarray, seen: Seen = ()) -> np.ndarray:
+        """(c, (z,) y, x) raw pixels to (k, (z,) y, x) float32 answers. Raises BadInput for pixels that are no numbers.
+
+        A head with `rounds` takes the pixels to be the whole plane where nothing was seen of it.
+        """
+        inside = tuple(map(slice, pixels.shape[1:]))
         with torch.inference_mode(), self._autocast():
-            answers = self.net.answer(self._tensor(prepared), self.output)
-        plane: np.ndarray = answers[0][(slice(None), *map(slice, pixels.shape[1:]))].float().cpu().numpy()
+            x = self._prepared(pixels)
+            answers = self._surveyed(x, inside, seen) if self.rounds else self.net.answer(x, self.output)
+        plane: np.ndarray = answers[0][(slice(None), *inside)].float().cpu().numpy()
         return plane
+
+    def _surveyed(self, x: Tensor, inside: tuple[slice, ...], seen: Seen) -> Tensor:
+        levels, size, head = self.net.levels(x), x.shape[2:], self._head()
+        return head.answer(levels, size, seen or head.survey_whole(levels, size, inside))
+
+    def look(self, source: ImageSource, plan: TilePlan, tile: Tile) -> None:
+        """See the whole plane of a tile, in as many rounds over its tiles as the head asks for.
+
+        The tallies of one plane are kept until another is asked for.
+        """
+        if self.rounds:
+            kept = 4 - self.net.spatial
+            place = tile.core.start[:kept]
+            if not self._survey.holds(source, place):
+                tiles = [own for own in plan if own.core.start[:kept] == place]
+                self._survey.hold(source, place, self._seen_of(source, tiles))
+            self._survey.ready = True
+
+    def _seen_of(self, source: ImageSource, tiles: list[Tile]) -> Seen:
+        seen: Seen = ()
+        for _ in range(self.rounds):
+            found = (self._tally(source, tile, seen) for tile in tiles)
+            total = next(found)
+            for tally in found:
+                total = total + tally
+            seen = (*seen, total)
+        return seen
+
+    def _tally(self, source: ImageSource, tile: Tile, seen: Seen) -> Tally:
+        block = source.read(with_channels(tile.read, source.shape[1]))[0]
+        core = tile.core.relative_to(tile.read).slices[-self.net.spatial :]
+        with torch.inference_mode(), self._autocast():
+            x = self._prepared(block if self.net.spatial == 3 else block[:, 0])
+            return self._head().survey(self.net.levels(x), x.shape[2:], core, seen)
+
+    def _head(self) -> Head:
+        if self.net.head is None:
+            raise RuntimeError("this network has no head")
+        return self.net.head
+
+    def _prepared(self, pixels: np.ndarray) -> Tensor:
+        require_numbers(pixels, self.image)
+        return self._tensor(fit_to_net(apply(pixels, self.preparation), self.net))
 
     def _tensor(self, prepared: np.ndarray) -> Tensor:
         batch = torch.from_numpy(prepared)[None].to(self.device)

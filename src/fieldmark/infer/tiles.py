@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fieldmark.core.geometry import Box, Tile, TilePlan, round_up
 
@@ -25,6 +25,14 @@ class Forward(Protocol):
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers."""
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """A forward that must know the whole plane before it answers for a tile of it."""
+
+    def look(self, source: ImageSource, plan: TilePlan, tile: Tile) -> None:
+        """Called before each tile; the next block is this tile's."""
 
 
 class Sink(Protocol):
@@ -79,6 +87,8 @@ def predict_tiles(forward: Forward, source: ImageSource, plan: TilePlan, sink: S
     for tile in plan:
         if sink.is_done(tile.index):
             continue
+        if isinstance(forward, Surveyor):
+            forward.look(source, plan, tile)
         answers = forward(source.read(with_channels(tile.read, channels)))
         inner = with_channels(tile.core.relative_to(tile.read), answers.shape[1])
         sink.write(tile.core, answers[inner.slices])

@@ -30,6 +30,10 @@ def pixel_head(net: Net, samples: Samples, recipe: FitRecipe) -> Estimate | None
 
 
 def _solve(net: Net, samples: Samples, config: HeadConfig, seed: int) -> dict[str, float]:
+    if config.kind == "adaptive":
+        from fieldmark.learn.decoders import fit_decoder
+
+        return fit_decoder(net, samples, config, seed)
     rows = thin_marks(samples, config.max_pixels_per_stroke, seed)
     features, widths = marked_features(net, samples, rows)
     marks = samples.marks.where(rows)

@@ -71,6 +71,7 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     channels = check_channels(samples)
     net = build(recipe.family, recipe.net, channels, seed=derive_seed(recipe.seed, "init"))
     color = getattr(getattr(net, "config", None), "color", "auto")
+    samples.class_names = tuple(item.name for item in job.classes)
     samples.preparation = estimate_preparation(samples, color=color, seed=recipe.seed)
     state = FitState(job.folder / STATE, job.made_from())
     resumed = state.restore(net)
@@ -127,7 +128,7 @@ def header_of_fit(job: FitJob, net: Net) -> Header:
         outputs=tuple(outputs),
         channels=net.channels,
         stride=net.strides,
-        halo=net.radii,
+        halo=net.halo,
         tile_exact=net.tile_exact,
         pixel_size=job.pixel_size,
         classes=job.classes if net.head is not None or net.image_head is not None else (),

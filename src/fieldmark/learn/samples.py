@@ -121,6 +121,7 @@ class Samples:
         self.answers = answers if answers is not None else Answers.none()
         self.classes = classes
         self.preparation: list[dict[str, Any]] = []
+        self.class_names: tuple[str, ...] = ()
         self._max_bytes = max_bytes
         self.source = lru_cache(maxsize=OPEN_IMAGES)(self._open)
 

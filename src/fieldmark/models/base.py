@@ -69,6 +69,20 @@ class Net(nn.Module):
     def tile_exact(self) -> bool:
         return self.head is None or self.head.continuous
 
+    @property
+    def halo(self) -> tuple[int, int, int]:
+        """Pixels around a tile that its classes depend on: the radius, and what the head looks at beside it."""
+        margin = self.head.margin if self.head is not None else 0
+        z, y, x = (radius + margin * stride for radius, stride in zip(self.radii, self.strides, strict=True))
+        return z if self.spatial == 3 else 0, y, x
+
+    def kernel_strokes(self) -> dict[int, Tensor]:
+        """For each level whose maps come from one kernel each: (K,) the stroke that each kernel came from.
+
+        The last is what a decoder takes by itself.
+        """
+        return {}
+
     @abstractmethod
     def levels(self, x: Tensor) -> list[Tensor]:
         """Features at several scales.

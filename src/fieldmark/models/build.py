@@ -59,8 +59,8 @@ def _probe(header: Header, net: Net) -> None:
     check(header.preparation, header.channels)
     if header.stride != net.strides or header.tile_exact != net.tile_exact:
         raise ValueError(f"its header says stride {header.stride}, its network has {net.strides}")
-    if header.halo != net.radii:
-        raise ValueError(f"its header says halo {header.halo}, its network has {net.radii}")
+    if header.halo != net.halo:
+        raise ValueError(f"its header says halo {header.halo}, its network has {net.halo}")
     with torch.inference_mode():
         pixels = torch.zeros(1, header.channels, *net.least)
         told = [net.answer(pixels, "classes").shape[1]] if "classes" in header.outputs else []

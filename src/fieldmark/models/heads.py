@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from fieldmark.models.tally import Tally
+
+Seen = tuple["Tally", ...]
+"""What is known of the whole image, a tally for each round so far."""
 
 ROWS = 1 << 13
 """Pixels that a forest takes at a time: its working set stays in the cache."""
@@ -23,10 +29,37 @@ class Head(nn.Module):
 
     continuous: ClassVar[bool] = True
     """False where a probability may jump with the last bit of a feature."""
+    rounds: ClassVar[int] = 0
+    """How often it must see the whole image before it can answer."""
+    margin: ClassVar[int] = 0
+    """Cells of the coarsest level that it looks at beside a pixel's own."""
 
     def forward(self, levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         """Levels (B, F, y, x) at their own strides to (B, K, Y, X) probabilities."""
         raise NotImplementedError
+
+    def survey(self, levels: Sequence[Tensor], size: Sequence[int], core: Sequence[slice], seen: Seen) -> Tally:
+        """What a tile adds to what must be known of the whole image, for heads with `rounds`.
+
+        Args:
+            levels: Of one image: (1, F, y, x).
+            size: (Y, X) of the tile.
+            core: The rows and columns of the tile that are its own.
+            seen: The sums of the rounds before this one.
+        """
+        raise NotImplementedError
+
+    def survey_whole(self, levels: Sequence[Tensor], size: Sequence[int], core: Sequence[slice] | None = None) -> Seen:
+        """Every round on one image that is one tile; `core` where it was padded."""
+        core = core or tuple(slice(0, length) for length in size)
+        seen: Seen = ()
+        for _ in range(self.rounds):
+            seen = (*seen, self.survey(levels, size, core, seen))
+        return seen
+
+    def answer(self, levels: Sequence[Tensor], size: Sequence[int], seen: Seen) -> Tensor:
+        """As `forward`, for a tile of an image that has been seen; heads without `rounds` need nothing of it."""
+        return self(levels, size, seen) if self.rounds else self(levels, size)  # type: ignore[no-any-return]
 
     def config(self) -> dict[str, Any]:
         """What `build_head` needs to build it again."""
@@ -50,9 +83,11 @@ class LogisticHead(Head):
 
     def forward(self, levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         parts = torch.split(self.weight, [level.shape[1] for level in levels], dim=1)
-        logits = self.bias.view(1, -1, 1, 1)
+        ones = (1,) * len(size)
+        convolve = functional.conv3d if len(size) == 3 else functional.conv2d
+        logits = self.bias.view(1, -1, *ones)
         for level, weight in zip(levels, parts, strict=True):
-            logits = logits + enlarge(functional.conv2d(level, weight[:, :, None, None]), size)
+            logits = logits + enlarge(convolve(level, weight.view(*weight.shape, *ones)), size)
         return logits.softmax(dim=1)
 
     def config(self) -> dict[str, Any]:
@@ -81,24 +116,29 @@ class ForestHead(Head):
     def forward(self, levels: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         features = torch.cat([enlarge(level, size) for level in levels], dim=1)
         batch, count = features.shape[:2]
-        rows = features.permute(0, 2, 3, 1).reshape(-1, count).float()
-        shares = torch.cat([self._walk(part) for part in torch.split(rows, ROWS)])
-        return shares.view(batch, *size, -1).permute(0, 3, 1, 2)
+        rows = features.movedim(1, -1).reshape(-1, count).float()
+        # a traced graph must not hold the number of parts of the image it was traced with
+        parts = [rows] if torch.onnx.is_in_onnx_export() else torch.split(rows, ROWS)
+        shares = torch.cat([self._walk(part) for part in parts])
+        last = features.ndim - 1  # by number: an exporter does not know how many axes a view has
+        return shares.view(batch, *size, -1).permute(0, last, *range(1, last))
 
     def _walk(self, rows: Tensor) -> Tensor:
         """(N, F) features to (N, K) mean shares over the trees."""
         trees, inner = self.feature.shape
         feature, threshold, values = self.feature.flatten(), self.threshold.flatten(), rows.flatten()
         # int32 places halve the traffic; the walk is bound by memory
-        row = torch.arange(len(rows), dtype=torch.int32, device=rows.device)[:, None] * rows.shape[1]
+        row = torch.arange(rows.shape[0], dtype=torch.int32, device=rows.device)[:, None] * rows.shape[1]
         tree = torch.arange(trees, dtype=torch.int32, device=rows.device)
-        node = torch.zeros(len(rows), trees, dtype=torch.int32, device=rows.device)
+        node = torch.zeros(rows.shape[0], trees, dtype=torch.int32, device=rows.device)
         for _ in range(self.depth):
             at = (node + tree * inner).flatten()
             place = (feature.index_select(0, at).view_as(node) + row).flatten()
             right = values.index_select(0, place) > threshold.index_select(0, at)
             node = node * 2 + 1 + right.view_as(node)
         leaf = node - inner + tree * (inner + 1)
+        if torch.onnx.is_in_onnx_export():  # a traced bag would hold the size of the image it was traced with
+            return self.value.flatten(0, 1)[leaf.long()].mean(dim=1)
         return functional.embedding_bag(leaf, self.value.flatten(0, 1), mode="mean")
 
     def config(self) -> dict[str, Any]:
@@ -140,10 +180,11 @@ class PooledHead(Head):
 
 
 def enlarge(level: Tensor, size: Sequence[int]) -> Tensor:
-    """Bring a level to full size by bilinear interpolation (pixel centers aligned)."""
-    if tuple(level.shape[-2:]) == tuple(size):
+    """Bring a level to full size, along (z,) y and x, by linear interpolation (pixel centers aligned)."""
+    if tuple(level.shape[2:]) == tuple(size):
         return level
-    return functional.interpolate(level, size=tuple(size), mode="bilinear", align_corners=False)
+    mode = "trilinear" if level.ndim == 5 else "bilinear"
+    return functional.interpolate(level, size=tuple(size), mode=mode, align_corners=False)
 
 
 def build_head(config: dict[str, Any]) -> Head:
@@ -155,5 +196,9 @@ def build_head(config: dict[str, Any]) -> Head:
             return ForestHead(depth)
         case {"kind": "pool", "views": list(views), "members": list(members)}:
             return PooledHead(views, [build_head(member) for member in members])
+        case {"kind": "adaptive", **settings}:
+            from fieldmark.models.decoders import AdaptiveHead
+
+            return AdaptiveHead(**settings)
         case _:
             raise ValueError(f"unknown head {config!r}")

@@ -17,7 +17,15 @@ class Member(BaseModel, frozen=True, extra="forbid"):
 class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """The classifier that turns features into class probabilities, learned on labelled pixels only."""
 
-    kind: Literal["logistic", "forest", "none"] = "forest"
+    kind: Literal["logistic", "forest", "adaptive", "none"] = "forest"
+    decoder: Literal["vanilla", "probabilistic", "mean", "labelled", "trained"] = "mean"
+    """With `adaptive`: how the maps of one level become saliency."""
+    level: NonNegativeInt | None = None
+    """The level that is decoded; by itself the last FLIM layer of the first branch."""
+    background: str | None = None
+    """The class that is no object; by itself the first."""
+    threshold: Literal["otsu", "half"] = "otsu"
+    """The saliency, or the image's Otsu threshold of it, that becomes a probability of one half."""
     max_pixels_per_stroke: PositiveInt = 1000
     l2: PositiveFloat = 1.0
     trees: PositiveInt = 50
