@@ -77,7 +77,7 @@ def test_what_is_missing_is_refused(tmp_path: Path) -> None:
     for layout in ("folder", "list", "csv"):
         with pytest.raises(BadFile, match="none"):
             plan(tmp_path / "none", layout)
-    with pytest.raises(BadInput, match="use one of folder, list, csv"):
+    with pytest.raises(BadInput, match="use one of folder, list, csv, lids"):
         plan(tmp_path, "zip")
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from fieldmark.collection.catalog import Collection, uri_of
 from fieldmark.collection.importers import PlannedImage, plan
@@ -16,7 +17,12 @@ from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import decode_once, find_images, open_image
 from fieldmark.store.tables import images
 
+if TYPE_CHECKING:
+    from fieldmark.store.database import Change
+
 Watch = Callable[[Event], None]
+Along = Callable[["Change", dict[str, PlannedImage]], None]
+"""What else is written when images are added: the change, and by path what was planned of each image that is there."""
 
 
 def add_images(
@@ -27,6 +33,7 @@ def add_images(
     max_bytes: int | None,
     author: str,
     watch: Watch,
+    along: Along | None = None,
 ) -> AddReport:
     """See `Collection.add_images`."""
     group_of = _grouping(group_by)
@@ -36,7 +43,7 @@ def add_images(
     for number, image in enumerate(planned, start=1):
         sorter.take(image, image.group or group_of(image.name), max_bytes)
         watch(Event("read images", number, len(planned), message=image.shown))
-    return sorter.write(author)
+    return sorter.write(author, along)
 
 
 def find_moved(collection: Collection, folder: Path) -> list[MovedImage]:
@@ -63,6 +70,7 @@ class _Sorter:
         self.by_uri = {image.uri: image for image in known}
         self.by_hash: dict[str, list[ImageRecord]] = {}
         self.names = {image.name for image in known}
+        self.planned: dict[str, PlannedImage] = {}
         for image in known:
             self.by_hash.setdefault(image.content_hash, []).append(image)
 
@@ -78,18 +86,21 @@ class _Sorter:
             return
         self._decide(replace(record, group=group, split=planned.split), planned)
 
-    def write(self, author: str) -> AddReport:
-        """Write what is new and what moved, in one transaction."""
+    def write(self, author: str, along: Along | None) -> AddReport:
+        """Write what is new and what moved, and what goes along with it, in one transaction."""
         report = self.report
         with self.collection.store.transaction(author, "add images") as change:
             for moved in report.moved:
                 change.update(images, {"id": moved.image.id}, {"uri": moved.uri})
             ids = self.collection.add(report.added, author=author)
             change.summary = f"add {len(ids)} images" + (f", find {len(report.moved)} again" if report.moved else "")
+            if along is not None:
+                along(change, self.planned)
         report.added[:] = [replace(record, id=number) for record, number in zip(report.added, ids, strict=True)]
         return report
 
     def _decide(self, record: ImageRecord, planned: PlannedImage) -> None:
+        self.planned[record.uri] = planned
         at_place = self.by_uri.get(record.uri)
         if at_place is not None:
             self._met_again(at_place, record, planned)
@@ -118,6 +129,7 @@ class _Sorter:
             f"its content has changed since it was added as {known.name!r}, and the labels belong to the old content. "
             "Put the old file back, or add the new one under another name."
         )
+        del self.planned[record.uri]
         self.report.left_out.append((planned.shown, reason))
 
     def _own_name(self, record: ImageRecord) -> str:

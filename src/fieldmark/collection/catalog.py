@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Row, select
 
@@ -17,6 +17,9 @@ from fieldmark.errors import BadInput, FieldmarkError, NotFound
 from fieldmark.images.find import natural_key
 from fieldmark.store import Store
 from fieldmark.store.tables import images as table
+
+if TYPE_CHECKING:
+    from fieldmark.collection.adding import Along
 
 
 class Collection:
@@ -75,6 +78,7 @@ class Collection:
         max_bytes: int | None = None,
         author: str = "",
         watch: Callable[[Event], None] | None = None,
+        along: Along | None = None,
     ) -> AddReport:
         r"""Add the images that folders, files, lists or tables name. Each is decoded once; bad ones are left out.
 
@@ -83,12 +87,13 @@ class Collection:
 
         Args:
             paths: What to add: folders and image files, lists of paths (`layout="list"`), or tables (`layout="csv"`).
-            layout: `folder`, `list` or `csv`.
+            layout: `folder`, `list`, `csv` or `lids`.
             group_by: Where an image's group comes from when no table says: `folder` for the folder that holds it, or
                 a regular expression with one group that is searched in its name, such as `(\d+)_`. None for no group.
             max_bytes: Refuse images that would take more than this when decoded whole; None for the default.
             author: Who adds them.
             watch: Called after each file.
+            along: Called inside the transaction, with what was planned of each image by its path.
 
         Raises:
             BadInput: An unknown layout, or a `group_by` that is no pattern with one group.
@@ -98,7 +103,14 @@ class Collection:
 
         named = [paths] if isinstance(paths, (str, Path)) else list(paths)
         return add_images(
-            self, [Path(path) for path in named], layout, group_by, max_bytes, author, watch or (lambda _event: None)
+            self,
+            [Path(path) for path in named],
+            layout,
+            group_by,
+            max_bytes,
+            author,
+            watch or (lambda _event: None),
+            along,
         )
 
     def exclude(self, ids: Iterable[int], why: str, *, author: str = "") -> None:

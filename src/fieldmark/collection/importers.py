@@ -25,6 +25,8 @@ class PlannedImage:
     """The path relative to the folder, list or table that named it."""
     group: str = ""
     split: str = ""
+    klass: int = 0
+    """The class that its name says, from 1; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def from_list(path: Path) -> Plan:
     Raises:
         BadFile: The list cannot be read or is not text.
     """
-    lines = [line.strip() for line in _text(path).splitlines()]
+    lines = [line.strip() for line in read_text(path).splitlines()]
     named = [(line, "", "") for line in lines if line and not line.startswith("#")]
     return _listed(path, named)
 
@@ -63,7 +65,7 @@ def from_csv(path: Path) -> Plan:
     Raises:
         BadFile: The table cannot be read, is not text, or has no column `path`.
     """
-    rows = csv.DictReader(_text(path).splitlines())
+    rows = csv.DictReader(read_text(path).splitlines())
     try:
         columns = rows.fieldnames or ()
         if "path" not in columns:
@@ -74,11 +76,22 @@ def from_csv(path: Path) -> Plan:
     return _listed(path, [(place, group, split) for place, group, split in cells if place])
 
 
-LAYOUTS: dict[str, Callable[[Path], Plan]] = {"folder": from_folder, "list": from_list, "csv": from_csv}
+def _from_lids(path: Path) -> Plan:
+    from fieldmark.collection.lids import from_lids
+
+    return from_lids(path)
+
+
+LAYOUTS: dict[str, Callable[[Path], Plan]] = {
+    "folder": from_folder,
+    "list": from_list,
+    "csv": from_csv,
+    "lids": _from_lids,
+}
 
 
 def plan(path: Path, layout: str) -> Plan:
-    """The images that `path` names, read as `layout`: folder, list or csv.
+    """The images that `path` names, read as `layout`, one of `LAYOUTS`.
 
     Raises:
         BadInput: There is no such layout.
@@ -118,7 +131,12 @@ def _relative(place: Path, root: Path) -> str:
     return place.name if place == root else Path(os.path.relpath(place, root)).as_posix()
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """What a list or a table holds, UTF-8.
+
+    Raises:
+        BadFile: It cannot be read, is too long, or is not text.
+    """
     try:
         if path.stat().st_size > _LONGEST_LIST:
             raise BadFile(path, f"it has more than {_LONGEST_LIST:,} bytes: too long for a list of images.")

@@ -60,3 +60,5 @@ class AddReport:
     """Images of the project that stood elsewhere before; their labels came along."""
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     """Name of an added image, and name of the image that has the same content (its `duplicate_of`)."""
+    notes: list[str] = field(default_factory=list)
+    """What was found and decided, in words."""

@@ -76,6 +76,10 @@ class Workbench:
         group_by: str | None = None,
     ) -> AddReport:
         """Add images; each is decoded once. A bad one is left out and named, the rest goes on."""
+        if layout == "lids":
+            from fieldmark.workbench.lids import add_lids
+
+            return add_lids(self, paths, max_bytes=max_bytes, group_by=group_by)
         return self.collection.add_images(
             paths, layout=layout, max_bytes=max_bytes, group_by=group_by, author=self.author
         )

@@ -47,6 +47,7 @@ def add_values(report: AddReport) -> dict[str, Any]:
         "known": report.known,
         "moved": [{"image": item.image.name, "to": item.uri} for item in report.moved],
         "duplicates": [{"image": image, "same_as": other} for image, other in report.duplicates],
+        "notes": report.notes,
         "left_out": [{"file": shown, "why": why} for shown, why in report.left_out],
     }
 

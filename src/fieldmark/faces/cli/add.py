@@ -10,7 +10,7 @@ import click
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(["folder", "list", "csv"]), default="folder", show_default=True)
+@click.option("--layout", type=click.Choice(["folder", "list", "csv", "lids"]), default="folder", show_default=True)
 @click.option(
     "--group-by", metavar="folder|PATTERN", help="Group images by folder, or by a pattern's group in their names."
 )
@@ -20,13 +20,15 @@ import click
 def add(
     project: Path, images: tuple[Path, ...], layout: str, group_by: str | None, max_bytes: int | None, as_json: bool
 ) -> None:
-    """Add IMAGES (files, folders, lists or CSV tables) to the project. Originals are only read."""
+    """Add IMAGES (files, folders, lists, CSV tables or LIDS data sets) to the project. Originals are only read."""
     from fieldmark.faces.cli.show import errors_as_json, note, say, say_json
     from fieldmark.workbench import Workbench
     from fieldmark.workbench.status import add_sentence, add_values
 
     with errors_as_json(as_json), Workbench.open(project) as bench:
         report = bench.add(images, layout=layout, max_bytes=max_bytes, group_by=group_by)
+    for line in report.notes:
+        note(line)
     for shown, why in report.left_out:
         note(f"left out {shown}: {why}")
     if as_json:

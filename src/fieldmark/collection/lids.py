@@ -1,0 +1,198 @@
+"""LIDS data sets: a folder of images named `CLASS_ID.EXT`, classes counted from 1, and text files that split them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fieldmark.collection.importers import Plan, PlannedImage, read_text
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadFile, BadInput
+from fieldmark.images import find_images
+
+MOST_CLASSES = 4096
+"""Above it a number in front of `_` is taken for an id or a date, and refused where a class is needed."""
+
+_NUMBERED = re.compile(r"0*(\d{1,9})_")
+_SPLIT_FILE = re.compile(r"(?:(?P<name>.*)[-_])?(?P<part>train|val|test)(?:[-_]split)?\.txt", re.IGNORECASE)
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class LidsImage:
+    """An image of a data set and the class that its name says, from 1; 0 where the name says none."""
+
+    path: Path
+    name: str
+    klass: int
+
+
+def class_of(name: str) -> int:
+    """The class number at the beginning of a file's name, from 1; 0 for none: `000003_000012.png` gives 3."""
+    found = _NUMBERED.match(name)
+    return int(found[1]) if found else 0
+
+
+def read_dataset(folder: Path) -> list[LidsImage]:
+    """The images directly in a folder, in natural order; those whose name says no class have class 0."""
+    found = (path for path, _ in find_images(folder).images if path.parent == folder)
+    return [LidsImage(path, path.name, class_of(path.name)) for path in found]
+
+
+def read_split(file: Path, dataset: Sequence[LidsImage], folder: Path) -> list[LidsImage]:
+    """The images that a split file names, one file name a line; empty lines are skipped.
+
+    Args:
+        file: The split file, UTF-8.
+        dataset: The images of the data set.
+        folder: Where they are, for errors.
+
+    Raises:
+        BadFile: Names that the data set does not have, or images without a class: all of a kind in one error.
+    """
+    by_name = {one.name: one for one in dataset}
+    names = [Path(line.strip()).name for line in read_text(file).splitlines() if line.strip()]
+    if missing := [name for name in names if name not in by_name]:
+        raise BadFile(
+            file, f"it names {len(missing)} images that {folder} does not have: {_some(missing)}. Correct the names."
+        )
+    chosen = [by_name[name] for name in dict.fromkeys(names)]
+    if not chosen:
+        raise BadFile(file, "it names no image. Write one file name a line.")
+    _require_classes(file, chosen)
+    return chosen
+
+
+def split_files(folder: Path, dataset: Sequence[LidsImage]) -> dict[str, Path]:
+    """The files `NAME-train.txt`, `NAME-val.txt` and `NAME-test.txt` of a folder, by part; empty where there are none.
+
+    Raises:
+        BadFile: There are several sets of them.
+    """
+    stems = {one.name.partition(".")[0] for one in dataset}  # 3_test.txt beside 3_test.png marks that image
+    texts = sorted(file for file in folder.iterdir() if file.stem not in stems)
+    found = [(match, file) for file in texts if (match := _SPLIT_FILE.fullmatch(file.name))]
+    sets = sorted({match["name"] or "" for match, _ in found})
+    if len(sets) > 1:
+        raise BadFile(
+            folder, f"it holds several splits: {_some([name or 'train' for name in sets])}. Name the files of one."
+        )
+    return {match["part"].lower(): file for match, file in found}
+
+
+def stratified(
+    images: Sequence[LidsImage], train: float, val: float | None, test: float | None, *, seed: int
+) -> dict[str, list[LidsImage]]:
+    """Training, validation and test with the same share of each class, as near as whole images allow.
+
+    Args:
+        images: Of the data set, each with its class.
+        train: A share below 1, or a number of images; `val` and `test` alike.
+        val: None for no such part.
+        test: None for all that is left.
+        seed: Decides the draw.
+
+    Raises:
+        BadInput: More is asked for than there is, or a size is neither a share nor a whole number.
+    """
+    sizes = {"train": train, "val": val, "test": test}
+    counts = {part: _count(part, size, len(images)) for part, size in sizes.items() if size is not None}
+    if sum(counts.values()) > len(images):
+        asked = " + ".join(f"{count} {part}" for part, count in counts.items())
+        raise BadInput(f"{asked} are more than the data set's {len(images)} images. Ask for fewer.")
+    if test is None:
+        counts["test"] = len(images) - sum(counts.values())
+    owner = _dealt([one.klass for one in images], list(counts.values()), seed)
+    return {
+        part: [one for one, own in zip(images, owner, strict=True) if own == place] for place, part in enumerate(counts)
+    }
+
+
+def write_splits(name: Path, parts: dict[str, list[LidsImage]]) -> dict[str, Path]:
+    """Write `NAME-PART.txt` for each part, one file name a line; the files by part."""
+    files = {part: name.with_name(f"{name.name}-{part}.txt") for part in parts}
+    for part, file in files.items():
+        write_atomic(file, "".join(f"{one.name}\n" for one in parts[part]).encode())
+    return files
+
+
+def from_lids(path: Path) -> Plan:
+    """The images of a LIDS folder with their classes, and their split where the folder holds one set of split files.
+
+    A split file instead of a folder names the images beside it that belong to its part.
+
+    Raises:
+        BadFile: No such folder or file, no image with a class, several sets of split files, missing names, or an
+            image that is in two parts.
+    """
+    if path.is_dir():
+        return _folder(path)
+    match = _SPLIT_FILE.fullmatch(path.name)
+    if not match:
+        raise BadFile(path, "it is neither a LIDS folder nor a split file (NAME-train.txt, -val.txt or -test.txt).")
+    part = match["part"].lower()
+    images = [_planned(one, path.parent, part) for one in read_split(path, read_dataset(path.parent), path.parent)]
+    return Plan(images, [])
+
+
+def _folder(folder: Path) -> Plan:
+    dataset = read_dataset(folder)
+    named = [one for one in dataset if one.klass]
+    if not named:
+        raise BadFile(folder, "no image in it is named CLASS_ID.EXT, with classes from 1. Add it as a plain folder.")
+    _require_classes(folder, named)
+    part_of: dict[str, str] = {}
+    for part, file in split_files(folder, dataset).items():
+        for one in read_split(file, dataset, folder):
+            if part_of.setdefault(one.name, part) != part:
+                raise BadFile(file, f"it names {one.name}, which is in the part {part_of[one.name]!r} too. Keep one.")
+    images = [_planned(one, folder, part_of.get(one.name, "")) for one in named]
+    found, taken = find_images(folder), {one.path for one in named}
+    why = "its name is not CLASS_ID.EXT, directly in the folder"
+    return Plan(images, [*found.left_out, *((shown, why) for place, shown in found.images if place not in taken)])
+
+
+def _planned(one: LidsImage, folder: Path, part: str) -> PlannedImage:
+    return PlannedImage(one.path, str(folder / one.name), one.name, split=part, klass=one.klass)
+
+
+def _require_classes(source: Path, images: Sequence[LidsImage]) -> None:
+    bad = [one.name for one in images if not 1 <= one.klass <= MOST_CLASSES]
+    if bad:
+        raise BadFile(
+            source,
+            f"{len(bad)} images have names that begin with no class from 1 to {MOST_CLASSES}: {_some(bad)}. "
+            "Name them CLASS_ID.EXT.",
+        )
+
+
+def _count(part: str, size: float, total: int) -> int:
+    if not 0 <= size < float("inf") or (size >= 1 and size != int(size)):
+        raise BadInput(f"The size of {part} is {size}; give a share below 1, or a whole number of images.")
+    return round(size * total) if size < 1 else int(size)
+
+
+def _dealt(classes: Sequence[int], counts: Sequence[int], seed: int) -> list[int]:
+    """The part that each image goes into, -1 for none: images of one class after another are dealt out evenly.
+
+    Images are put in order by class, at random within; a part with n of N images takes every (N / n)-th of those that
+    are left, so that of each class it gets its share but for less than one image.
+    """
+    draw = np.random.default_rng(seed).permutation(len(classes))
+    queue = sorted(draw.tolist(), key=lambda place: classes[place])
+    owner = [-1] * len(classes)
+    for part, count in enumerate(counts):
+        taken = {n * len(queue) // count for n in range(count)}
+        for place in taken:
+            owner[queue[place]] = part
+        queue = [one for place, one in enumerate(queue) if place not in taken]
+    return owner
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
