@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +260,7 @@ def test_an_image_without_any_contrast(cli, here):
     [
         (("-mn", "m", "-tm", "vgg16_bn"), "torchvision"),
         (("-mn", "m", "-pt"), "torchvision"),
+        (("-mn", "m", "-ld", "-ldd", "markers-dir"), "-ld"),
         (("-mn", "m", "-s", "-b"), "one model has one"),
         (("-mn", "m", "-l", "conv1"), "Add -i"),
         (("-mn", "../m"), "cannot name a model"),
@@ -363,3 +365,93 @@ def test_help_names_every_flag_of_the_document(cli):
         assert status == 0
         shown = {word.rstrip(",") for word in out.split()}
         assert set(short.split()) <= shown, command
+
+
+DOCUMENTED = {
+    "train": "train -d lids-dataset -ts train_split.txt -ad arch.json -md markers-dir -od outputs-dir "
+    "-mn trained-model.pt -g 0 -e 120 -bs 64 -lr 0.001 -wd 0.001",
+    "validate": "validate -d lids-dataset -vs val_split.txt -ad arch.json -mp outputs-dir/trained-model.pt -g 0",
+    "layers": "train -md markers/ -d lids-dataset/ -ts train.txt -ad arch.json -g 0 -od outputs -mn model.pt "
+    "-i -f zip -l layer_name1 layer_name2",
+}
+"""The document's examples, word for word; `fieldmark flim` takes the place of the tool's name."""
+
+
+def test_the_documents_three_commands(cli, here):
+    status, out, err = cli(*shlex.split(DOCUMENTED["train"]))
+    assert status == 0, err
+    assert out == "Model outputs-dir/trained-model.pt\n"
+    assert "-g 0: this machine has no such GPU; running on the CPU." in err
+    status, out, err = cli(*shlex.split(DOCUMENTED["validate"]))
+    assert status == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("accuracy: ")
+    assert lines[1].startswith("kappa: ")
+    assert float(lines[0].split()[1]) >= 0.75
+    assert {line.partition(":")[0] for line in lines} >= {"1", "2"}
+
+    (here / "train.txt").write_bytes((here / "train_split.txt").read_bytes())
+    (here / "markers-dir").rename(here / "markers")
+    text = (here / "arch.json").read_text()
+    (here / "arch.json").write_text(text.replace('"conv1"', '"layer_name1"').replace('"pool1"', '"layer_name2"'))
+    status, out, err = cli(*shlex.split(DOCUMENTED["layers"]))
+    assert status == 0, err
+    written = sorted(path.relative_to(here / "outputs/intermediate-outputs") for path in here.rglob("dataset.zip"))
+    assert [path.as_posix() for path in written] == ["layer_name1/dataset.zip", "layer_name2/dataset.zip"]
+
+
+@pytest.mark.parametrize("form", ["npy", "mimg", "zip"])
+def test_layers_in_every_format_hold_the_same_numbers(cli, here, form):
+    """Each read back by our own reader, against the numbers of `npy`."""
+    from fieldmark.core.geometry import Box
+    from fieldmark.features.opf import read_opf
+    from fieldmark.images import open_image
+
+    train = (*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", "conv1", "pool1")
+    assert cli(*train, "-f", "npy")[0] == 0
+    folder = here / "outputs/intermediate-outputs"
+    truth = {name: [np.load(file) for file in sorted((folder / name).glob("*.npy"))] for name in ("conv1", "pool1")}
+    assert [truth["conv1"][0].shape, truth["pool1"][0].shape] == [(6, 24, 24), (6, 12, 12)]
+    assert cli(*train, "-f", form)[0] == 0
+    for name, maps in truth.items():
+        if form == "zip":
+            found = read_opf(folder / name / "dataset.zip")
+            assert np.array_equal(found.feat, np.stack([one.reshape(-1) for one in maps]))
+            assert found.true_label.tolist() == [1] * 4 + [2] * 4
+        elif form == "mimg":
+            for file, one in zip(sorted((folder / name).glob("*.mimg")), maps, strict=True):
+                with open_image(file) as source:
+                    assert np.array_equal(source.read(Box.whole(source.shape))[0, :, 0], one)
+
+
+def test_fewer_patches_than_kernels_is_an_error(cli, here):
+    for number, name in enumerate(("000001_00000000.txt", "000002_00000000.txt"), start=1):
+        write_marks(here / "markers-dir" / name, [(5, 5, number), (15, 15, number)])
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json")
+    assert status == 1
+    assert "conv1" in err
+    assert "6" in err
+
+
+def test_a_wrong_key_names_its_place(cli, here):
+    (here / "arch.json").write_text(json.dumps(ARCH).replace('"kernel_size": 3, "stride": 1', '"kernal_size": 3'))
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json")
+    assert status == 1
+    assert "arch.json" in err
+    assert "features.layers.conv1.params.kernal_size" in err
+    assert "kernel_size" in err
+
+
+@pytest.mark.parametrize("flags", [("-b",), ("-s",), ("-c",)])
+def test_each_classifier_learns(cli, here, flags):
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-e", 15, "-bs", 8, *flags)
+    assert status == 0, err
+    status, out, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m", "--json")
+    assert status == 0, err
+    assert json.loads(out)["accuracy"] >= 0.75
+    status, _, err = cli("explain", "-d", "lids-dataset", "-ts", "val_split.txt", "-od", "seen", "-mp", "outputs/m")
+    if "-s" in flags:
+        assert "dense" in err
+    else:
+        assert status == 0, err
+        assert len(list((here / "seen/CAMs/pool1").glob("*.png"))) == 4

@@ -50,7 +50,7 @@ def last_layer(net: Net) -> str:
         found = [name for name, output in seen.items() if output is last]
     if not found:
         raise BadInput(f"No layer gives the last map by itself. Name one: {', '.join(layer_names(net)[:20])}.")
-    return found[-1]
+    return found[0]
 
 
 def layer_maps(model: Model, source: ImageSource, image: str, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ def refuse_torchvision(model: str | None, *, pretrained: bool) -> None:
         given = f"-tm {model}" if model is not None else "-pt"
         raise BadInput(
             f"{given} asks for a network of torchvision, which Fieldmark does not use. Leave it out: filters come from "
-            "markers (-md), or from libIFT's files (-ld -ldd FOLDER)."
+            "markers (-md)."
         )
 
 

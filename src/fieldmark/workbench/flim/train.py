@@ -95,9 +95,11 @@ def _architecture(path: Path) -> dict[str, Any]:
 
 
 def _check(options: TrainOptions) -> None:
-    if options.markers_dir is None and not options.load_lids_model:
+    if options.load_lids_model or options.lids_model_dir is not None:
+        raise BadInput("-ld: filters that libIFT has learned cannot be begun with here. Learn them from markers: -md.")
+    if options.markers_dir is None:
         raise NothingLabelled("Filters are learned from markers. Say where they are: -md FOLDER.")
-    folders = (("-md", options.markers_dir), ("-d", options.dataset_dir), ("-ldd", options.lids_model_dir))
+    folders = (("-md", options.markers_dir), ("-d", options.dataset_dir))
     for flag, folder in folders:
         if folder is not None:
             require_folder(folder, flag)
