@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fieldmark.collection import AddReport, ImageRecord
+from fieldmark.collection.lids import LidsImage
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash, fingerprint
 from fieldmark.errors import BadFile, BadInput, NothingLabelled
@@ -15,7 +16,6 @@ from fieldmark.images import find_images
 from fieldmark.labels.exchange.pairing import pair
 from fieldmark.labels.exchange.tables import write_rows
 from fieldmark.workbench.bench import Workbench
-from fieldmark.workbench.flim.dataset import LidsImage
 
 HIDDEN = ".fieldmark"
 _READY = "assembled"

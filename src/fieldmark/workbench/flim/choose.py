@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from fieldmark.collection.lids import LidsImage, read_dataset, read_split, stratified, write_splits
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image, thumbnail
 from fieldmark.select.cover import per_class
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
-from fieldmark.workbench.flim.dataset import LidsImage, read_dataset, read_split, stratified
 from fieldmark.workbench.flim.options import SelectOptions
 
 SIDE = 16
@@ -52,12 +52,8 @@ def split_dataset(
     require_folder(folder, "-d")
     refuse_originals(Path(f"{name}-train.txt").parent, [("-d", folder)])
     parts = stratified(read_dataset(folder), train, val, test, seed=seed)
-    written = []
-    for part, images in parts.items():
-        path = Path(f"{name}-{part}.txt")
-        write_atomic(path, "".join(f"{one.name}\n" for one in images).encode())
-        written.append((path, len(images)))
-    return written
+    files = write_splits(Path(name), parts)
+    return [(files[part], len(images)) for part, images in parts.items()]
 
 
 def write_architecture(layers: Path, target: Path) -> None:

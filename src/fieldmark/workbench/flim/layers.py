@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from fieldmark.collection.lids import LidsImage
 from fieldmark.core.events import Event
 from fieldmark.errors import NothingLabelled
-from fieldmark.workbench.flim.dataset import LidsImage
 from fieldmark.workbench.flim.options import TrainOptions
 from fieldmark.workbench.flim.validate import image_items
 from fieldmark.workbench.jobs import run_job

@@ -9,6 +9,7 @@ from typing import Any
 
 from fieldmark import __version__
 from fieldmark.checkpoint import header_of, load, save
+from fieldmark.collection.lids import LidsImage, read_dataset, read_split
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
@@ -20,7 +21,6 @@ from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, follow_fit
 from fieldmark.workbench.flim.assemble import HIDDEN, Teaching, assemble
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
-from fieldmark.workbench.flim.dataset import LidsImage, read_dataset, read_split
 from fieldmark.workbench.flim.options import TrainOptions
 from fieldmark.workbench.project import checked_name
 from fieldmark.workbench.runs import Run, list_runs

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import Header, header_of
+from fieldmark.collection.lids import LidsImage, read_dataset, read_split
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.evaluate.answers import AnswerScores, score_answers
 from fieldmark.workbench.flim.checks import require_file, require_folder
-from fieldmark.workbench.flim.dataset import LidsImage, read_dataset, read_split
 from fieldmark.workbench.flim.options import ValidateOptions
 from fieldmark.workbench.jobs import run_job
 
