@@ -410,7 +410,10 @@ def test_layers_in_every_format_hold_the_same_numbers(cli, here, form):
     train = (*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", "conv1", "pool1")
     assert cli(*train, "-f", "npy")[0] == 0
     folder = here / "outputs/intermediate-outputs"
-    truth = {name: [np.load(file) for file in sorted((folder / name).glob("*.npy"))] for name in ("conv1", "pool1")}
+    truth = {
+        name: [np.load(file, allow_pickle=False) for file in sorted((folder / name).glob("*.npy"))]
+        for name in ("conv1", "pool1")
+    }
     assert [truth["conv1"][0].shape, truth["pool1"][0].shape] == [(6, 24, 24), (6, 12, 12)]
     assert cli(*train, "-f", form)[0] == 0
     for name, maps in truth.items():
