@@ -458,3 +458,38 @@ def test_each_classifier_learns(cli, here, flags):
     else:
         assert status == 0, err
         assert len(list((here / "seen/CAMs/pool1").glob("*.png"))) == 4
+
+
+def test_markers_beside_their_images(cli, here):
+    """Copies of the data set's images count once, and images of the markers' own teach filters, not classes."""
+    copied = "000001_00000000.png"
+    (here / "markers-dir" / copied).write_bytes((here / "lids-dataset" / copied).read_bytes())
+    (here / "markers-dir/000002_00000000.txt").rename(here / "markers-dir/mine.txt")
+    (here / "markers-dir/mine.png").write_bytes(encode_png(stripes(2, 99)))
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-c", "-e", 1)
+    assert status == 0, err
+    header = json.loads((here / "outputs/m/model.json").read_text())
+    assert sorted(Path(one["image"]).name for one in header["taught"]) == sorted(
+        [*(here / "train_split.txt").read_text().split(), "mine.png"]
+    )
+
+
+def test_constant_images_teach_an_architecture(cli, here):
+    for file in (here / "lids-dataset").iterdir():
+        file.write_bytes(encode_png(np.full((24, 24, 3), 90, np.uint8)))
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-e", 1)
+    assert status in (0, 1)
+    assert status == 0 or "conv1" in err
+
+
+def test_the_dialect_of_libift(cli, here):
+    layer = {
+        "conv": {"kernel_size": [3, 3, 0], "nkernels_per_marker": 3, "noutput_channels": 4},
+        "relu": True,
+        "pooling": {"size": [3, 3, 0], "stride": 2, "type": "max_pool"},
+    }
+    (here / "arch.json").write_text(json.dumps({"nlayers": 1, "stdev_factor": 0.01, "layer1": layer}))
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-s")[0] == 0
+    status, out, _ = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m", "--json")
+    assert status == 0
+    assert json.loads(out)["accuracy"] >= 0.75

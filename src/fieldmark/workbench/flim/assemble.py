@@ -71,10 +71,9 @@ def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
 
 
 def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list[LidsImage]) -> list[str]:
-    chosen = {one.path: one for one in (*marked, *teaching.split)}
-    names = bench.project.folder / "images.txt"
-    write_atomic(names, "".join(f"{path.resolve()}\n" for path in (*beside, *chosen)).encode())
-    _require_whole(bench.add([names], layout="list"))
+    chosen = {one.name: one.path for one in (*marked, *teaching.split)}
+    own = [path for path in beside if not _is_copy(path, chosen.get(path.name))]
+    _require_whole(bench.add([*own, *chosen.values()]))
     _add_classes(bench, teaching)
     notes = []
     if teaching.markers is not None:
@@ -83,6 +82,11 @@ def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list
     if teaching.split:
         _answer(bench, teaching.split)
     return notes
+
+
+def _is_copy(path: Path, original: Path | None) -> bool:
+    """Whether an image beside the markers is one of the data set, which counts once."""
+    return original is not None and file_hash(path) == file_hash(original)
 
 
 def _add_classes(bench: Workbench, teaching: Teaching) -> None:
