@@ -16,6 +16,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import require_content
 from fieldmark.core.geometry import Box
+from fieldmark.infer.components import SizeRule, filter_components
 from fieldmark.infer.predict import Model, predict_image, value_dtype
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
 from fieldmark.models.build import load_net
@@ -48,7 +49,7 @@ def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job
     work = Path(item["work"])
     require_content(Path(item["uri"]), item["content_hash"], item["name"])
     with open_image(Path(item["uri"]), shown=item["name"], max_bytes=job.get("max_bytes")) as source:
-        wants = recipe.probabilities or item["strokes"] is not None
+        wants = recipe.probabilities or recipe.saliency or item["strokes"] is not None
         labels, probabilities = _writers(model, source, work, wants, item["made_from"])
         yield from predict_image(
             model,
@@ -65,7 +66,8 @@ def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job
         if item["strokes"] is not None:
             yield from _propagate(model, recipe, item, source, labels, work)
         labels.finish()
-    _deliver(work, item, job["format"])
+    made = _filtered(model, recipe, item, work)
+    _deliver(work, made, item, job["format"], background_of(model))
 
 
 def _writers(
@@ -142,7 +144,43 @@ def _has_arrays(work: Path, wants_probabilities: bool) -> bool:
     return all((work / f"{name}.ome.zarr").is_dir() for name in wanted)
 
 
-def _deliver(work: Path, item: dict[str, Any], form: str) -> None:
+def background_of(model: Model) -> int:
+    """The place of the class that is no object: the head's, or the first."""
+    return int(model.header.config.get("head", {}).get("background", 0))
+
+
+def _filtered(model: Model, recipe: PredictRecipe, item: dict[str, Any], work: Path) -> Path:
+    """The working copy to deliver: of the labels, or one without objects of a wrong size.
+
+    Written anew each time: a copy that was half filtered cannot be filtered again. What
+    somebody drew on stays.
+    """
+    from fieldmark.images import open_image
+    from fieldmark.images.writers import create_writer
+
+    made, target = work / "labels.ome.zarr", work / "filtered.ome.zarr"
+    if recipe.min_area <= 1 and recipe.max_area is None:
+        return made
+    shutil.rmtree(target, ignore_errors=True)
+    background = model.header.classes[background_of(model)].value
+    with open_image(made) as source:
+        writer = create_writer(
+            target, "ome-zarr", shape=source.shape, dtype=source.dtype, pixel_size=source.pixel_size, chunk=CHUNK
+        )
+        filter_components(source, writer, SizeRule(background, recipe.min_area, recipe.max_area), _drawn_on(item))
+        writer.finish()
+    return target
+
+
+def _drawn_on(item: dict[str, Any]) -> np.ndarray:
+    """(N, 4) t, z, y, x of the pixels that somebody drew on."""
+    if item["strokes"] is None:
+        return np.zeros((0, 4), np.int64)
+    strokes = Path(item["strokes"])
+    return read_bundle(strokes.parent, strokes.name)[1]["place"]
+
+
+def _deliver(work: Path, made: Path, item: dict[str, Any], form: str, background: int) -> None:
     """Bring finished working copies to where the user wants them, in the format the user wants.
 
     The stamp first claims the names: what is stopped half-way is ours to replace.
@@ -150,15 +188,22 @@ def _deliver(work: Path, item: dict[str, Any], form: str) -> None:
     target = Path(item["target"])
     target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(Path(item["stamp"]), stamp_text("", item))
-    _place(work / "labels.ome.zarr", target, form)
+    _place(made, target, form)
+    for path in item["saliency"]:
+        _write_saliency(work / "probabilities.ome.zarr", Path(path), form, background)
     _place_probabilities(work / "probabilities.ome.zarr", [Path(path) for path in item["probabilities"]], form)
     write_atomic(Path(item["stamp"]), stamp_text(item["made_from"], item))
     shutil.rmtree(work)
 
 
+def outputs_of(item: dict[str, Any]) -> list[str]:
+    """Every file that an image's prediction is delivered as."""
+    return [item["target"], *item["probabilities"], *item["saliency"]]
+
+
 def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
     """What an image's outputs were made from (nothing while they are being written), and their names."""
-    files = [Path(path).name for path in (item["target"], *item["probabilities"])]
+    files = [Path(path).name for path in outputs_of(item)]
     values = {"made_from": made_from, "files": files}
     return json.dumps(values, indent=2).encode()
 
@@ -167,7 +212,7 @@ def _is_there(item: dict[str, Any]) -> bool:
     stamp = Path(item["stamp"])
     if not stamp.is_file() or read_json(stamp).get("made_from") != item["made_from"]:
         return False
-    return all(Path(path).exists() for path in (item["target"], *item["probabilities"]))
+    return all(Path(path).exists() for path in outputs_of(item))
 
 
 def _place(made: Path, target: Path, form: str) -> None:
@@ -186,6 +231,24 @@ def _place_probabilities(made: Path, targets: list[Path], form: str) -> None:
             _convert(made, target, form, channels=(channel, channel + 1))
         else:
             _place(made, target, form)
+
+
+def _write_saliency(made: Path, target: Path, form: str, background: int) -> None:
+    """One minus the probability of the background, 255 for certain."""
+    from fieldmark.images import open_image
+    from fieldmark.images.writers import create_writer
+
+    if form == "ome-zarr" and target.exists():
+        shutil.rmtree(target)
+    with open_image(made) as source:
+        t, _, z, y, x = source.shape
+        writer = create_writer(
+            target, form, shape=(t, 1, z, y, x), dtype=np.dtype(np.uint8), pixel_size=source.pixel_size, chunk=CHUNK
+        )
+        for box in _blocks(source.shape, background, background + 1):
+            values = np.rint((1 - source.read(box)) * 255).astype(np.uint8)
+            writer.write(box.shifted((0, -background, 0, 0, 0)), values)
+        writer.finish()
 
 
 def _convert(made: Path, target: Path, form: str, channels: tuple[int, int] | None) -> None:

@@ -43,7 +43,7 @@ def fit_decoder(net: Net, samples: Samples, config: HeadConfig, seed: int) -> di
         )
     head = AdaptiveHead(config.decoder, level, samples.classes, background, config.threshold)
     if config.decoder in ("probabilistic", "mean"):
-        head.kernel_class = _kernel_classes(net, samples, level, config)
+        head.kernel_class = _kernel_classes(net, level, config)
     if config.decoder == "labelled":
         maps, classes = _stretched_marks(net, samples, config, level, seed)
         head.importance = torch.from_numpy(importance(maps, classes, samples.classes).astype(np.float32))
@@ -81,7 +81,7 @@ def decoded_level(net: Net, config: HeadConfig) -> int:
     with torch.inference_mode():
         count = len(net.levels(torch.zeros(1, net.channels, *net.least)))
     if config.level is None:
-        return next(reversed(net.kernel_strokes()), count - 1)
+        return next(reversed(net.kernel_classes()), count - 1)
     if config.level >= count:
         raise BadInput(f"head.level is {config.level}, but the network's levels are 0 to {count - 1}. Choose one.")
     return config.level
@@ -95,18 +95,16 @@ def _background(samples: Samples, config: HeadConfig) -> int:
     return samples.class_names.index(config.background)
 
 
-def _kernel_classes(net: Net, samples: Samples, level: int, config: HeadConfig) -> torch.Tensor:
-    """(K,) the class of the stroke that each kernel came from."""
-    strokes = net.kernel_strokes().get(level)
-    if strokes is None or len(strokes) == 0:
+def _kernel_classes(net: Net, level: int, config: HeadConfig) -> torch.Tensor:
+    known = net.kernel_classes()
+    classes = known.get(level)
+    if classes is None or len(classes) == 0:
         raise BadInput(
             f"The {config.decoder} decoder needs kernels that come from strokes, and level {level} has none. "
-            f"Choose a FLIM layer with head.level ({', '.join(map(str, net.kernel_strokes())) or 'none here'}), "
+            f"Choose a FLIM layer with head.level ({', '.join(map(str, known)) or 'none here'}), "
             "or head.decoder=vanilla, labelled or trained."
         )
-    marks = samples.marks
-    known, first = np.unique(marks.stroke, return_index=True)
-    return torch.from_numpy(marks.klass[first][np.searchsorted(known, strokes.numpy())].astype(np.int64))
+    return classes.clone()
 
 
 def _trained(net: Net, samples: Samples, config: HeadConfig, level: int, seed: int) -> PooledHead:

@@ -76,8 +76,8 @@ class Net(nn.Module):
         z, y, x = (radius + margin * stride for radius, stride in zip(self.radii, self.strides, strict=True))
         return z if self.spatial == 3 else 0, y, x
 
-    def kernel_strokes(self) -> dict[int, Tensor]:
-        """For each level whose maps come from one kernel each: (K,) the stroke that each kernel came from.
+    def kernel_classes(self) -> dict[int, Tensor]:
+        """For each level whose maps come from one kernel each: (K,) the class of the stroke of each kernel.
 
         The last is what a decoder takes by itself.
         """

@@ -104,12 +104,12 @@ class FlimNet(Net):
                 maps.append(seen)
         return maps
 
-    def kernel_strokes(self) -> dict[int, Tensor]:
+    def kernel_classes(self) -> dict[int, Tensor]:
         """Every layer; the last of the first branch comes last."""
         found, level = [], 1 + len(self.config.scales)
         for branch, own in enumerate(self.config.branches):
             blocks = [self.block(branch, layer) for layer in range(len(own.layers))]
-            found.append([(level + place, block.stroke) for place, block in enumerate(blocks)])
+            found.append([(level + place, block.klass) for place, block in enumerate(blocks)])
             level += len(blocks)
         return dict(item for own in reversed(found) for item in own)
 

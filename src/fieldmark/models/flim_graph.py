@@ -214,6 +214,12 @@ class FlimGraphNet(Net):
         """Names of the layers that markers teach, in order."""
         return [name for name, _ in walk(self.config.arch.features) if self.op(name).learns]
 
+    def kernel_classes(self) -> dict[int, Tensor]:
+        """The last convolution, where one line of layers leads to the only level."""
+        convs = [op for op in map(self.op, self.learnable()) if isinstance(op, Conv) and len(op.klass)]
+        parallel = any(isinstance(part, Block) and part.spec.type == "parallel" for part in self.graph.modules())
+        return {} if parallel or self.config.levels or not convs else {0: convs[-1].klass}
+
     @property
     def image_stride(self) -> int:
         """Whole images are taken at their own size, as torch does."""

@@ -63,7 +63,9 @@ class Tally:
 
     @property
     def mean(self) -> np.ndarray:
-        return self.total / self.count
+        """(K,) float64."""
+        mean: np.ndarray = self.total / self.count
+        return mean
 
     def otsu(self) -> tuple[np.ndarray, np.ndarray]:
         """Otsu's threshold of each band, and the share of its pixels that is at least that.

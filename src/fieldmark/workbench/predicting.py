@@ -148,6 +148,7 @@ def _item(
         "content_hash": record.content_hash,
         "target": str(out / f"{stem}{suffix}"),
         "probabilities": probabilities if recipe.probabilities else [],
+        "saliency": [str(out / f"{stem}-saliency{suffix}")] if recipe.saliency else [],
         "work": str(hidden / "work" / f"{stem}{suffix}"),
         "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
     }
@@ -159,7 +160,7 @@ def _file_word(name: str) -> str:
 
 
 def _outputs(item: dict[str, Any]) -> list[Path]:
-    return [Path(path) for path in (item["target"], *item["probabilities"])]
+    return [Path(path) for path in (item["target"], *item["probabilities"], *item["saliency"])]
 
 
 def _strokes(bench: Workbench, header: Header, record: ImageRecord, folder: Path) -> tuple[str | None, str]:

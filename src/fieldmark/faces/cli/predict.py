@@ -13,6 +13,9 @@ import click
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write into.")
 @click.option("--format", "form", type=click.Choice(["ome-zarr", "tiff", "png"]), default="ome-zarr", show_default=True)
 @click.option("--probabilities", is_flag=True, help="Also write the probability of each class.")
+@click.option("--saliency", is_flag=True, help="Also write how little each pixel looks like background, in 8 bits.")
+@click.option("--min-area", type=click.IntRange(0), help="Objects of fewer pixels become background.")
+@click.option("--max-area", type=click.IntRange(1), help="Objects of more pixels become background.")
 @click.option(
     "--propagate",
     type=click.Choice(["auto", "none", "random-walker", "shortest-path"]),
