@@ -18,21 +18,24 @@ MARKS = "marks.json"
 
 def fit_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Run the fit that a job describes (see `fieldmark.workbench.fitting`)."""
-    folder = Path(job["folder"])
-    _, arrays = read_bundle(folder, MARKS)
-    samples = Samples(
+    return run_fit(
+        FitJob(
+            recipe=validate(FitRecipe, job["recipe"]),
+            samples=samples_of(job),
+            classes=tuple(ClassSpec(**item) for item in job["classes"]),
+            folder=Path(job["folder"]),
+            pixel_size=PixelSize(**job.get("pixel_size", {})),
+        )
+    )
+
+
+def samples_of(job: dict[str, Any]) -> Samples:
+    """What the fit that a job describes learns from."""
+    _, arrays = read_bundle(Path(job["folder"]), MARKS)
+    return Samples(
         [SampleImage(**image) for image in job["images"]],
         Marks.from_arrays(arrays),
         len(job["classes"]),
         max_bytes=job.get("max_bytes"),
         answers=Answers.from_arrays(arrays),
-    )
-    return run_fit(
-        FitJob(
-            recipe=validate(FitRecipe, job["recipe"]),
-            samples=samples,
-            classes=tuple(ClassSpec(**item) for item in job["classes"]),
-            folder=folder,
-            pixel_size=PixelSize(**job.get("pixel_size", {})),
-        )
     )

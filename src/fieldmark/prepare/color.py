@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 # sRGB primaries to CIE XYZ under D65, linear: FLIM applies no gamma correction.
-_RGB_TO_XYZ = np.array(
+RGB_TO_XYZ = np.array(
     [
         [0.4123955890, 0.3575834308, 0.1804926474],
         [0.2125862308, 0.7151703037, 0.0722004986],
@@ -13,12 +13,12 @@ _RGB_TO_XYZ = np.array(
     ],
     np.float32,
 )
-_WHITE = np.array([0.950456, 1.0, 1.088754], np.float32)
-_LINEAR_BELOW = np.float32((6 / 29) ** 3)
+WHITE = np.array([0.950456, 1.0, 1.088754], np.float32)
+LINEAR_BELOW = np.float32((6 / 29) ** 3)
 
 
 def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
-    """Red, green, blue to L*a*b*, each mapped to about 0..1 as the FLIM reference maps it.
+    """Red, green, blue to L*a*b*, each mapped to about 0..1 as the FLIM reference maps it (its "LABNorm2").
 
     Args:
         rgb: (3, ...) float32, 0..1.
@@ -26,10 +26,34 @@ def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
     Returns:
         (3, ...) float32.
     """
-    xyz = np.tensordot(_RGB_TO_XYZ, rgb, axes=1) / _WHITE.reshape((3,) + (1,) * (rgb.ndim - 1))
-    linear = np.float32(841 / 108) * xyz + np.float32(4 / 29)
-    fx, fy, fz = np.where(xyz >= _LINEAR_BELOW, np.cbrt(np.maximum(xyz, 0)), linear)
+    xyz = np.tensordot(RGB_TO_XYZ, rgb, axes=1) / WHITE.reshape((3,) + (1,) * (rgb.ndim - 1))
+    fx, fy, fz = _responses(xyz)
     lightness = (116 * fy - 16) / 99.998337
     green_red = (500 * (fx - fy) + 86.182236) / (86.182236 + 98.258614)
     blue_yellow = (200 * (fy - fz) + 107.867744) / (107.867744 + 94.481682)
     return np.stack([lightness, green_red, blue_yellow]).astype(np.float32)
+
+
+def _responses(xyz: np.ndarray) -> np.ndarray:
+    """The cube root of X, Y, Z, and a straight line where they are almost black."""
+    responses: np.ndarray = np.cbrt(xyz)
+    dark = xyz < LINEAR_BELOW
+    if dark.any():
+        responses[dark] = np.float32(841 / 108) * xyz[dark] + np.float32(4 / 29)
+    return responses
+
+
+def blue_to_red(gray: np.ndarray) -> np.ndarray:
+    """The color table of libIFT: gray values from blue (0) over green to red (1).
+
+    Args:
+        gray: (1, ...) float32, 0..1.
+
+    Returns:
+        (3, ...) float32, 0..1: red, green, blue.
+    """
+    place = 4 * gray[0] + 1
+    red = (3 - np.abs(place - 4) - np.abs(place - 5)) / 2
+    green = (4 - np.abs(place - 2) - np.abs(place - 4)) / 2
+    blue = (3 - np.abs(place - 1) - np.abs(place - 2)) / 2
+    return np.maximum(np.stack([red, green, blue]), 0).astype(np.float32)

@@ -50,14 +50,18 @@ def show(project: Path, model: str) -> None:
 
 @models.command("export")
 @click.argument("model")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path", required=False, type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Where to write; the same as PATH.")
+@click.option("--format", "form", default="fieldmark", show_default=True, help="fieldmark, onnx or libift.")
+@click.option("--output", default="", help="What an ONNX graph gives: classes or features.")
 @click.pass_obj
-def export(project: Path, model: str, path: Path) -> None:
-    """Copy MODEL's folder to PATH, checked."""
+def export(project: Path, model: str, path: Path | None, out: Path | None, form: str, output: str) -> None:
+    """Write MODEL to PATH: its folder, checked; one ONNX graph; or libIFT's kernel files."""
     from fieldmark.faces.cli.show import say
-    from fieldmark.workbench import Workbench
-    from fieldmark.workbench.models import export_model
+    from fieldmark.workbench import Workbench, exporting
 
+    if (path is None) == (out is None):
+        raise click.UsageError("Say once where to write: PATH, or --out PATH.")
     with Workbench.open(project) as bench:
-        export_model(bench, model, path)
-    say(f"Wrote {path}.")
+        for event in exporting.export(bench, model, form, path or out or Path(), output):
+            say(f"Wrote {event.message}.")

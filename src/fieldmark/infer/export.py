@@ -1,0 +1,49 @@
+"""Models as files that other programs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput
+from fieldmark.models.build import load_net
+from fieldmark.models.libift import write_layers
+from fieldmark.models.libift_nets import architecture_of, stacks_of
+
+if TYPE_CHECKING:
+    from fieldmark.models.base import Net
+
+
+def export_from_job(job: dict[str, Any]) -> Iterator[Event]:
+    """Write a model in the format that the job names (see `fieldmark.workbench.exporting`); an event a file."""
+    header, net = load_net(Path(job["model"]))
+    out = Path(job["out"])
+    match job["format"]:
+        case "onnx":
+            from fieldmark.models.onnx import to_onnx
+
+            output = job["output"] or ("classes" if header.classes else "features")
+            write_atomic(out, to_onnx(net, header, output))
+            written = [out]
+        case "libift":
+            written = _write_libift(net, out)
+        case other:
+            raise BadInput(f"No export format is called {other!r}. Choose onnx or libift.")
+    for number, path in enumerate(written, start=1):
+        yield Event("export", number, len(written), message=str(path))
+
+
+def _write_libift(net: Net, out: Path) -> list[Path]:
+    """A folder with the kernels of each layer and `arch.json`; a folder for each branch where there are several."""
+    stacks = stacks_of(net)
+    written = []
+    for name, layers in stacks.items():
+        folder = out / name if len(stacks) > 1 else out
+        written += write_layers(folder, layers)
+        write_atomic(folder / "arch.json", json.dumps(architecture_of(net, name), indent=2).encode())
+        written.append(folder / "arch.json")
+    return written

@@ -1,0 +1,50 @@
+"""Models as files that other programs read: ONNX graphs and libIFT's kernel folders."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fieldmark.core.events import Event
+from fieldmark.errors import BadInput, NotFound
+from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.models import export_model
+from fieldmark.workbench.predicting import model_folder, refuse_originals
+
+if TYPE_CHECKING:
+    from fieldmark.workbench.bench import Workbench
+
+FORMATS = {
+    "fieldmark": "the model folder, checked",
+    "onnx": "one graph from raw pixels to classes or features, for images of any size",
+    "libift": "kernels, means, spreads and biases of each layer, with arch.json",
+}
+
+
+def export(bench: Workbench, name: str, form: str, out: Path, output: str = "") -> Iterator[Event]:
+    """Write a model in a format; one event a file. An existing path is never overwritten.
+
+    Args:
+        bench: The project.
+        name: A model of the project, or a model folder.
+        form: One of `FORMATS`.
+        out: A file for `onnx`, a folder for the others.
+        output: `classes` or `features` for `onnx`; classes where the model has them, if empty.
+    """
+    if form not in FORMATS:
+        raise NotFound("export format", form, FORMATS)
+    if output and form != "onnx":
+        raise BadInput(f"--output chooses what an ONNX graph gives; format {form} has no such choice.")
+    if out.exists():
+        raise BadInput(f"{out} exists already. Choose a path that does not.")
+    refuse_originals(bench, [out.resolve().parent])
+    folder = model_folder(bench, name)
+    if form == "fieldmark":
+        export_model(bench, name, out)
+        yield Event("export", 1, 1, message=str(out))
+        return
+    job = {"kind": "export", "model": str(folder), "format": form, "out": str(out.resolve()), "output": output}
+    with tempfile.TemporaryDirectory(prefix="fieldmark-") as work:
+        yield from run_job(job, Path(work) / "job.json")

@@ -1,0 +1,98 @@
+"""ONNX graphs answer as we do: for sizes they were not traced with, from raw pixels on."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+from fieldmark.errors import BadInput
+from fieldmark.infer.forward import NetForward
+from fieldmark.models.onnx import to_onnx
+from fieldmark.recipes import FitRecipe
+from fieldmark.testing.families import fitted
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx runtime is not installed")
+NET = {
+    "branches": [{"layers": [{"out_channels": 6, "pool": "max"}, {"out_channels": 5, "pool": "avg", "pool_size": 3}]}],
+    "scales": [1.0, 3.0],
+}
+SIZES = [(61, 75), (32, 48), (3, 2), (1, 1), (130, 40)]
+
+
+def ours_and_theirs(folder, recipe: FitRecipe, output: str, size: tuple[int, int]):
+    model = fitted(folder, recipe)
+    session = onnxruntime.InferenceSession(to_onnx(model.net, model.header, output))
+    pixels = np.random.default_rng(3).integers(0, 256, (3, *size)).astype(np.uint8)
+    ours = NetForward(model.net, model.header.preparation, output).plane(pixels)
+    (theirs,) = session.run([output], {"pixels": pixels[None].astype(np.float32)})
+    return session, ours, theirs[0]
+
+
+@pytest.fixture(scope="module", params=["raw", "lab"])
+def features(request, tmp_path_factory):
+    recipe = FitRecipe(family="flim", net=NET | {"color": request.param}, head={"kind": "none"})
+    model = fitted(tmp_path_factory.mktemp("onnx"), recipe)
+    return model, onnxruntime.InferenceSession(to_onnx(model.net, model.header, "features"))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_features_equal_ours_at_any_size(features, size):
+    model, session = features
+    pixels = np.random.default_rng(1).integers(0, 256, (3, *size)).astype(np.uint8)
+    ours = NetForward(model.net, model.header.preparation, "features").plane(pixels)
+    (theirs,) = session.run(None, {"pixels": pixels[None].astype(np.float32)})
+    assert theirs.shape[1:] == ours.shape
+    assert np.abs(theirs[0] - ours).max() <= 1e-5 * max(1, np.abs(ours).max())
+
+
+def test_a_batch_equals_its_images(features):
+    _, session = features
+    pixels = np.random.default_rng(1).uniform(0, 255, (3, 3, 20, 30)).astype(np.float32)
+    (together,) = session.run(None, {"pixels": pixels})
+    alone = [session.run(None, {"pixels": one[None]})[0][0] for one in pixels]
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+def test_a_logistic_head_and_its_facts(tmp_path):
+    recipe = FitRecipe(family="flim", net=NET, head={"kind": "logistic"})
+    session, ours, theirs = ours_and_theirs(tmp_path, recipe, "classes", (61, 75))
+    assert np.abs(ours - theirs).max() < 1e-3
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["classes"]) == [{"name": "ground", "value": 1}, {"name": "disc", "value": 2}]
+    assert facts["family"] == "flim"
+
+
+def test_a_forest_answers_alike_but_for_pixels_on_the_edge_of_a_split(tmp_path):
+    recipe = FitRecipe(family="flim", net=NET, head={"kind": "forest", "trees": 3, "max_depth": 4})
+    _, ours, theirs = ours_and_theirs(tmp_path, recipe, "classes", (61, 75))
+    assert np.allclose(theirs.sum(axis=0), 1, atol=1e-5)
+    assert (np.abs(ours - theirs) < 1e-4).mean() > 0.999
+
+
+def test_an_autoencoder(tmp_path):
+    recipe = FitRecipe(
+        family="autoencoder",
+        net={"width": 4, "depth": 2, "latent": 4},
+        descend={"epochs": 1, "crops_per_epoch": 2, "batch_size": 2, "crop": 16},
+        head={"kind": "none"},
+    )
+    _, ours, theirs = ours_and_theirs(tmp_path, recipe, "features", (33, 41))
+    assert np.abs(ours - theirs).max() <= 1e-4 * max(1, np.abs(ours).max())
+
+
+def test_what_cannot_be_exported_says_what_can(features):
+    model, _ = features
+    with pytest.raises(BadInput, match=r"no head, .* --output features"):
+        to_onnx(model.net, model.header, "classes")
+    with pytest.raises(BadInput, match="classes or features, not 'image'"):
+        to_onnx(model.net, model.header, "image")
+
+
+def test_nothing_is_said_on_the_way(features):
+    model, _ = features
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        to_onnx(model.net, model.header, "features")
