@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, NothingLabelled
 from fieldmark.infer.forward import fit_to_net
 from fieldmark.infer.tiles import plan_tiles
+from fieldmark.learn.dropping import without
 from fieldmark.learn.estimate import Estimate
 from fieldmark.learn.kernels import Kernels, choose_points, estimate_kernels
 from fieldmark.learn.pixel_head import TILE, thin_marks
@@ -174,11 +175,11 @@ def marked_patches(layer: Layer, op: Conv, rows: np.ndarray, *, dense: bool) -> 
 def cut_windows(padded: np.ndarray, first: np.ndarray, size: tuple[int, ...], dilation: tuple[int, ...]) -> np.ndarray:
     """(N, C, *size) windows of (C, ...) whose first samples are at (N, axes)."""
     axes = len(size)
-    index = []
+    index: list[Any] = [slice(None)]
     for axis, (length, step) in enumerate(zip(size, dilation, strict=True)):
         offsets = (np.arange(length) * step).reshape([-1 if a == axis else 1 for a in range(axes)])
         index.append(first[:, axis].reshape(-1, *(1,) * axes) + offsets)
-    windows: np.ndarray = padded[(slice(None), *index)].swapaxes(0, 1)
+    windows: np.ndarray = padded[tuple(index)].swapaxes(0, 1)
     return windows
 
 
@@ -199,6 +200,7 @@ def _teach_conv(layer: Layer, op: Conv, seed: int) -> dict[str, float]:
     for group, own in enumerate(np.split(patches, params.groups, axis=1)):
         flat = own.reshape(len(own), -1)
         kernels = _kernels(layer, op, flat, rows, derive_seed(seed, "kernels", layer.name, group))
+        kernels = without(kernels, _dropped(layer, params), layer.path)
         parts.append((flat, kernels))
     weights = np.concatenate([kernels.weight for _, kernels in parts])
     biases = [np.zeros(len(kernels.weight)) for _, kernels in parts]
@@ -213,6 +215,13 @@ def _teach_conv(layer: Layer, op: Conv, seed: int) -> dict[str, float]:
     op.stroke, op.klass = torch.from_numpy(marks.stroke[origin]), torch.from_numpy(marks.klass[origin])
     op.place = torch.from_numpy(np.column_stack([marks.image[origin], marks.place[origin]]))
     return {"patches": float(len(patches)), "kernels": float(len(weights))}
+
+
+def _dropped(layer: Layer, params: ConvParams) -> tuple[int, ...]:
+    dropped = layer.net.config.dropped.get(layer.name, ())
+    if dropped and params.groups > 1:
+        raise BadInput(f"{layer.path}: a convolution of {params.groups} groups cannot lose single filters.")
+    return dropped
 
 
 def _is_dense(net: FlimGraphNet, params: ConvParams) -> bool:

@@ -165,7 +165,8 @@ class Op(nn.Module):
         return x
 
     def forward(self, seen: Seen) -> Seen:
-        return Seen(self.compute(seen.values, seen.grid), self.after(seen.grid))
+        grid = self.after(seen.grid)  # first: what is too small is told in our words
+        return Seen(self.compute(seen.values, seen.grid), grid)
 
 
 class Conv(Op):
@@ -218,6 +219,7 @@ class Conv(Op):
 
     def forward(self, seen: Seen) -> Seen:
         x, grid = seen
+        self.after(grid)
         stride = (1,) * self.axes if grid.dense else self.stride
         x = CONV[self.axes](
             self.padded(x, grid), self.weight, self.bias, stride, 0, self.window(grid), self.params.groups
@@ -371,7 +373,8 @@ class AvgPool(Pool):
         count: Any = divisor or len(list(product(*map(range, self.size))))
         if not include and not divisor:
             count = torch.stack(self._shifts(torch.ones_like(x[:1, :1]), grid, 0.0)).sum(dim=0)
-        return total / count
+        mean: Tensor = total / count
+        return mean
 
 
 class AdaptivePool(Op):
@@ -430,8 +433,8 @@ class Fold(Op):
 
     def compute(self, x: Tensor, grid: Grid) -> Tensor:
         p = self.params
-        self.after(grid)
-        return functional.fold(x, each(p.output_size, 2), p.kernel_size, p.dilation, p.padding, p.stride)
+        maps: Tensor = functional.fold(x, each(p.output_size, 2), p.kernel_size, p.dilation, p.padding, p.stride)
+        return maps
 
 
 def build_op(spec: Operation, axes: int) -> Op:
