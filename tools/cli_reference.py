@@ -16,7 +16,7 @@ def reference(group: click.Group, name: str) -> str:
         group: The command group.
         name: What the user types to reach it.
     """
-    context = click.Context(group, info_name=name)
+    context = click.Context(group, info_name=name, **group.context_settings)
     return "\n".join([*_options(group, context), "", *_sections(group, context)])
 
 
