@@ -146,7 +146,7 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         shown, recipe = f"image {place}", PredictRecipe()
         with ArraySource(pixels, "cyx", shown=shown) as source:
             plan = plan_for(self._model, source, recipe, shown)
-            forward = forward_of(self._model, recipe, output, image=shown)
+            forward = forward_of(self._model, recipe, output, image=shown, source=source)
             sink = _Answers(source.shape)
             for _ in predict_tiles(forward, source, plan, sink):
                 pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.forward import NetForward
 from fieldmark.infer.sinks import ClassSink, DoneLog
 from fieldmark.infer.tiles import plan_tiles, predict_tiles
+from fieldmark.prepare import image_maximum, of_image
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import Header
@@ -37,15 +39,25 @@ class Model:
 
 
 def forward_of(
-    model: Model, recipe: PredictRecipe, output: str = "classes", device: str = "cpu", image: str = "The image"
+    model: Model,
+    recipe: PredictRecipe,
+    output: str = "classes",
+    device: str = "cpu",
+    image: str = "The image",
+    source: ImageSource | None = None,
 ) -> NetForward:
-    """The model as a function of raw pixels; `image` is named in errors."""
+    """The model as a function of raw pixels.
+
+    `image` is named in errors; models that divide by an image's maximum read it from `source`.
+    """
     if output not in model.header.outputs:
         raise BadInput(
             f"Model {model.name!r} gives {', '.join(model.header.outputs)}, not {output!r}. "
             "Label some pixels and fit it again to get classes."
         )
     preparation = model.header.preparation
+    if source is not None:
+        preparation = of_image(preparation, partial(image_maximum, source))
     return NetForward(model.net, preparation, output, precision=recipe.precision, device=device, image=image)
 
 
@@ -91,7 +103,7 @@ def predict_image(
         device: A torch device.
     """
     plan = plan_for(model, source, recipe, image)
-    forward = forward_of(model, recipe, device=device, image=image)
+    forward = forward_of(model, recipe, device=device, image=image, source=source)
     values = np.array([item.value for item in model.header.classes])
     log = DoneLog(done, made_from)
     try:

@@ -8,7 +8,7 @@ import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
-from fieldmark.prepare import apply, lab_step, scale_step, standardize_step
+from fieldmark.prepare import apply, color_steps, standardize_step
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
@@ -25,25 +25,25 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int) -> list[dic
 
     Args:
         samples: The images; the marks say which ones count.
-        color: `lab`, `raw`, or `auto`: L*a*b* where an image has 3 integer channels.
+        color: One of `net.color` (see `prepare.color_steps`).
         seed: Draws the crops.
     """
     crops = _crops(samples, seed)
-    top = max(float(np.abs(crop).max()) for crop in crops)
-    steps = [scale_step(top if top > 0 else 1.0)]
+    top = max(float(np.abs(crop).max()) for _, crop in crops)
     source = samples.source(0)
-    if color == "lab" or (color == "auto" and source.shape[1] == 3 and source.dtype.kind == "u"):
-        steps.append(lab_step())
-    ready = np.concatenate([apply(crop, steps).reshape(len(crop), -1) for crop in crops], axis=1).astype(np.float64)
+    steps = color_steps(color, source.shape[1], by=top if top > 0 else 1.0, integers=source.dtype.kind == "u")
+    prepared = [apply(crop, samples.of_image(index, steps)) for index, crop in crops]
+    ready = np.concatenate([crop.reshape(len(crop), -1) for crop in prepared], axis=1).astype(np.float64)
     std = ready.std(axis=1)
     return [*steps, standardize_step(ready.mean(axis=1).tolist(), np.where(std > 1e-6, std, 1.0).tolist())]
 
 
-def _crops(samples: Samples, seed: int) -> list[np.ndarray]:
-    """(C, y, x) raw pixels of CROPS places, spread evenly over the images."""
+def _crops(samples: Samples, seed: int) -> list[tuple[int, np.ndarray]]:
+    """The image and (C, y, x) raw pixels of CROPS places, spread evenly over the images."""
     chosen = np.unique(samples.marks.image) if len(samples.marks) else np.arange(len(samples.images))
     rng = np.random.default_rng(derive_seed(seed, "preparation"))
-    return [_crop(samples, int(chosen[place]), rng) for place in _spread(len(chosen))]
+    drawn = [int(chosen[place]) for place in _spread(len(chosen))]
+    return [(index, _crop(samples, index, rng)) for index in drawn]
 
 
 def _spread(images: int) -> list[int]:

@@ -24,6 +24,7 @@ from fieldmark.learn.state import FitState
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
+from fieldmark.prepare import prepared_channels
 from fieldmark.recipes import validate
 from fieldmark.recipes.registry import FAMILIES
 
@@ -69,10 +70,11 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     """
     samples, recipe = job.samples, job.recipe
     channels = check_channels(samples)
-    net = build(recipe.family, recipe.net, channels, seed=derive_seed(recipe.seed, "init"))
-    color = getattr(getattr(net, "config", None), "color", "auto")
     samples.class_names = tuple(item.name for item in job.classes)
+    color = str(full_config(recipe).get("color", "auto"))
     samples.preparation = estimate_preparation(samples, color=color, seed=recipe.seed)
+    seen = prepared_channels(samples.preparation, channels)
+    net = build(recipe.family, recipe.net, seen, seed=derive_seed(recipe.seed, "init"))
     state = FitState(job.folder / STATE, job.made_from())
     resumed = state.restore(net)
     if resumed:
@@ -126,7 +128,7 @@ def header_of_fit(job: FitJob, net: Net) -> Header:
         config=config,
         preparation=samples.preparation,
         outputs=tuple(outputs),
-        channels=net.channels,
+        channels=samples.source(0).shape[1],
         stride=net.strides,
         halo=net.halo,
         tile_exact=net.tile_exact,

@@ -14,7 +14,7 @@ from fieldmark.core.fingerprint import require_content
 from fieldmark.core.geometry import Box, Tile
 from fieldmark.infer.forward import require_numbers
 from fieldmark.infer.tiles import plan_tiles, with_channels
-from fieldmark.prepare import apply
+from fieldmark.prepare import apply, image_maximum, of_image
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -124,6 +124,7 @@ class Samples:
         self.class_names: tuple[str, ...] = ()
         self._max_bytes = max_bytes
         self.source = lru_cache(maxsize=OPEN_IMAGES)(self._open)
+        self._maximum = lru_cache(maxsize=None)(lambda index: image_maximum(self.source(index)))
 
     def _open(self, index: int) -> ImageSource:
         from fieldmark.images import open_image
@@ -138,13 +139,17 @@ class Samples:
 
     def read(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """Prepared pixels, float32: (C, y, x) for a box over t, z, y, x of one t and z; (C, z, y, x) with 3 axes."""
-        return apply(self.raw(index, box, spatial=spatial), self.preparation)
+        return apply(self.raw(index, box, spatial=spatial), self.of_image(index, self.preparation))
+
+    def of_image(self, index: int, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Steps for one image: those that look at the whole image have read it, once."""
+        return of_image(steps, lambda: self._maximum(index))
 
     def raw(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """The same pixels as the file holds them. Raises BadInput, which names the image, for NaN and infinity."""
         source = self.source(index)
         block = source.read(with_channels(box, source.shape[1]))[0]
-        pixels = block if spatial == 3 else block[:, 0]
+        pixels: np.ndarray = block if spatial == 3 else block[:, 0]
         require_numbers(pixels, self.images[index].name)
         return pixels
 

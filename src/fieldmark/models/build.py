@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,15 @@ from fieldmark.models.base import Net
 from fieldmark.models.heads import build_head
 from fieldmark.models.image_heads import Look, build_image_head
 from fieldmark.models.tensors import load_arrays
-from fieldmark.prepare import check
+from fieldmark.prepare import prepared_channels
 from fieldmark.recipes import validate
 from fieldmark.recipes.registry import FAMILIES
 
 if TYPE_CHECKING:
     import numpy as np
+
+_MOST_PROBED = 1 << 26
+"""Values of the smallest image that a model can take; a stride that asks for more is no network's."""
 
 
 def build(family: str, config: dict[str, Any], channels: int, *, seed: int = 0) -> Net:
@@ -46,7 +50,7 @@ def restore(header: Header, weights: dict[str, np.ndarray]) -> Net:
 def _headed(header: Header) -> Net:
     config = dict(header.config)
     head, image_head = config.pop("head", None), config.pop("image_head", None)
-    net = build(header.family, config, header.channels)
+    net = build(header.family, config, prepared_channels(header.preparation, header.channels))
     if head is not None:
         net.head = build_head(head)
     if image_head is not None:
@@ -56,13 +60,14 @@ def _headed(header: Header) -> Net:
 
 def _probe(header: Header, net: Net) -> None:
     """One step of the smallest image through the model, so that parts that do not fit are found when it is loaded."""
-    check(header.preparation, header.channels)
     if header.stride != net.strides or header.tile_exact != net.tile_exact:
         raise ValueError(f"its header says stride {header.stride}, its network has {net.strides}")
     if header.halo != net.halo:
         raise ValueError(f"its header says halo {header.halo}, its network has {net.halo}")
+    if net.channels * prod(net.least) > _MOST_PROBED:
+        raise ValueError(f"the smallest image it could take is {net.least} pixels")
     with torch.inference_mode():
-        pixels = torch.zeros(1, header.channels, *net.least)
+        pixels = torch.zeros(1, net.channels, *net.least)
         told = [net.answer(pixels, "classes").shape[1]] if "classes" in header.outputs else []
         if net.image_head is not None:
             told.append(net.image_probabilities(_smallest_whole(net, net.image_head.look)).shape[1])

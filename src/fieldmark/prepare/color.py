@@ -56,4 +56,5 @@ def blue_to_red(gray: np.ndarray) -> np.ndarray:
     red = (3 - np.abs(place - 4) - np.abs(place - 5)) / 2
     green = (4 - np.abs(place - 2) - np.abs(place - 4)) / 2
     blue = (3 - np.abs(place - 1) - np.abs(place - 2)) / 2
-    return np.maximum(np.stack([red, green, blue]), 0).astype(np.float32)
+    colors: np.ndarray = np.maximum(np.stack([red, green, blue]), 0).astype(np.float32)
+    return colors

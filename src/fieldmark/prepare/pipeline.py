@@ -1,7 +1,9 @@
 """Pointwise preparation of pixels. Each step is a JSON object with a `step` and its numbers.
 
 Every constant belongs to the model (it was estimated on the images that taught it), never to
-the image or the tile at hand: so a tile, an image and a batch give the same pixels.
+the image or the tile at hand: so a tile, an image and a batch give the same pixels. There is one
+exception, for who asks for it by name: `scale-per-image` divides by the maximum of the whole image,
+which `of_image` puts in; a tile alone is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fieldmark.errors import BadInput
-from fieldmark.prepare.color import rgb_to_lab
+from fieldmark.prepare.color import blue_to_red, rgb_to_lab
 
 Step = dict[str, Any]
 
@@ -20,6 +22,52 @@ Step = dict[str, Any]
 def scale_step(by: float) -> Step:
     """Divide by a constant of the data set, so that ordinary values lie in 0..1."""
     return {"step": "scale", "by": float(by)}
+
+
+def scale_per_image_step() -> Step:
+    """Divide by the maximum of each image. The same object then looks different in a brighter image."""
+    return {"step": "scale-per-image"}
+
+
+def replicate_step() -> Step:
+    """A single channel three times over."""
+    return {"step": "replicate"}
+
+
+def color_table_step() -> Step:
+    """A single channel in 0..1 as red, green and blue: blue is dark, red is bright (libIFT's table)."""
+    return {"step": "color-table"}
+
+
+def color_steps(color: str, channels: int, *, by: float, integers: bool) -> list[Step]:
+    """The first steps that a setting of `net.color` stands for.
+
+    Args:
+        color: `raw`; `lab`, for images of 3 channels or of one, which is replicated; `lab-per-image`, the same with
+            each image divided by its own maximum; `lab-color-table`, for images of one channel, colored by
+            `color_table_step`; or `auto`: `lab` where an image has 3 channels of unsigned integers, else `raw`.
+        channels: Of an image.
+        by: The data set's maximum.
+        integers: Whether values are unsigned integers.
+    """
+    if color == "auto":
+        color = "lab" if channels == 3 and integers else "raw"
+    scale = scale_per_image_step() if color == "lab-per-image" else scale_step(by)
+    if color == "raw":
+        return [scale]
+    if color == "lab-color-table":
+        return [scale, color_table_step(), lab_step()]
+    return [scale, *([replicate_step()] if channels == 1 else []), lab_step()]
+
+
+def of_image(steps: Sequence[Step], top: Callable[[], float]) -> list[Step]:
+    """The steps for one image: its maximum, from `top`, stands in the place of `scale-per-image`."""
+    return [scale_step(top() or 1.0) if step.get("step") == "scale-per-image" else step for step in steps]
+
+
+def prepared_channels(steps: Sequence[Step], channels: int) -> int:
+    """How many channels the network sees of images with `channels`. Raises BadInput as `check` does."""
+    return len(check(steps, channels))
 
 
 def lab_step() -> Step:
@@ -48,21 +96,48 @@ def apply(pixels: np.ndarray, steps: Sequence[Step]) -> np.ndarray:
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
-def check(steps: Sequence[Step], channels: int) -> None:
-    """Raise BadInput where a step is unknown, lacks a number, or does not fit the number of channels."""
+def check(steps: Sequence[Step], channels: int) -> np.ndarray:
+    """Raise BadInput where a step is unknown, lacks a number, or does not fit the number of channels.
+
+    Returns:
+        A black pixel prepared: (C, 1, 1) float32.
+    """
     try:
         with np.errstate(all="ignore"):
-            tried = apply(np.zeros((channels, 1, 1), np.float32), steps)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+            tried = apply(np.zeros((channels, 1, 1), np.float32), of_image(steps, lambda: 1.0))
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(f"A preparation step lacks its numbers or has wrong ones ({error}). Fit again.") from error
     if not np.isfinite(tried).all():
         raise BadInput("A preparation step divides by zero or holds numbers that are not finite. Fit again.")
+    return tried
 
 
 def _scale(values: np.ndarray, step: Step) -> np.ndarray:
     return values / np.float32(step["by"])
+
+
+def _unknown_scale(_values: np.ndarray, _step: Step) -> np.ndarray:
+    raise BadInput(
+        "This model divides by the maximum of each image (`net.color: lab-per-image`), which a tile does not know. "
+        "Give it whole images."
+    )
+
+
+def _replicate(values: np.ndarray, _step: Step) -> np.ndarray:
+    _require_one(values, "Replication to 3 channels")
+    return np.repeat(values, 3, axis=0)
+
+
+def _color_table(values: np.ndarray, _step: Step) -> np.ndarray:
+    _require_one(values, "A color table")
+    return blue_to_red(values)
+
+
+def _require_one(values: np.ndarray, what: str) -> None:
+    if len(values) != 1:
+        raise BadInput(f"{what} needs images of one channel; found {len(values)}. Use `net.color: lab` or `raw`.")
 
 
 def _lab(values: np.ndarray, step: Step) -> np.ndarray:
@@ -82,6 +157,9 @@ def _standardize(values: np.ndarray, step: Step) -> np.ndarray:
 
 _STEPS: dict[str, Callable[[np.ndarray, Step], np.ndarray]] = {
     "scale": _scale,
+    "scale-per-image": _unknown_scale,
+    "replicate": _replicate,
+    "color-table": _color_table,
     "lab": _lab,
     "standardize": _standardize,
 }

@@ -2,33 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from fieldmark.recipes.kernels import KernelConfig
 
+# A model's header comes from anywhere: no setting may make a network that takes minutes to put together, or reaches
+# farther than any image. Real ones stay far below.
+_Side = Annotated[int, Field(ge=1, le=63)]  # pixels
+_Step = Annotated[int, Field(ge=1, le=64)]  # pixels
+_Width = Annotated[int, Field(ge=1, le=8192)]  # maps
+_Sigma = Annotated[float, Field(gt=0, le=256)]  # pixels
+
 
 class NetConfig(BaseModel, frozen=True, extra="forbid"):
     """What every family's network can be told."""
 
-    color: Literal["auto", "raw", "lab"] = "auto"
+    color: Literal["auto", "raw", "lab", "lab-per-image", "lab-color-table"] = "auto"
+    """`lab`: L*a*b* of values divided by a constant of the data set; `auto`: that for color images of integers."""
 
 
 class FlimLayer(BaseModel, frozen=True, extra="forbid"):
     """One FLIM layer: normalization by the markers, convolution, ReLU, pooling."""
 
-    kernel_size: PositiveInt = 3
-    dilation: PositiveInt = 1
-    kernels_per_marker: PositiveInt = 5
-    out_channels: PositiveInt = 32
+    kernel_size: _Side = 3
+    dilation: _Step = 1
+    kernels_per_marker: _Width = 5
+    out_channels: _Width = 32
     centered: bool = False
     """Patches lose their mean before they are clustered: kernels for structure, blind to brightness."""
-    dropped: tuple[NonNegativeInt, ...] = ()
+    dropped: tuple[NonNegativeInt, ...] = Field(default=(), max_length=8192)
     """Filters that are left out after they were learned, by their number from 0 (see `fieldmark flim inspect`)."""
     pool: Literal["max", "avg", "none"] = "none"
-    pool_size: PositiveInt = 2
-    pool_stride: PositiveInt = 2
+    pool_size: _Step = 2
+    pool_stride: _Step = 2
 
     @field_validator("kernel_size")
     @classmethod
@@ -47,7 +55,7 @@ class FlimLayer(BaseModel, frozen=True, extra="forbid"):
 class FlimBranch(BaseModel, frozen=True, extra="forbid"):
     """FLIM layers one after the other."""
 
-    layers: tuple[FlimLayer, ...] = Field(min_length=1)
+    layers: tuple[FlimLayer, ...] = Field(min_length=1, max_length=32)
 
 
 def _stack() -> FlimBranch:
@@ -63,8 +71,8 @@ def _fine() -> FlimBranch:
 class FlimConfig(NetConfig, frozen=True, extra="forbid"):
     """A FLIM encoder: branches of layers beside a scale space of the image, all brought to the image's size."""
 
-    branches: tuple[FlimBranch, ...] = Field(default_factory=lambda: (_stack(), _fine()))
-    scales: tuple[PositiveFloat, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+    branches: tuple[FlimBranch, ...] = Field(default_factory=lambda: (_stack(), _fine()), max_length=16)
+    scales: tuple[_Sigma, ...] = Field(default=(0.5, 1.0, 2.0, 4.0, 8.0, 16.0), max_length=64)
     """Standard deviations of the scale space in pixels; empty for none."""
     kernels: KernelConfig = KernelConfig()
     max_patches_per_marker: PositiveInt = 1000
@@ -76,7 +84,7 @@ class FlimConfig(NetConfig, frozen=True, extra="forbid"):
 class AutoEncoderConfig(NetConfig, frozen=True, extra="forbid"):
     """A convolutional autoencoder that halves the image `depth` times."""
 
-    width: PositiveInt = 16
-    depth: PositiveInt = 3
-    latent: PositiveInt = 32
-    blocks: NonNegativeInt = 1
+    width: _Width = 16
+    depth: int = Field(default=3, ge=1, le=10)
+    latent: _Width = 32
+    blocks: int = Field(default=1, ge=0, le=32)

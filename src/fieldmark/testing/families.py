@@ -44,7 +44,7 @@ def predicted(model: Model, path: Path, *, tile: int = 64, output: str = "classe
     """(t, k, z, y, x) answers for an image; with `stop_after`, stopped after so many tiles and taken up again."""
     recipe = PredictRecipe(tile=tile)
     with open_image(path) as source:
-        forward = forward_of(model, recipe, output)
+        forward = forward_of(model, recipe, output, source=source)
         plan = plan_for(model, source, recipe, path.name)
         channels = forward(source.read(Box((0,) * 5, (1, source.shape[1], 1, 8, 8)))).shape[1]
         sink = _Resumable(source.shape, channels)
