@@ -11,11 +11,13 @@ import torch
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.errors import BadInput, NothingLabelled
 from fieldmark.learn.flim_graph import flim_graph, importance, train_bias
+from fieldmark.learn.run import run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
-from fieldmark.models.build import build
+from fieldmark.models.build import build, load_net
 from fieldmark.models.flim_graph import FlimGraphNet
 from fieldmark.recipes import FitRecipe
 from fieldmark.recipes.flim_arch import ConvParams, ModuleParams
+from fieldmark.testing.drawn import drawn_job
 
 
 def layer(word: str, **params) -> dict:
@@ -284,3 +286,29 @@ def test_the_bag_of_points_serves_every_layer(tmp_path):
     for place, kernel in zip(net.op("conv1").place.tolist(), net.op("conv1").weight.numpy(), strict=True):
         patch = window(image, tuple(place[3:]), 3)
         assert np.allclose(kernel, patch / np.linalg.norm(patch), atol=1e-5)
+
+
+def test_the_documents_example_learns_and_runs(tmp_path):
+    """Its features and its classifier, through the one path: a fit, a model folder, and the same features from it."""
+    features = {
+        "conv1": layer("conv2d", kernel_size=5, stride=1, padding=2, dilation=1, number_of_kernels_per_marker=8),
+        "activation": layer("relu", inplace=True),
+        "pool": layer("max_pool2d", kernel_size=3, stride=4, padding=0),
+    }
+    classifier = {
+        "linear1": layer("linear", in_features=-1, out_features=512),
+        "relu3": layer("relu", inplace=True),
+        "linear2": layer("linear", in_features=512, out_features=512),
+    }
+    arch = {"features": {"type": "sequential", "layers": features}, "classifier": {"layers": classifier}}
+    job = drawn_job(tmp_path, FitRecipe(family="flim-net", net={"arch": arch}))
+    for _ in run_fit(job):
+        pass
+    header, net = load_net(job.folder / "model")
+    assert header.stride == (1, 4, 4)
+    x = torch.rand(2, 3, 92, 116)
+    with torch.inference_mode():
+        assert net.features(x).shape == (2, 32, 92, 116)  # 8 of each of 4 strokes
+        maps = net.image_maps(x)[-1]
+        assert maps.shape[2:] == torch.nn.functional.max_pool2d(x, 3, 4).shape[2:]
+        assert net.own_classifier(tuple(maps.shape[1:]))(maps).shape == (2, 512)
