@@ -156,6 +156,12 @@ def config(**changes):
     return damage
 
 
+def flim(*layers, **settings):
+    """A header that names a FLIM network, with one branch of these layers where there are some."""
+    branches = {"branches": [{"layers": list(layers)}]} if layers else {}
+    return header(family="flim", config=branches | settings)
+
+
 def pickled(folder):
     (weights,) = folder.glob("*.safetensors")
     data = pickle.dumps(Bomb(folder.parent / "ran"))
@@ -191,7 +197,17 @@ MODELS = {
     "a newer format": (header(format=99), "model format 99"),
     "weights elsewhere": (header(weights="../../x.safetensors"), "names no weights beside it"),
     "an unknown setting": (config(run="os.system"), "run: unknown key"),
-    "an enormous net": (config(width=2**40), "do"),
+    "an enormous net": (config(width=2**40), "width: Input should be less than or equal to 8192"),
+    "a net of endless depth": (config(depth=10**6), "depth: Input should be less than or equal to 10"),
+    "a net of endless blocks": (config(blocks=10**6), "blocks: Input should be less than or equal to 32"),
+    "endless branches": (flim(branches=[{"layers": [{}]}] * 10**6), "larger than 16777216 bytes"),
+    "many branches": (flim(branches=[{"layers": [{}]}] * 10**4), "at most 16 items"),
+    "a branch of endless layers": (flim(*[{}] * 10**6), "at most 32 items"),
+    "an enormous kernel": (flim({"kernel_size": 10**9 + 1}), "kernel_size: Input should be less"),
+    "a kernel with enormous gaps": (flim({"dilation": 10**9}), "dilation: Input should be less"),
+    "an enormous pool": (flim({"pool": "max", "pool_stride": 10**9}), "pool_stride: Input should be less"),
+    "an enormous scale": (flim(scales=[1e12]), "scales.0: Input should be less"),
+    "endless scales": (flim(scales=[1.0] * 10**6), "at most 64 items"),
     "an unknown head": (config(head={"kind": "os.system"}), "do not fit"),
     "another stride": (header(stride=[1, 2, 2]), "its header says stride"),
     "an enormous halo": (header(halo=[0, 60_000, 60_000]), "its header says halo"),

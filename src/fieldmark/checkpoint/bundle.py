@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 MAX_JSON_BYTES = 1 << 26
+TENSOR_KEYS = ("weights", "weights_sha256")
+"""What the JSON says of its tensors: their file and its hash."""
 
 
 def write_bundle(folder: Path, name: str, values: dict[str, Any], tensors: dict[str, np.ndarray]) -> str:
@@ -44,12 +46,17 @@ def write_bundle(folder: Path, name: str, values: dict[str, Any], tensors: dict[
 
 def read_bundle(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read what `write_bundle` wrote. Raises BadFile for anything else; nothing in it is run."""
+    values = read_json(folder / name)
+    return values, read_tensors(folder, name, values)
+
+
+def read_tensors(folder: Path, name: str, values: dict[str, Any]) -> dict[str, np.ndarray]:
+    """The tensors that the JSON `folder/name` names; what it says of them is taken out of its values."""
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
-    values = read_json(folder / name)
-    file = _weights_file(folder, name, values.pop("weights", None))
-    digest = values.pop("weights_sha256", None)
+    file = _weights_file(folder, name, values.pop(TENSOR_KEYS[0], None))
+    digest = values.pop(TENSOR_KEYS[1], None)
     try:
         data = file.read_bytes()
     except OSError as error:
@@ -57,19 +64,19 @@ def read_bundle(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, np.n
     if sha256(data).hexdigest() != digest:
         raise BadFile(file, f"its content does not match the hash in {name}. Copy the folder again.")
     try:
-        return values, load(data)
+        return load(data)
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise BadFile(file, f"not a safetensors file of plain arrays ({error}). Copy the folder again.") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a regular file of moderate size; NaN and infinity are no JSON."""
+def read_json(path: Path, most: int = MAX_JSON_BYTES) -> dict[str, Any]:
+    """A JSON object from a regular file of at most `most` bytes; NaN and infinity are no JSON."""
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode):
             raise BadFile(path, "is no regular file. Name a folder that Fieldmark wrote.")
-        if facts.st_size > MAX_JSON_BYTES:
-            raise BadFile(path, f"larger than {MAX_JSON_BYTES} bytes; this is not a file that Fieldmark wrote.")
+        if facts.st_size > most:
+            raise BadFile(path, f"larger than {most} bytes; this is not a file that Fieldmark wrote.")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise BadFile(path, "there is no such file. Name a folder that Fieldmark wrote.") from None

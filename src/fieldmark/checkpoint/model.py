@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldmark.checkpoint.bundle import read_bundle, read_json, write_bundle
+from fieldmark.checkpoint.bundle import TENSOR_KEYS, read_json, read_tensors, write_bundle
 from fieldmark.checkpoint.header import FORMAT, Header
 from fieldmark.errors import BadFile
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 NAME = "model.json"
+MAX_BYTES = 1 << 24
+"""Of `model.json`: a hundred thousand images that taught it fit in."""
 
 
 def save(folder: Path, header: Header, weights: dict[str, np.ndarray]) -> None:
@@ -25,25 +27,22 @@ def load(folder: Path) -> tuple[Header, dict[str, np.ndarray]]:
 
     A model from a stranger is read, never run: no pickle, no imports.
     """
-    header_of(folder)  # a newer format is refused by its number, whatever else it changed
-    values, weights = read_bundle(folder, NAME)
-    return _header(folder, values), weights
+    values = _values(folder)
+    header = _header(folder, values)  # a newer format is refused by its number, whatever else it changed
+    return header, read_tensors(folder, NAME, values)
 
 
 def header_of(folder: Path) -> Header:
     """The header alone, without reading the weights."""
-    _require_model(folder)
-    values = read_json(folder / NAME)
-    values.pop("weights", None)
-    values.pop("weights_sha256", None)
-    return _header(folder, values)
+    return _header(folder, _values(folder))
 
 
-def _require_model(folder: Path) -> None:
+def _values(folder: Path) -> dict[str, Any]:
     if not folder.exists():
         raise BadFile(folder, "there is no such folder. Name a model folder that Fieldmark wrote.")
     if not (folder / NAME).exists():
         raise BadFile(folder, f"has no {NAME}. Name a model folder that Fieldmark wrote.")
+    return read_json(folder / NAME, MAX_BYTES)
 
 
 def _header(folder: Path, values: dict[str, Any]) -> Header:
@@ -54,6 +53,6 @@ def _header(folder: Path, values: dict[str, Any]) -> Header:
             "Upgrade Fieldmark, or fit the model again.",
         )
     try:
-        return Header.from_json(values)
+        return Header.from_json({name: value for name, value in values.items() if name not in TENSOR_KEYS})
     except (TypeError, ValueError) as error:
         raise BadFile(folder / NAME, f"is no model header ({error}). Copy the folder again.") from error

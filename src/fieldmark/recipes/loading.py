@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import stat
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +17,9 @@ M = TypeVar("M", bound=BaseModel)
 MAX_RECIPE_BYTES = 1 << 18
 _MOST_PROBLEMS = 5
 _LONGEST = 80
+_SHOWN = Repr()  # of a million parts only the first are written out
+_SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = _SHOWN.maxstring = _LONGEST
+_SHOWN.maxother = _SHOWN.maxlong = _LONGEST
 
 
 def load_recipe(path: Path) -> dict[str, Any]:
@@ -120,7 +124,7 @@ def _line(model: type[BaseModel], item: Any, where: str) -> str:
     path = ".".join([where, *location] if where else location)
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key. {near_miss(location[-1], _known_keys(model, list(item['loc'])[:-1]))}"
-    found = "" if item["type"] == "missing" else f" (found {_short(repr(item['input']))})"
+    found = "" if item["type"] == "missing" else f" (found {_short(_SHOWN.repr(item['input']))})"
     return f"{path or 'recipe'}: {item['msg'].removeprefix('Value error, ')}{found}."
 
 
