@@ -244,7 +244,7 @@ class FlimGraphNet(Net):
         return self.classifier
 
     def details(self) -> dict[str, Any]:
-        """Where each kernel of the first convolutions came from."""
+        """Where each kernel of the convolutions came from."""
         convs = [(name, self.op(name)) for name in self.learnable()]
         return {
             "kernels": [
@@ -254,10 +254,7 @@ class FlimGraphNet(Net):
                     "place": op.place.tolist(),
                 }
                 for name, op in convs
-                if isinstance(op, Conv)
-                and len(op.stroke)
-                and tuple(op.weight.shape[1:2]) == (self.channels,)
-                and self.spatial == 2
+                if isinstance(op, Conv) and len(op.stroke)
             ]
         }
 

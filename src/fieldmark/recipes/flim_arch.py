@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     FiniteFloat,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     SerializationInfo,
@@ -448,6 +449,9 @@ class FlimGraphConfig(NetConfig, frozen=True, extra="forbid"):
     """Estimator of all layers; its `reduction` gives way to each layer's `use_pca`, its `kind` to
     `use_random_kernels`."""
     max_patches_per_marker: PositiveInt = 300
+    dropped: dict[str, Annotated[tuple[NonNegativeInt, ...], Field(max_length=8192)]] = Field(default_factory=dict)
+    """Filters of convolutions that are left out after they were learned, by the layer's name and their number from 0
+    (see `fieldmark flim inspect`)."""
 
 
 def layer_words() -> tuple[str, ...]:

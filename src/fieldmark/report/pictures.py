@@ -144,6 +144,25 @@ def kernel_picture(kernel: np.ndarray, scale: int = 8) -> np.ndarray:
     return panels[0] if len(panels) == 1 else sheet(panels, ceil(sqrt(len(panels))), scale, _BETWEEN)
 
 
+def filter_picture(weight: np.ndarray, side: int) -> np.ndarray:
+    """A kernel of an image or of a volume, as a picture of at most about `side` pixels a side.
+
+    Args:
+        weight: (c, h, w), or (c, d, h, w): then each slice of each channel is a panel.
+        side: In pixels; each weight takes at least one.
+
+    Returns:
+        (H, W, 3) uint8, as `kernel_picture` draws it.
+    """
+    flat = weight if weight.ndim == 3 else weight.reshape(-1, *weight.shape[-2:])
+    if len(flat) in (1, 3) and weight.ndim == 3:
+        return kernel_picture(flat, max(1, side // max(flat.shape[1:])))
+    columns = ceil(sqrt(len(flat)))
+    panels = [signed_picture(panel, float(np.abs(flat).max()) or 1.0) for panel in flat]
+    scale = max(1, side // (columns * (flat.shape[2] + 1)))
+    return enlarged(sheet(panels, columns, 1, _BETWEEN), scale)
+
+
 def enlarged(picture: np.ndarray, scale: int) -> np.ndarray:
     """Each pixel as a square of `scale` x `scale`. (h, w, 3) to (h * scale, w * scale, 3)."""
     return picture.repeat(scale, axis=0).repeat(scale, axis=1)

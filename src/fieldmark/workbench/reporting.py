@@ -25,7 +25,7 @@ from fieldmark.report.blocks import (
     Table,
     Text,
 )
-from fieldmark.report.pictures import displayable, kernel_picture, overlay
+from fieldmark.report.pictures import displayable, filter_picture, overlay
 from fieldmark.workbench.evaluating import _plane, truth_planes
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.predicting import model_folder
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 MOST_PICTURES = 12
 MOST_KERNELS = 48
+KERNEL_SIDE = 48
+"""Pictures of kernels have about this many pixels a side."""
 SHOWN_SIDE = 512
 
 
@@ -156,16 +158,26 @@ def _stroke_map(bench: Workbench, header: Header, record: ImageRecord) -> np.nda
 
 
 def _kernels(bench: Workbench, result: Evaluation) -> tuple[Block, ...]:
-    """The kernels of the first layer, each with the patch and the stroke that it came from."""
+    """The kernels of every layer, each with the patch and the stroke that it came from."""
     kernels = result.header.details.get("kernels", [])
     if not kernels:
         return ()
     _, weights = load(model_folder(bench, result.model))
     text = (
-        "The kernels of the first layers. Each was learned from the patches under one stroke; its caption names "
-        "the stroke's class, the image, and the pixel of the nearest real patch. Blue is negative, red positive."
+        "The kernels of every layer. Each was learned from the patches under one stroke; its caption names the "
+        "stroke's class, the image, and the pixel of the nearest real patch. Kernels of three channels are in color, "
+        "with middle gray for zero; of others each channel is a panel, blue negative, red positive. What each filter "
+        f"answers, and what it is for: fieldmark flim inspect {result.model}."
     )
-    return Text(text), *(_kernel_gallery(bench, result.header, item, weights[item["weight"]]) for item in kernels)
+    blocks: list[Block] = [Text(text)]
+    for item in kernels:
+        weight = weights[item["weight"]]
+        more = f", of which {MOST_KERNELS} are shown" if len(weight) > MOST_KERNELS else ""
+        blocks += [
+            Text(f"{item['weight'].removesuffix('.weight')}: {len(weight)} kernels{more}."),
+            _kernel_gallery(bench, result.header, item, weight),
+        ]
+    return tuple(blocks)
 
 
 def _kernel_gallery(bench: Workbench, header: Header, item: dict[str, Any], weight: np.ndarray) -> Gallery:
@@ -176,7 +188,9 @@ def _kernel_gallery(bench: Workbench, header: Header, item: dict[str, Any], weig
         stroke = strokes.get(stroke_id)
         said = classes.get(stroke.class_id or 0, "a deleted class") if stroke else "a stroke that is gone"
         index, _, _, y, x = place
-        figures.append(_figure(kernel_picture(kernel), f"{said}: {header.details['images'][index]} at x {x}, y {y}"))
+        figures.append(
+            _figure(filter_picture(kernel, KERNEL_SIDE), f"{said}: {header.details['images'][index]} at x {x}, y {y}")
+        )
     return Gallery(tuple(figures), columns=8)
 
 

@@ -12,6 +12,7 @@ from fieldmark.faces.cli.main import LazyGroup
 VERBS = {
     "arch": ("flim_data", "Write an architecture file from a list of layers."),
     "explain": ("flim_apply", "Draw what of each image speaks for its class (Grad-CAM)."),
+    "inspect": ("flim_inspect", "Show where each filter came from and what it is for; drop some."),
     "select": ("flim_data", "Choose images to mark."),
     "split": ("flim_data", "Split a data set into training, validation and test."),
     "train": ("flim_train", "Learn filters from markers, and a classifier of images."),
