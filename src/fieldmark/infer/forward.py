@@ -112,7 +112,8 @@ class NetForward:
             place = tile.core.start[:kept]
             if not self._survey.holds(source, place):
                 tiles = [own for own in plan if own.core.start[:kept] == place]
-                self._survey.hold(source, place, self._seen_of(source, tiles))
+                # one tile is surveyed while it is answered: its levels are computed once
+                self._survey.hold(source, place, self._seen_of(source, tiles) if len(tiles) > 1 else ())
             self._survey.ready = True
 
     def _seen_of(self, source: ImageSource, tiles: list[Tile]) -> Seen:

@@ -158,4 +158,4 @@ def _tally_tile(net: Net, samples: Samples, image: int, tile: Tile, level: int) 
     core = tile.core.relative_to(tile.read).slices[-net.spatial :]
     with torch.inference_mode():
         maps = enlarge(net.levels(prepared)[level], prepared.shape[2:])[0]
-    return Tally.of(maps[(slice(None), *core)].numpy())
+    return Tally.of(maps[(slice(None), *core)].numpy(), counted=False)

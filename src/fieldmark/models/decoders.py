@@ -105,7 +105,7 @@ class AdaptiveHead(Head):
         if len(seen) == self.rounds - 1:
             found = self._raw(levels, size, seen)[0]
             return _tally(found[(slice(None), *core)])
-        return _tally(enlarge(levels[self.level], size)[0][(slice(None), *core)])
+        return _tally(enlarge(levels[self.level], size)[0][(slice(None), *core)], counted=self.decoder == "vanilla")
 
     def config(self) -> dict[str, Any]:
         return {
@@ -228,8 +228,8 @@ def _centered(salience: Tensor, last: Tally) -> Tensor:
     return torch.where(salience < at, salience / (2 * at), 0.5 + (salience - at) / (2 * (1 - at)))
 
 
-def _tally(values: Tensor) -> Tally:
-    return Tally.of(values.float().cpu().numpy())
+def _tally(values: Tensor, *, counted: bool = True) -> Tally:
+    return Tally.of(values.float().cpu().numpy(), counted=counted)
 
 
 def _column(values: np.ndarray, like: Tensor) -> Tensor:

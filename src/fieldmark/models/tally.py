@@ -26,7 +26,7 @@ class Tally:
         high: (K,) float32 greatest values.
         total: (K,) float64 sums.
         exponent: (K,) int64.
-        histogram: (K, BINS) int64.
+        histogram: (K, BINS) int64; (K, 0) where nobody asked for it.
     """
 
     count: int
@@ -37,12 +37,14 @@ class Tally:
     histogram: np.ndarray
 
     @classmethod
-    def of(cls, bands: np.ndarray) -> Tally:
-        """The tally of (K, ...) finite values, at least one a band."""
+    def of(cls, bands: np.ndarray, *, counted: bool = True) -> Tally:
+        """The tally of (K, ...) finite values, at least one a band; without a histogram where it is not `counted`."""
         flat = bands.reshape(len(bands), -1).astype(np.float32, copy=False)
         low, high = flat.min(axis=1), flat.max(axis=1)
         exponent = _exponent(low, high)
-        histogram = np.stack([_counted(band, int(e)) for band, e in zip(flat, exponent, strict=True)])
+        histogram = np.zeros((len(flat), 0), np.int64)
+        if counted:
+            histogram = np.stack([_counted(band, int(e)) for band, e in zip(flat, exponent, strict=True)])
         return cls(flat.shape[1], low, high, flat.sum(axis=1, dtype=np.float64), exponent, histogram)
 
     def __add__(self, other: Tally) -> Tally:
@@ -59,7 +61,8 @@ class Tally:
     @property
     def span(self) -> np.ndarray:
         """(K,) float64 greatest minus least value."""
-        return self.high.astype(np.float64) - self.low
+        span: np.ndarray = self.high.astype(np.float64) - self.low
+        return span
 
     @property
     def mean(self) -> np.ndarray:
@@ -125,6 +128,8 @@ def _counted(band: np.ndarray, exponent: int) -> np.ndarray:
 def _coarsened(tally: Tally, exponent: np.ndarray) -> np.ndarray:
     """(K, BINS) counts with bins 2^exponent wide."""
     counts = np.zeros_like(tally.histogram)
+    if counts.size == 0:
+        return counts
     for band, steps in enumerate(np.minimum(exponent - tally.exponent, BINS.bit_length())):
         place = ((np.arange(BINS) - HALF) >> steps) + HALF
         counts[band] = np.bincount(place, tally.histogram[band], BINS)
