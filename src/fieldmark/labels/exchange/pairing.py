@@ -34,6 +34,10 @@ class Paired:
     plane: tuple[int, int] | None
     """The (t, z) that the file is of, where its name says."""
 
+    @property
+    def is_text(self) -> bool:
+        return self.path.suffix.lower() == ".txt"
+
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
@@ -48,7 +52,9 @@ def pair(path: Path, kind: str, images: Sequence[ImageRecord]) -> Pairing:
     """Find the label files at `path` (a folder, or one file) and their images.
 
     A file of the name of an image, with or without the image's own suffix and one of `ENDINGS`, belongs to that image;
-    `_t0_z3` behind it names a plane. The images themselves are passed over.
+    `_t0_z3` behind it names a plane. The images themselves are passed over. Markers are text files and pictures; where
+    text files belong to images, only pictures whose name ends like a marker file's are taken, as the others may be
+    copies of the images.
 
     Raises:
         BadFile: There is no such file or folder.
@@ -61,6 +67,8 @@ def pair(path: Path, kind: str, images: Sequence[ImageRecord]) -> Pairing:
     found = Pairing([], [], [])
     taken: dict[tuple[int, object], str] = {}
     for file in _files(path, kind):
+        if _is_doubtful(file, path, kind) and any(one.is_text for one in found.pairs):
+            continue
         if uri_of(file) in own and path.is_dir():
             continue
         key, plane = _key(file.relative_to(root).as_posix(), ENDINGS[kind])
@@ -118,12 +126,23 @@ def _files(path: Path, kind: str) -> Iterator[Path]:
         file for file in path.rglob("*") if not any(part.startswith(".") for part in file.relative_to(path).parts)
     )
     wanted = (file for file in inside if _is_wanted(file, kind))
-    yield from sorted(wanted, key=lambda file: natural_key(file.as_posix()))
+    yield from sorted(wanted, key=lambda file: (is_image_name(file.name), natural_key(file.as_posix())))
 
 
 def _is_wanted(file: Path, kind: str) -> bool:
-    right = file.suffix.lower() == ".txt" if kind == "markers" else is_image_name(file.name)
+    right = is_image_name(file.name) or (kind == "markers" and file.suffix.lower() == ".txt")
     return right and file.is_file()
+
+
+def _is_doubtful(file: Path, path: Path, kind: str) -> bool:
+    """Whether a picture in a folder of markers may as well be an image."""
+    return kind == "markers" and path.is_dir() and is_image_name(file.name) and not _ends(file, ENDINGS[kind])
+
+
+def _ends(file: Path, endings: Sequence[str]) -> bool:
+    stem = stem_of(file.name)
+    found = _PLANE.search(stem)
+    return (stem[: found.start()] if found else stem).endswith(tuple(endings)) or stem.endswith(tuple(endings))
 
 
 def _key(relative: str, endings: Sequence[str]) -> tuple[str, tuple[int, int] | None]:

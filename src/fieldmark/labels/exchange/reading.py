@@ -48,6 +48,8 @@ def import_folder(
     refuse_all(path, found.bad)
     _require_some(path, kind, found)
     values, notes = _survey(path, kind, found.pairs)
+    if kind == "markers":
+        notes += _about_pictures(path, found.pairs, values, label_offset)
     rule = _rule(labels, path, kind, set().union(*values.values()), label_offset, ignore)
     _check_values(labels, path, rule, values)
     planes = _planes(kind, found.pairs, rule)
@@ -112,14 +114,30 @@ def _survey(path: Path, kind: str, pairs: Sequence[Paired]) -> tuple[dict[str, s
 def _values(kind: str, one: Paired, notes: list[str]) -> set[int]:
     """Every value in a file."""
     _check_plane(one)
-    if kind != "markers":
+    if kind != "markers" or not one.is_text:
         planes = read_map(one.path, one.image.shape, one.plane, one.shown)
-        return {int(value) for _, _, values in planes for value in np.unique(values)}
+        found_values = {int(value) for _, _, values in planes for value in np.unique(values)}
+        return found_values - {0} if kind == "markers" else found_values
     found = read_markers(one.path, one.shown)
     _check_size(found, one)
     if found.twofold:
         notes.append(f"{one.shown}: {found.twofold} pixels carry two labels; the last in the file was taken.")
     return {int(value) for value in np.unique(found.labels)}
+
+
+def _about_pictures(
+    path: Path, pairs: Sequence[Paired], values: dict[str, set[int]], label_offset: int | None
+) -> list[str]:
+    """What to say of marker pictures; refuses them beside text files that count from 0, as theirs cannot be known."""
+    pictures = [one for one in pairs if not one.is_text]
+    from_zero = [one.shown for one in pairs if one.is_text and 0 in values[one.shown]]
+    if pictures and from_zero and label_offset is None:
+        raise BadFile(
+            path,
+            f"{from_zero[0]} counts labels from 0, but in a picture ({pictures[0].shown}) 0 means unmarked. "
+            "Import text files and pictures one after the other.",
+        )
+    return [f"{len(pictures)} of the files are pictures: 0 means unmarked there."] if pictures else []
 
 
 def _check_plane(one: Paired) -> None:
@@ -176,11 +194,11 @@ def _planes(kind: str, pairs: Sequence[Paired], rule: Rule) -> Iterator[LabelPla
 
 
 def _value_planes(kind: str, one: Paired) -> Iterator[ValuePlane]:
-    if kind == "markers":
+    if kind == "markers" and one.is_text:
         yield from _marked_planes(read_markers(one.path, one.shown), one)
         return
     for t, z, values in read_map(one.path, one.image.shape, one.plane, one.shown):
-        yield t, z, values, np.ones(values.shape, dtype=bool)
+        yield t, z, values, values > 0 if kind == "markers" else np.ones(values.shape, dtype=bool)
 
 
 def _marked_planes(found: MarkerFile, one: Paired) -> Iterator[ValuePlane]:
