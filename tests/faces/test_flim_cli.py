@@ -493,3 +493,29 @@ def test_the_dialect_of_libift(cli, here):
     status, out, _ = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m", "--json")
     assert status == 0
     assert json.loads(out)["accuracy"] >= 0.75
+
+
+@pytest.mark.parametrize("ending", ["", "-seeds"])
+def test_marker_pictures_teach_as_marker_files_do(cli, here, ending):
+    assert cli(*TRAIN, "-mn", "text", "-ad", "arch.json", "-i", "-l", "conv1", "-f", "npy")[0] == 0
+    folder = here / "outputs/intermediate-outputs/conv1"
+    truth = [np.load(file, allow_pickle=False) for file in sorted(folder.iterdir())]
+    for file in sorted((here / "markers-dir").iterdir()):
+        picture = np.zeros((24, 24), np.uint8)
+        for line in file.read_text().splitlines()[1:]:
+            x, y, _, label = map(int, line.split())
+            picture[y, x] = label
+        (here / "markers-dir" / f"{file.stem}{ending}.png").write_bytes(encode_png(picture))
+        file.unlink()
+    status, _, err = cli(*TRAIN, "-mn", "drawn", "-ad", "arch.json", "-i", "-l", "conv1", "-f", "npy")
+    assert status == 0, err
+    found = [np.load(file, allow_pickle=False) for file in sorted(folder.iterdir())]
+    assert all(np.array_equal(a, b) for a, b in zip(found, truth, strict=True))
+
+
+def test_markers_of_no_image(cli, here):
+    for file in list((here / "markers-dir").iterdir()):
+        file.rename(file.with_name(f"other{file.name}"))
+    status, _, err = cli(*TRAIN, "-mn", "m")
+    assert status == 1
+    assert "no marker file has the name of an image" in err

@@ -7,13 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from fieldmark.collection import AddReport, ImageRecord
+from fieldmark.collection.catalog import uri_of
 from fieldmark.collection.lids import LidsImage
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash, fingerprint
 from fieldmark.errors import BadFile, BadInput, NothingLabelled
 from fieldmark.images import find_images
-from fieldmark.labels.exchange.pairing import pair
+from fieldmark.labels.exchange.markers import read_markers
+from fieldmark.labels.exchange.masks import read_map
+from fieldmark.labels.exchange.pairing import ENDINGS, pair, stem_of
 from fieldmark.labels.exchange.tables import write_rows
 from fieldmark.workbench.bench import Workbench
 
@@ -40,9 +45,8 @@ class Teaching:
     def fingerprint(self) -> str:
         """The hash of all that is taught: file names, sizes and times of images, bytes of markers."""
         images = [[one.name, one.klass, *_facts(one.path)] for one in self.split]
-        beside = [] if self.markers is None else [[str(path), *_facts(path)] for path, _ in _images_in(self.markers)]
         markers = "" if self.markers is None else file_hash(self.markers)
-        return fingerprint([images, beside, markers, self.classes])
+        return fingerprint([images, markers, self.classes])
 
 
 def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
@@ -58,8 +62,7 @@ def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
     if (folder / _READY).is_file():
         return Workbench.open(folder), []
     shutil.rmtree(folder, ignore_errors=True)
-    beside = [] if teaching.markers is None else [path for path, _ in _images_in(teaching.markers)]
-    marked = _marked_in(teaching) if teaching.markers is not None and not beside else []
+    beside, marked = ([], []) if teaching.markers is None else _marked(teaching.markers, teaching.dataset)
     bench = Workbench.init(folder, name="flim")
     try:
         notes = _fill(bench, teaching, beside, marked)
@@ -99,12 +102,16 @@ def _add_classes(bench: Workbench, teaching: Teaching) -> None:
 
 
 def _highest_label(bench: Workbench, markers: Path) -> int:
-    """The class number of the highest label in the marker files; labels that begin at 0 are counted from 1."""
-    from fieldmark.labels.exchange.markers import read_markers
-
-    found = pair(markers, "markers", bench.collection.all())
-    values = {int(label) for one in found.pairs for label in set(read_markers(one.path, one.shown).labels.tolist())}
-    return max(values, default=0) + (1 if 0 in values else 0)
+    """The class number of the highest label in the marker files; text files that begin at 0 are counted from 1."""
+    values: set[int] = set()
+    texts: set[int] = set()
+    for one in pair(markers, "markers", bench.collection.all()).pairs:
+        if one.path.suffix.lower() == ".txt":
+            texts.update(np.unique(read_markers(one.path, one.shown).labels).tolist())
+        else:
+            for _, _, plane in read_map(one.path, one.image.shape, one.plane, one.shown):
+                values.update(np.unique(plane).tolist())
+    return max(values | texts, default=0) + (1 if 0 in texts else 0)
 
 
 def _answer(bench: Workbench, split: Sequence[LidsImage]) -> None:
@@ -122,29 +129,38 @@ def _require_whole(report: AddReport) -> None:
         raise BadInput(f"{len(report.left_out)} images cannot be read, so nothing was learned: {lines}")
 
 
-def _images_in(folder: Path) -> list[tuple[Path, str]]:
-    """The images below a folder; none where the folder holds none."""
-    return find_images(folder).images
+def _marked(markers: Path, dataset: Sequence[LidsImage]) -> tuple[list[Path], list[LidsImage]]:
+    """The images beside the markers, and those of the data set that marker files are named after.
 
-
-def _marked_in(teaching: Teaching) -> list[LidsImage]:
-    """The images of the data set that marker files are named after."""
-    if teaching.markers is None:
-        return []
-    records = [_record(one, number) for number, one in enumerate(teaching.dataset)]
-    found = pair(teaching.markers, "markers", records)
-    if not found.pairs:
+    Raises:
+        NothingLabelled: No marker file has the name of an image.
+    """
+    beside = _images_beside(markers)
+    known = {path.name for path in beside}
+    images = [LidsImage(path, path.name, 0) for path in beside] + [one for one in dataset if one.name not in known]
+    records = [_record(one, number) for number, one in enumerate(images)]
+    found = pair(markers, "markers", records)
+    if not found.pairs and not found.bad:
         raise NothingLabelled(
-            f"{teaching.markers}: no marker file has the name of an image, there or in the data set (-d). "
+            f"{markers}: no marker file has the name of an image, there or in the data set (-d). "
             "Name each like its image: NAME.txt or NAME-seeds.txt."
         )
-    return [teaching.dataset[one.image.id] for one in found.pairs]
+    places = sorted({one.image.id for one in found.pairs})
+    return beside, [images[place] for place in places if place >= len(beside)]
+
+
+def _images_beside(markers: Path) -> list[Path]:
+    """The images in a folder of markers; a folder of nothing but pictures without endings holds marker pictures."""
+    pictures = [path for path, _ in find_images(markers).images]
+    plain = [path for path in pictures if not stem_of(path.name).endswith(ENDINGS["markers"])]
+    has_markers = len(plain) < len(pictures) or any(markers.rglob("*.txt"))
+    return plain if has_markers else []
 
 
 def _record(one: LidsImage, number: int) -> ImageRecord:
     """As much of an image as pairing by name looks at."""
     return ImageRecord(
-        uri=one.path.resolve().as_posix(), name=one.name, content_hash="", shape=(1,) * 5, dtype="", axes="", id=number
+        uri=uri_of(one.path), name=one.name, content_hash="", shape=(1,) * 5, dtype="", axes="", id=number
     )
 
 
