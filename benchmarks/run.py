@@ -22,6 +22,7 @@ RESULTS = Path(__file__).with_name("RESULTS.md")
 
 BENCHMARKS = {
     "help": "benchmarks.bench_help",
+    "kernels": "benchmarks.bench_kernels",
     "labels": "benchmarks.bench_labels",
     "strokes": "benchmarks.bench_strokes",
     "tiled": "benchmarks.bench_tiled",

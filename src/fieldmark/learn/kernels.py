@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -118,7 +119,7 @@ def cluster_markers(
     config = config or KernelConfig()
     weights, origins = [], []
     for own, clusters in _by_group(patches, markers, per_marker, config, seed):
-        nearest = own[_nearest(patches[own], clusters.centers)]
+        nearest = own[clusters.nearest]
         weights.append(patches[nearest] if config.kind == "nearest" else clusters.centers)
         origins.append(nearest)
     return _unit(np.concatenate(weights), np.concatenate(origins), classes)
@@ -141,7 +142,7 @@ def choose_points(
     """
     with _one_thread():
         parts = _by_group(patches, groups, per_group, config or KernelConfig(), seed)
-        return np.concatenate([own[_nearest(patches[own], clusters.centers)] for own, clusters in parts])
+        return np.concatenate([own[clusters.nearest] for own, clusters in parts])
 
 
 def point_kernels(patches: np.ndarray, classes: np.ndarray, most: int | None, seed: int) -> Kernels:
@@ -216,7 +217,7 @@ def reduce_kernels(kernels: Kernels, most: int, seed: int, reduction: str = "kme
     if len(kernels.weight) <= most:
         return kernels
     clusters = kmeans(kernels.weight, most, seed=seed)
-    nearest = kernels.where(_nearest(kernels.weight, clusters.centers))
+    nearest = kernels.where(clusters.nearest)
     lengths = np.linalg.norm(clusters.centers, axis=1, keepdims=True)
     if kind == "nearest" or (lengths < 1e-9).any():  # opposite kernels have no mean direction
         return nearest
@@ -277,25 +278,14 @@ def _by_group(
 
 def _large(clusters: Clusters, share: float) -> Clusters:
     """The clusters with that share of the points; the largest one in any case."""
-    counts = np.bincount(clusters.labels, minlength=len(clusters.centers))
-    kept = counts >= min(share * len(clusters.labels), counts.max())
-    return Clusters(clusters.centers[kept], clusters.labels, clusters.inertia)
+    return clusters.where(clusters.counts >= min(share * clusters.counts.sum(), clusters.counts.max()))
 
 
 def _representatives(patches: np.ndarray, own: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Rows of `own` nearest to the centers of `count` clusters, in order, none twice."""
     if count == 0:
         return _NO_ROWS
-    nearest: np.ndarray = np.unique(_nearest(patches[own], kmeans(patches[own], count, seed=seed).centers))
-    return np.asarray(own[nearest])
-
-
-def _nearest(points: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """(K,) the row of `points` nearest to each center."""
-    middle = points.mean(axis=0)
-    near_zero, own = points - middle, (centers - middle).astype(points.dtype)
-    squared = np.einsum("nd,nd->n", near_zero, near_zero) - 2 * own @ near_zero.T
-    return np.asarray(squared.argmin(axis=1))
+    return np.asarray(own[np.unique(kmeans(patches[own], count, seed=seed).nearest)])
 
 
 def _unit(weights: np.ndarray, origins: np.ndarray, classes: np.ndarray | None) -> Kernels:
@@ -311,7 +301,12 @@ def _unit(weights: np.ndarray, origins: np.ndarray, classes: np.ndarray | None) 
 
 def _one_thread() -> AbstractContextManager[Any]:
     """Sums in one order, whatever the number of threads; small products are slower on several."""
-    from threadpoolctl import threadpool_limits
-
-    limits: AbstractContextManager[Any] = threadpool_limits(1, user_api="blas")
+    limits: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limits
+
+
+@cache
+def _controller() -> Any:
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()  # looks through all loaded libraries: 10 ms, so once
