@@ -20,9 +20,11 @@ from fieldmark.images import encode_png, open_image
 from fieldmark.report.blocks import Block, Cell, Figure, Gallery, Legend, Page, Section, Table, Text
 from fieldmark.report.page import write_page
 from fieldmark.report.pictures import displayable, enlarged, filter_picture, side_by_side
+from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import MARKS
 from fieldmark.workbench.flim.models import Found
 from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.predicting import refuse_originals
 from fieldmark.workbench.runs import JOB
 
 RESULT = "inspect.json"
@@ -57,13 +59,12 @@ def inspect_model(found: Found, out: Path) -> Iterator[Event]:
 def place_for(found: Found, out: Path | None) -> Path:
     """Where an inspection is written: where the user says, or into the run's folder.
 
-    Raises BadInput for a folder that holds images which taught the model: originals are only read.
+    Raises BadInput for a folder that holds images of the project: originals are only read.
     """
     if out is None:
         return found.run / "inspect"
-    images = {Path(image["uri"]).resolve().parent for image in read_json(found.run / JOB)["images"]}
-    if out.resolve() in images:
-        raise BadInput(f"{out} holds images that taught the model; originals are only read. Choose another --out.")
+    with Workbench.open(found.project.folder) as bench:
+        refuse_originals(bench, [out])
     return out
 
 
