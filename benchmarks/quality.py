@@ -15,7 +15,7 @@ import json
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,11 +48,11 @@ class Marked:
     strokes: np.ndarray
 
 
-def taught_by(lessons: list[Marked], folder: Path, seed: int) -> Model:
-    """A FLIM model with all defaults, from the strokes of these images."""
+def taught_by(lessons: list[Marked], folder: Path, recipe: FitRecipe) -> Model:
+    """A model from the strokes of these images."""
     samples = [SampleImage(one.path.name, str(one.path), file_hash(one.path)) for one in lessons]
     marks = Marks(*(np.concatenate(parts) for parts in zip(*map(_marks, range(len(lessons)), lessons), strict=True)))
-    job = FitJob(recipe=FitRecipe(seed=seed), samples=Samples(samples, marks, 2), classes=CLASSES, folder=folder)
+    job = FitJob(recipe=recipe, samples=Samples(samples, marks, 2), classes=CLASSES, folder=folder)
     for _ in run_fit(job):
         pass
     header, net = load_net(folder / "model")
@@ -93,9 +93,7 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 def eggs(seeds: int) -> Iterator[tuple[str, Any]]:
     """Cases of the eggs: name and what computes its line."""
     folder = DATA / "eggs"
-    marked = [
-        Marked(folder / "orig" / f"{p.name[:6]}.png", _markers(p)) for p in sorted((folder / "markers").iterdir())
-    ]
+    marked = [Marked(folder / "orig" / f"{p.name[:6]}.png", markers(p)) for p in sorted((folder / "markers").iterdir())]
     names = {one.path.name for one in marked}
     others = [path for path in sorted((folder / "orig").iterdir()) if path.name not in names]
     for seed in range(seeds):
@@ -108,7 +106,7 @@ def eggs(seeds: int) -> Iterator[tuple[str, Any]]:
             )
 
 
-def _markers(path: Path) -> np.ndarray:
+def markers(path: Path) -> np.ndarray:
     (_, width, height), *rows = [[int(v) for v in line.split()] for line in path.read_text().splitlines() if line]
     strokes = np.zeros((height, width), np.int64)
     for x, y, _, value in rows:
@@ -118,7 +116,7 @@ def _markers(path: Path) -> np.ndarray:
 
 def _eggs(lessons: list[Marked], tests: list[Path], seed: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
-        model = taught_by(lessons, Path(folder), seed)
+        model = taught_by(lessons, Path(folder), FitRecipe(seed=seed))
     peer = forest([pixels(one.path) for one in lessons], [one.strokes for one in lessons], seed=seed)
     scores = defaultdict(list)
     for path in tests:
@@ -141,7 +139,7 @@ def _scribble(folder: Path, person: int) -> dict[str, float]:
     truth, image = pixels(folder / "seg.png")[..., 0] > 0, pixels(folder / "img.png")
     lesson = Marked(folder / "img.png", strokes)
     with tempfile.TemporaryDirectory() as place:
-        prior = probabilities(taught_by([lesson], Path(place), 0), lesson.path)
+        prior = probabilities(taught_by([lesson], Path(place), FitRecipe()), lesson.path)
     spread = propagate(np.moveaxis(image, -1, 0), prior, strokes)
     return {
         "ours": dice(spread.classes == 1, truth),
@@ -170,6 +168,19 @@ def table(lines: list[dict[str, Any]]) -> str:
     return text
 
 
+def complete(file: Path, cases: Iterable[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of a file, after every case that has none was computed and added to it."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    done = {line["case"] for line in lines}
+    with open(file, "a") as out:
+        for case, compute in cases:
+            if case not in done:
+                lines.append({"case": case, "scores": compute()})
+                out.write(json.dumps(lines[-1]) + "\n")
+                out.flush()
+    return lines
+
+
 def main() -> None:
     """Compute what is missing, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -177,15 +188,7 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
     options = parser.parse_args()
-    known = options.lines.read_text().splitlines() if options.lines.exists() else []
-    lines = [json.loads(line) for line in known]
-    done = {line["case"] for line in lines}
-    with open(options.lines, "a") as out:
-        for case, compute in CASES[options.data](options.seeds):
-            if case not in done:
-                lines.append({"case": case, "scores": compute()})
-                out.write(json.dumps(lines[-1]) + "\n")
-                out.flush()
+    lines = complete(options.lines, CASES[options.data](options.seeds))
     print(table([line for line in lines if line["case"].startswith(options.data)]))
 
 
