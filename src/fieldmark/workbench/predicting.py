@@ -108,7 +108,7 @@ def stem_of(name: str) -> str:
     """`sub/cell.ome.tif` as `sub/cell`; never a path that leads out of the folder that it is put into."""
     path = Path(*(part for part in PurePosixPath(name).parts if part not in ("..", "/")))
     stem = path.name
-    for suffix in (path.suffix, ".ome"):
+    for suffix in (path.suffix, ".ome", ".nii"):
         if suffix and stem.lower().endswith(suffix.lower()):
             stem = stem[: -len(suffix)]
     return (path.parent / stem).as_posix()
