@@ -23,9 +23,10 @@ DEFAULT_PATHS = ("src", "tools", "benchmarks", "tests", "docs")
 FOREIGN = "src/fieldmark/models/foreign.py"
 """The one file that reads other people's weights, with `weights_only=True`."""
 
-DYNAMIC_IMPORTS = frozenset({"src/fieldmark/core/registry.py"})
-"""The one file that imports by a name that is not in a literal table beside the call:
-registered names, and a class whose name the user typed on this run."""
+DYNAMIC_IMPORTS = frozenset({"src/fieldmark/core/registry.py", "src/fieldmark/core/lazy.py"})
+"""The files that import by a name that is not in a literal table beside the call: registered names and a class
+whose name the user typed on this run; the public names of a package, which hands on such a table (`LAZY`)."""
+LAZY = "fieldmark.core.lazy.lazy"
 
 PICKLES = "Keep it as JSON, safetensors, zarr or .npy: a pickle runs code when it is read."
 RUNS = "Parse the value (ast.literal_eval, json, pydantic): text from a file must not run."
@@ -158,6 +159,7 @@ class _Gate:
             "torch.load": (self._foreign, WEIGHTS),
             "torch.save": (self._not_shipped, WEIGHTS),
             IMPORT_MODULE: (self._listed, IMPORTS),
+            LAZY: (self._tabled, IMPORTS),
             "yaml.load": (self._safe_yaml, YAML),
         }
 
@@ -177,6 +179,10 @@ class _Gate:
         if isinstance(wanted, ast.JoinedStr):
             return _is_own_module(wanted)
         return isinstance(wanted, ast.Subscript) and self.names.resolve(wanted.value) in self.tables
+
+    def _tabled(self, node: ast.Call, _given: dict[str, ast.expr]) -> bool:
+        """The names are a literal dict of this module."""
+        return bool(node.args) and isinstance(node.args[0], ast.Name) and node.args[0].id in self.tables
 
     def _safe_yaml(self, node: ast.Call, given: dict[str, ast.expr]) -> bool:
         loader = given.get("Loader") or (node.args[1] if len(node.args) > 1 else None)

@@ -5,8 +5,9 @@ The public names are resolved on first use, so that `import fieldmark` costs not
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fieldmark.core.lazy import lazy
 
 __version__ = "0.1.0"
 
@@ -24,14 +25,4 @@ if TYPE_CHECKING:
     from fieldmark.images import open_image
     from fieldmark.workbench import Workbench
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'fieldmark' has no attribute {name!r}")
-    value = getattr(import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(_PUBLIC, globals())

@@ -55,6 +55,11 @@ FORBIDDEN = [
     "from importlib import import_module\nimport_module('pickle')",
     "from importlib import import_module\nfind = import_module",
     "from importlib import import_module\nT = {'a': other}\nimport_module(T['a'])",
+    "from fieldmark.core.lazy import lazy\nfind, known = lazy(names, globals())",
+    "from fieldmark.core.lazy import lazy\nfind, known = lazy({'a': 'b'} | names, globals())",
+    "from fieldmark.core.lazy import lazy\nT = {'a': other}\nfind, known = lazy(T, globals())",
+    "from fieldmark.core.lazy import lazy\nfind, known = lazy(names=T, package=globals())",
+    "from fieldmark.core.lazy import lazy as later\nhand_on(later)",
     "import importlib.util\nimportlib.util.spec_from_file_location('a', 'b')",
     "import numpy as np\nnp.load('f')",
     "import numpy as np\nnp.load('f', allow_pickle=True)",
@@ -108,6 +113,7 @@ ALLOWED = [
     "from xml.etree import ElementTree\nElementTree.fromstring(text)",
     "from importlib import import_module\nT = {'a': 'b.c'}\ndef __getattr__(n): return import_module(T[n])",
     "from importlib import import_module\nimport_module('fieldmark.images')",
+    "from fieldmark.core.lazy import lazy\nT = {'a': 'b.c'}\n__getattr__, __dir__ = lazy(T, globals())",
     "from importlib import import_module\nimport_module(f'fieldmark.faces.cli.{name}')",
     "from importlib.metadata import version\nversion('fieldmark')",
     "from . import pickle_free",
@@ -134,10 +140,13 @@ def test_foreign_weights_have_one_place() -> None:
     assert check_source("import torch\nread = torch.load", FOREIGN)
 
 
-def test_the_registry_may_import_what_is_registered() -> None:
+@pytest.mark.parametrize("name", ["registry", "lazy"])
+def test_the_registry_and_the_table_of_public_names_may_import_what_they_hold(name: str) -> None:
     source = "from importlib import import_module\nimport_module(module)"
-    assert check_source(source, "src/fieldmark/core/registry.py") == []
-    assert check_source(source, "src/fieldmark/core/registry2.py")
+    assert check_source(source, f"src/fieldmark/core/{name}.py") == []
+    assert check_source(source, f"src/fieldmark/core/{name}2.py")
+    assert check_source(source, f"src/fieldmark/images/{name}.py")
+    assert check_source(source, f"src/fieldmark/core/{name}/__init__.py")
 
 
 def test_tests_that_make_hostile_files_may() -> None:

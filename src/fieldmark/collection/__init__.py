@@ -5,7 +5,9 @@ Names are resolved on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fieldmark.core.lazy import lazy
 
 _PUBLIC = {
     "AddReport": "fieldmark.collection.records",
@@ -23,16 +25,4 @@ if TYPE_CHECKING:
     from fieldmark.collection.records import ImageRecord as ImageRecord
     from fieldmark.collection.records import MovedImage as MovedImage
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'fieldmark.collection' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(_PUBLIC, globals())

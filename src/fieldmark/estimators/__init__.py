@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fieldmark.core.lazy import lazy
+
+_PUBLIC = {"FLIM": "fieldmark.estimators.flim"}
 __all__ = ["FLIM"]
 
 if TYPE_CHECKING:
     from fieldmark.estimators.flim import FLIM
 
-
-def __getattr__(name: str) -> Any:
-    if name != "FLIM":
-        raise AttributeError(f"module 'fieldmark.estimators' has no attribute {name!r}")
-    from fieldmark.estimators.flim import FLIM
-
-    return FLIM
+__getattr__, __dir__ = lazy(_PUBLIC, globals())

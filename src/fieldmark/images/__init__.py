@@ -7,7 +7,9 @@ package costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fieldmark.core.lazy import lazy
 
 _PUBLIC = {
     "DEFAULT_MAX_BYTES": "fieldmark.images.source",
@@ -43,16 +45,4 @@ if TYPE_CHECKING:
     from fieldmark.images.writers import ImageWriter as ImageWriter
     from fieldmark.images.writers import create_writer as create_writer
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'fieldmark.images' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(_PUBLIC, globals())

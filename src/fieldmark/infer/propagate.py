@@ -8,6 +8,8 @@ from math import ceil, log, sqrt
 
 import numpy as np
 
+from fieldmark.models.heads import FLOOR
+
 MAX_PIXELS = 1 << 22
 """Propagation looks at a whole plane at once; larger planes are left to the model."""
 
@@ -16,8 +18,6 @@ BETA = 3000.0
 NEARNESS = 0.6
 """Weight of where it was drawn against what was learned. Not one half: where both are certain of
 opposite classes, half against half is a tie that rounding decides."""
-FLOOR = 0.02
-"""The least share that either side of the blend is taken to mean."""
 DIRECT_PIXELS = 1 << 18
 """The walker's equations are solved exactly up to this many pixels; larger planes on a coarser grid."""
 TRUSTED = 0.75

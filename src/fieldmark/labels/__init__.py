@@ -5,7 +5,9 @@ Names are resolved on first use, so that importing this package costs nothing.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from fieldmark.core.lazy import lazy
 
 _PUBLIC = {
     "AnswerRecord": "fieldmark.labels.records",
@@ -31,16 +33,4 @@ if TYPE_CHECKING:
     from fieldmark.labels.records import PointRecord as PointRecord
     from fieldmark.labels.records import StrokeRecord as StrokeRecord
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module 'fieldmark.labels' has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_PUBLIC[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+__getattr__, __dir__ = lazy(_PUBLIC, globals())

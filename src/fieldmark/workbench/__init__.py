@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from fieldmark.core.lazy import lazy
+
+_PUBLIC = {"Workbench": "fieldmark.workbench.bench"}
 __all__ = ["Workbench"]
 
 if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
 
-
-def __getattr__(name: str) -> Any:
-    if name != "Workbench":
-        raise AttributeError(f"module 'fieldmark.workbench' has no attribute {name!r}")
-    from fieldmark.workbench.bench import Workbench
-
-    return Workbench
+__getattr__, __dir__ = lazy(_PUBLIC, globals())

@@ -161,11 +161,11 @@ def _values(header: Header) -> dict[str, int]:
 def _picture(path: Path) -> np.ndarray:
     """(y, x) or (y, x, c): the first plane of a file."""
     with open_image(path) as source:
-        plane = _plane(source, 0, 0)
+        plane = read_plane(source, 0, 0)
     return plane[0] if len(plane) == 1 else np.moveaxis(plane, 0, -1)
 
 
-def _plane(source: ImageSource, t: int, z: int) -> np.ndarray:
+def read_plane(source: ImageSource, t: int, z: int) -> np.ndarray:
     """(c, y, x) of one plane."""
     _, c, _, y, x = source.shape
     return source.read(Box((t, 0, z, 0, 0), (t + 1, c, z + 1, y, x)))[0, :, 0]
@@ -183,7 +183,7 @@ def truth_planes(
                 f"{shape[0]} and {shape[2]}. Give one mask plane for each plane of the image."
             )
         for t, z in np.ndindex(mask.shape[0], mask.shape[2]):
-            plane = _plane(mask, t, z)
+            plane = read_plane(mask, t, z)
             flat = plane[0] if len(plane) == 1 else np.moveaxis(plane, 0, -1)
             yield (
                 t,
@@ -218,7 +218,7 @@ def _mean(planes: list[ImageScore]) -> ImageScore:
 def _predicted(case: Case) -> Answer:
     def answer(t: int, z: int) -> np.ndarray:
         with open_image(case.prediction) as source:
-            labels: np.ndarray = _plane(source, t, z)[0]
+            labels: np.ndarray = read_plane(source, t, z)[0]
         return labels
 
     return answer
@@ -227,7 +227,7 @@ def _predicted(case: Case) -> Answer:
 def _answered(baseline: Baseline, case: Case) -> Answer:
     def answer(t: int, z: int) -> np.ndarray:
         with open_image(case.record.path) as source:
-            return baseline.predict(np.moveaxis(_plane(source, t, z), 0, -1), case.record.name).labels
+            return baseline.predict(np.moveaxis(read_plane(source, t, z), 0, -1), case.record.name).labels
 
     return answer
 
@@ -263,7 +263,7 @@ def _lessons(bench: Workbench, header: Header, records: list[ImageRecord]) -> tu
             plane = np.zeros(record.shape[3:], np.int64)
             plane[tuple(marks["place"][here, 2:].T)] = values[marks["klass"][here]]
             with open_image(record.path) as source:
-                pictures.append(np.moveaxis(_plane(source, int(t), int(z)), 0, -1))
+                pictures.append(np.moveaxis(read_plane(source, int(t), int(z)), 0, -1))
             labels.append(plane)
     return pictures, labels
 

@@ -26,7 +26,7 @@ from fieldmark.report.blocks import (
     Text,
 )
 from fieldmark.report.pictures import displayable, filter_picture, overlay
-from fieldmark.workbench.evaluating import _plane, truth_planes
+from fieldmark.workbench.evaluating import read_plane, truth_planes
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.predicting import model_folder
 from fieldmark.workbench.runs import read_history
@@ -122,7 +122,7 @@ def _row(bench: Workbench, result: Evaluation, case: Case, colors: dict[int, RGB
     image, step = _shown(record)
     t, z, truth = next(truth_planes(case, result.header, result.coding))
     with open_image(case.prediction) as source:
-        predicted = _plane(source, t, z)[0][::step, ::step]
+        predicted = read_plane(source, t, z)[0][::step, ::step]
     strokes = _stroke_map(bench, result.header, record)[::step, ::step]
     right = np.where(truth.unknown, 0, truth.labels)[::step, ::step]
     kind = "taught the model" if case.taught else "taught nothing"
@@ -144,7 +144,7 @@ def _shown(record: ImageRecord) -> tuple[np.ndarray, int]:
     """The first plane as (y, x, 3) uint8, every `step`-th pixel of it."""
     step = max(1, -(-max(record.shape[3:]) // SHOWN_SIDE))
     with open_image(record.path) as source:
-        plane = _plane(source, 0, 0)[:, ::step, ::step]
+        plane = read_plane(source, 0, 0)[:, ::step, ::step]
     return displayable(np.moveaxis(plane[:3], 0, -1) if len(plane) >= 3 else plane[0]), step
 
 
