@@ -112,6 +112,40 @@ def test_evaluate_writes_no_report_among_the_images_or_by_a_models_word(cli, fit
     assert list((tmp_path / "outside").iterdir()) == []
 
 
+def test_undo_and_redo_say_what_they_did(cli, tmp_path):
+    at = ("-C", drawn_project(tmp_path, images=1, taught=1))
+
+    def strokes() -> int:
+        return json.loads(cli(*at, "status", "--json")[1])["strokes"]
+
+    def undo_as_tester(*options: str) -> tuple[int, str, str]:
+        return cli(*at, "undo", "--anybody", *options)
+
+    assert strokes() == 2
+    status, out, _ = undo_as_tester()
+    assert (status, out) == (0, "undo: drawn0.png: draw disc (tester)\n")
+    values = json.loads(undo_as_tester("--json")[1])
+    assert (values["summary"], values["author"]) == ("undo: drawn0.png: draw ground", "tester")
+    assert values["undoes"] < values["entry"]
+    assert strokes() == 0
+    assert cli(*at, "redo", "--anybody")[1] == "redo: drawn0.png: draw ground (tester)\n"
+    assert strokes() == 1
+
+
+def test_undo_leaves_what_others_did_and_says_when_there_is_nothing(cli, tmp_path):
+    at = ("-C", drawn_project(tmp_path, images=1, taught=1))
+    status, out, err = cli(*at, "undo", "--json")  # the tester's strokes are newer, but the user added the image
+    assert status == 1
+    assert json.loads(out)["error"]["code"] == "conflict"
+    assert "in use by 2 strokes" in err
+    assert json.loads(cli(*at, "status", "--json")[1])["strokes"] == 2
+
+    status, out, err = cli(*at, "redo", "--json")
+    assert status == 1
+    assert json.loads(out)["error"]["code"] == "bad-input"
+    assert "nothing to redo for" in err
+
+
 def test_models_and_runs(cli, fitted, tmp_path):
     at = ("-C", fitted / "project")
     (row,) = json.loads(cli(*at, "models", "list", "--json")[1])["models"]

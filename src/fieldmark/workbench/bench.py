@@ -12,7 +12,7 @@ from fieldmark.collection import AddReport, Collection, ImageRecord
 from fieldmark.core.events import Event
 from fieldmark.errors import FieldmarkError
 from fieldmark.labels import ImportReport, Labels
-from fieldmark.store import open_store
+from fieldmark.store import JournalEntry, open_store
 from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe, require_resumable
 from fieldmark.workbench.predicting import predict
 from fieldmark.workbench.project import Project, open_project, plan_project, write_project
@@ -93,6 +93,17 @@ class Workbench:
     def export_labels(self, path: Path, kind: str, *, overwrite: bool = False) -> list[Path]:
         """Write labels as files."""
         return self.labels.export_folder(path, kind, self.collection, overwrite=overwrite)
+
+    def undo(self, *, anybody: bool = False) -> JournalEntry:
+        """Take back the user's newest change that stands, or anybody's.
+
+        Raises BadInput where there is none, and Conflict where all of it was changed since.
+        """
+        return self.store.undo(None if anybody else self.author)
+
+    def redo(self, *, anybody: bool = False) -> JournalEntry:
+        """Do again what the user (or anybody) undid last, if they have changed nothing since. Raises as `undo`."""
+        return self.store.redo(None if anybody else self.author)
 
     def status(self) -> dict[str, Any]:
         """What the project holds, as JSON values."""

@@ -25,8 +25,10 @@ COMMANDS = {
     "labels": "Import and export labels.",
     "models": "List, show and export models.",
     "predict": "Write a label map for each image.",
+    "redo": "Do again what you undid last.",
     "runs": "List, show and prune fits.",
     "status": "Say what the project holds.",
+    "undo": "Take back your newest change.",
 }
 
 
