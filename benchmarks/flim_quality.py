@@ -5,8 +5,8 @@
 `eggs`: five marked micrographs teach, the two others are the test; and each marked one in turn is
 left out. `coseg`: two marked photos of bears teach, nineteen others are the test. `scribbles`:
 each image from the scribble on itself, another person for each seed, with strokes carried through
-space where the method gives a prior (`spread`). Every case has Dice of the mask, and weighted
-F-beta and mean absolute error of the map. What is in FILE is not computed again.
+space where the method gives a prior (`spread`). Every case has Dice and weighted
+F-beta of the mask, and weighted F-beta and mean absolute error of the map. What is in FILE is not computed again.
 """
 
 from __future__ import annotations
@@ -118,10 +118,11 @@ def held_out(
 
 
 def score(shares: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Dice of the mask; weighted F-beta and error of the object's map."""
-    map_ = np.clip(shares[1], 0, 1)
+    """Dice and weighted F-beta of the mask; weighted F-beta and error of the object's map."""
+    map_, mask = np.clip(shares[1], 0, 1), shares.argmax(axis=0) == 1
     return {
-        "dice": dice(shares.argmax(axis=0) == 1, truth),
+        "dice": dice(mask, truth),
+        "mask_fbeta": weighted_fbeta(mask.astype(np.float32), truth),
         "weighted_fbeta": weighted_fbeta(map_, truth),
         "mae": mean_absolute_error(map_, truth),
     }
@@ -169,9 +170,9 @@ def table(lines: list[dict[str, Any]]) -> str:
         method, group, _ = line["case"].split("|")
         for name, value in line["scores"].items():
             found[group, method][name].append(value)
-    text = "| images | method | n | Dice | weighted F-beta | MAE | Dice, spread |\n|---|---|---|---|---|---|---|\n"
+    text = "| images | method | n | Dice | F-beta of the mask | F-beta of the map | MAE | Dice, spread |\n|---|---|---|---|---|---|---|---|\n"
     for (group, method), scores in sorted(found.items()):
-        cells = " | ".join(_cell(scores.get(name, [])) for name in ("dice", "weighted_fbeta", "mae", "spread"))
+        cells = " | ".join(_cell(scores.get(name, [])) for name in ("dice", "mask_fbeta", "weighted_fbeta", "mae", "spread"))
         text += f"| {group} | {method} | {len(scores['dice'])} | {cells} |\n"
     return text
 
