@@ -30,14 +30,14 @@ def test_kernel_folders_hold_the_model_exactly(bench, tmp_path):
         for number, layer in enumerate(layers):
             for name in ("weight", "bias", "mean", "std"):
                 assert np.array_equal(getattr(layer, name), weights[f"branches.{branch}.{number}.{name}"])
-        assert json.loads((folder / "arch.json").read_text())["nlayers"] == count
 
 
 def test_the_architecture_says_what_the_layers_do(bench, tmp_path):
     list(export(bench, "tiny", "libift", tmp_path / "out"))
-    first = json.loads((tmp_path / "out" / "branch1" / "arch.json").read_text())["layer1"]
-    assert first["conv"]["kernel_size"] == [3, 3, 0]
-    assert first["pooling"] == {"type": "max_pool", "size": [2, 2, 0], "stride": 2}
+    layers = json.loads((tmp_path / "out" / "branch1" / "arch.json").read_text())["features"]["layers"]
+    assert list(layers)[:4] == ["norm1", "conv1", "activation1", "pool1"]
+    assert layers["conv1"]["params"]["kernel_size"] == 3
+    assert layers["pool1"] == {"operation": "max_pool2d", "params": {"kernel_size": 2, "stride": 2, "padding": 0}}
 
 
 def test_one_graph(bench, tmp_path):

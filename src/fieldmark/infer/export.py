@@ -12,7 +12,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
 from fieldmark.models.build import load_net
 from fieldmark.models.libift import write_layers
-from fieldmark.models.libift_nets import architecture_of, stacks_of
+from fieldmark.models.libift_nets import stacks_of
 
 if TYPE_CHECKING:
     from fieldmark.models.base import Net
@@ -41,9 +41,9 @@ def _write_libift(net: Net, out: Path) -> list[Path]:
     """A folder with the kernels of each layer and `arch.json`; a folder for each branch where there are several."""
     stacks = stacks_of(net)
     written = []
-    for name, layers in stacks.items():
+    for name, (layers, architecture) in stacks.items():
         folder = out / name if len(stacks) > 1 else out
         written += write_layers(folder, layers)
-        write_atomic(folder / "arch.json", json.dumps(architecture_of(net, name), indent=2).encode())
+        write_atomic(folder / "arch.json", json.dumps(architecture, indent=4).encode())
         written.append(folder / "arch.json")
     return written

@@ -114,6 +114,17 @@ def read_layers(
     return layers
 
 
+def first_channels(folder: Path, shape: Sequence[int]) -> int:
+    """Channels of the images that a folder's first layer was learned on, by the size of its kernels."""
+    path = folder / "conv1-kernels.npy"
+    if not path.is_file():
+        raise BadFile(folder, "has no conv1-kernels.npy. Name a folder with libIFT kernels.")
+    rows = len(_read_matrix(path))
+    if not shape or rows % prod(shape):
+        raise BadFile(path, f"has {rows} rows, which kernels of {' x '.join(map(str, shape))} do not divide.")
+    return rows // prod(shape)
+
+
 def _read_layer(path: Path, channels: int, shape: Sequence[int], dims: int, order: Order) -> LibiftLayer:
     matrix = _read_matrix(path)
     shape = shape or _cube(path, len(matrix), channels, dims)

@@ -1,91 +1,121 @@
-"""Between our networks and libIFT's layers: relu of a normalized convolution, then a pool, one after the other."""
+"""Our networks as libIFT's layers, and as the architecture that stands beside them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
 
 from fieldmark.errors import BadInput
-from fieldmark.models.flim import FlimNet
-from fieldmark.models.libift import LibiftLayer, require_layers
+from fieldmark.models.flim import FlimBlock, FlimNet
+from fieldmark.models.flim_graph import FlimGraphNet
+from fieldmark.models.flim_ops import Conv, MarkerNorm
+from fieldmark.models.libift import LibiftLayer
+from fieldmark.recipes.dialects.flim_arch import arch_values
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
+    from torch import Tensor
 
     from fieldmark.models.base import Net
-    from fieldmark.models.flim import FlimBlock
 
-_POOLS = {"max": "max_pool", "avg": "avg_pool", "none": "no_pool"}
-
-
-def stacks_of(net: Net) -> dict[str, list[LibiftLayer]]:
-    """The layers of each branch; BadInput for a network that is not made of such layers, or has not learned."""
-    if not isinstance(net, FlimNet):
-        raise BadInput(
-            f"{type(net).__name__} is no stack of FLIM layers. libIFT folders hold those of the family flim; "
-            "export this model with --format onnx."
-        )
-    return {
-        f"branch{number}": [_layer_of(net.block(number - 1, index)) for index in range(len(branch.layers))]
-        for number, branch in enumerate(net.config.branches, start=1)
-    }
+Stack = tuple[list[LibiftLayer], dict[str, Any]]
+"""Layers, and the architecture (FLIM's own dialect) that has them."""
 
 
-def put_layers(net: FlimNet, branch: int, layers: Sequence[LibiftLayer], folder: Path) -> None:
-    """Give a branch the weights of a folder. BadInput where their numbers or sizes differ."""
-    configs = net.config.branches[branch].layers
-    require_layers(layers, len(configs), folder)
-    for index, layer in enumerate(layers):
-        block = net.block(branch, index)
-        side = block.config.kernel_size
-        if layer.weight.shape[2:] != (side, side):
-            found = " x ".join(map(str, layer.weight.shape[2:]))
-            raise BadInput(f"{folder}: layer {index + 1} has kernels of {found}, the architecture {side} x {side}.")
-        _put(block, layer)
+def stacks_of(net: Net) -> dict[str, Stack]:
+    """The layers of each branch by its name; one stack for a network of an architecture.
+
+    Raises BadInput for a network that is not made of such layers, or that has not learned.
+    """
+    match net:
+        case FlimNet():
+            branches = enumerate(net.config.branches)
+            stacks = {
+                f"branch{branch + 1}": [net.block(branch, index) for index in range(len(own.layers))]
+                for branch, own in branches
+            }
+            epsilon = net.config.epsilon
+            return {name: ([_of_block(b) for b in own], _architecture(own, epsilon)) for name, own in stacks.items()}
+        case FlimGraphNet():
+            return {"graph": (_of_graph(net), arch_values(net.config.arch))}
+    raise BadInput(
+        f"{type(net).__name__} is no stack of FLIM layers. libIFT folders hold those of the families flim and "
+        "flim-net; export this model with --format onnx."
+    )
 
 
-def architecture_of(net: Net, name: str) -> dict[str, Any]:
-    """A branch in libIFT's own words (the `nlayers` dialect)."""
-    if not isinstance(net, FlimNet):
-        raise BadInput(f"{type(net).__name__} is no stack of FLIM layers.")
-    branch = int(name.removeprefix("branch")) - 1
-    blocks = [net.block(branch, index) for index in range(len(net.config.branches[branch].layers))]
-    layers = {f"layer{number}": _words(block) for number, block in enumerate(blocks, start=1)}
-    return {"nlayers": len(blocks), "stdev_factor": net.config.epsilon, **layers}
-
-
-def _layer_of(block: FlimBlock) -> LibiftLayer:
-    parts = (block.weight, block.bias, block.mean, block.std)
-    if any(part.numel() == 0 for part in parts):
-        raise BadInput("This model has layers without kernels: its fit was not finished. Resume it first.")
-    weight, bias, mean, std = (part.detach().cpu().numpy().copy() for part in parts)
+def _of_block(block: FlimBlock) -> LibiftLayer:
+    weight, bias, mean, std = (_array(part) for part in (block.weight, block.bias, block.mean, block.std))
     return LibiftLayer(weight, bias, mean, std)
 
 
-def _put(block: FlimBlock, layer: LibiftLayer) -> None:
-    count = len(layer.weight)
-    block.weight, block.bias = torch.from_numpy(layer.weight.copy()), torch.from_numpy(layer.bias.copy())
-    block.mean, block.std = torch.from_numpy(layer.mean.copy()), torch.from_numpy(layer.std.copy())
-    block.stroke = torch.zeros(count, dtype=torch.int64)
-    block.place = torch.zeros(0, 5, dtype=torch.int64)  # nobody knows where a stranger's kernels came from
+def _of_graph(net: FlimGraphNet) -> list[LibiftLayer]:
+    """Convolutions in their order, each with the normalization in front of it."""
+    names = net.learnable()
+    if others := [name for name in names if not isinstance(net.op(name), Conv | MarkerNorm)]:
+        raise BadInput(f"libIFT folders have no place for {', '.join(others)}. Export this model with --format onnx.")
+    layers = []
+    for before, name in zip(["", *names], names, strict=False):
+        op, norm = net.op(name), net.op(before) if before else None
+        if isinstance(op, Conv):
+            weight, bias = _array(op.weight), _array(op.bias)
+            mean, std = _norm(norm) if isinstance(norm, MarkerNorm) else _plain(weight.shape[1] * op.params.groups)
+            layers.append(LibiftLayer(weight, bias, mean, std))
+        elif names.index(name) + 1 == len(names) or not isinstance(net.op(names[names.index(name) + 1]), Conv):
+            raise BadInput(f"{name} normalizes for no convolution, which libIFT folders have no place for.")
+    return layers
 
 
-def _words(block: FlimBlock) -> dict[str, Any]:
+def _norm(norm: MarkerNorm) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and spread that do the same as a normalization with a scale and a shift."""
+    mean, std, weight, bias = (_array(part) for part in (norm.mean, norm.std, norm.weight, norm.bias))
+    if not (weight > 0).all():
+        raise BadInput("A normalization scales by a number that is not above zero; libIFT folders have none such.")
+    return mean - bias * std / weight, std / weight
+
+
+def _plain(channels: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros(channels, np.float32), np.ones(channels, np.float32)
+
+
+def _array(part: Tensor) -> np.ndarray:
+    if part.numel() == 0:
+        raise BadInput("This model has layers without weights: its fit was not finished. Resume it first.")
+    array: np.ndarray = part.detach().cpu().numpy().copy()
+    return array
+
+
+def _architecture(blocks: list[FlimBlock], epsilon: float) -> dict[str, Any]:
+    layers: dict[str, Any] = {}
+    for number, block in enumerate(blocks, start=1):
+        layers |= _words(block, number, epsilon)
+    return {"features": {"type": "sequential", "layers": layers}}
+
+
+def _words(block: FlimBlock, number: int, epsilon: float) -> dict[str, Any]:
+    """A block in FLIM's words, exact at the borders too."""
     config = block.config
-    pooled = config.pool != "none"
-    return {
-        "conv": {
-            "kernel_size": [config.kernel_size, config.kernel_size, 0],
-            "dilation_rate": [config.dilation, config.dilation, 0],
-            "nkernels_per_marker": config.kernels_per_marker,
-            "noutput_channels": len(block.weight),
-        },
-        "relu": True,
-        "pooling": {
-            "type": _POOLS[config.pool],
-            "size": [config.pool_size, config.pool_size, 0] if pooled else [1, 1, 0],
-            "stride": config.pool_stride if pooled else 1,
-        },
+    conv = {
+        "kernel_size": config.kernel_size,
+        "dilation": config.dilation,
+        "padding": config.kernel_size // 2 * config.dilation,
+        "padding_mode": "replicate",
+        "out_channels": len(block.weight),
+        "number_of_kernels_per_marker": config.kernels_per_marker,
     }
+    words = {
+        f"norm{number}": {"operation": "m_norm2d", "params": {"epsilon": epsilon}},
+        f"conv{number}": {"operation": "conv2d", "params": conv},
+        f"activation{number}": {"operation": "relu", "params": {}},
+    }
+    size, stride = config.pool_size, config.pool_stride
+    if config.pool != "none":
+        pool: dict[str, Any] = {
+            "kernel_size": size,
+            "stride": stride,
+            "padding": 0 if size == stride else size // 2,
+        }
+        if config.pool == "avg":
+            pool["count_include_pad"] = False
+        words[f"pool{number}"] = {"operation": f"{config.pool}_pool2d", "params": pool}
+    return words

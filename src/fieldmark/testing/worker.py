@@ -23,5 +23,14 @@ def run_here(job: dict[str, Any], file: Path, *, threads: int = 0) -> Generator[
 
 def use_fake_worker(patch: pytest.MonkeyPatch) -> None:
     """Let the workbench run its jobs here."""
-    for room in ("fitting", "predicting", "flim.validate", "flim.explain", "flim.layers", "flim.inspect", "exporting"):
+    for room in (
+        "fitting",
+        "predicting",
+        "flim.validate",
+        "flim.explain",
+        "flim.layers",
+        "flim.inspect",
+        "exporting",
+        "importing",
+    ):
         patch.setattr(f"fieldmark.workbench.{room}.run_job", run_here)

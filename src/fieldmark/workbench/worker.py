@@ -79,6 +79,10 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.learn.inspect import inspect_from_job
 
             return inspect_from_job(job)
+        case "import":
+            from fieldmark.infer.importing import import_from_job
+
+            return import_from_job(job)
         case "export":
             from fieldmark.infer.export import export_from_job
 

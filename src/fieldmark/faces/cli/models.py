@@ -48,6 +48,24 @@ def show(project: Path, model: str) -> None:
         say_json(header_of(model_folder(bench, model)).to_json())
 
 
+@models.command("import")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--name", required=True, help="What the model is called in the project.")
+@click.option("--arch", type=click.Path(path_type=Path), help="FLIM architecture (JSON); arch.json in PATH if none.")
+@click.option("--color", default="auto", show_default=True, help="What the weights were trained on, as net.color.")
+@click.option("--scale", default=255.0, show_default=True, help="What pixels are divided by first.")
+@click.option("--order", default="center-first", show_default=True, help="Of weights in a folder; or: rows.")
+@click.pass_obj
+def import_(project: Path, path: Path, name: str, arch: Path | None, color: str, scale: float, order: str) -> None:
+    """Take weights from PATH, a libIFT kernel folder or a LIDS state dict (.pt), as a model."""
+    from fieldmark.faces.cli.show import follow, say
+    from fieldmark.workbench import Workbench, importing
+
+    with Workbench.open(project) as bench:
+        follow(importing.import_weights(bench, path, name, arch=arch, color=color, scale=scale, order=order))
+    say(f"Model {name}.")
+
+
 @models.command("export")
 @click.argument("model")
 @click.argument("path", required=False, type=click.Path(path_type=Path))
