@@ -76,6 +76,34 @@ def test_the_newest_stroke_wins_and_an_eraser_makes_unknown(project: Project) ->
     assert (project.classes_of(image)[:10, :5] == cell).all()
 
 
+def test_all_pixels_of_an_image_are_those_of_its_strokes_one_after_the_other(project: Project) -> None:
+    image, (cell, rest) = project.add_image(times=2, depth=3), project.add_classes("cell", "rest")
+    other = project.add_image("b.png")
+    assert [part.shape for part in project.labels.owned_pixels(image)] == [(0,), (0, 4)]
+    path = np.array([[-30.0, -30.0], [420.0, 320.0]])
+    planes = {}
+    drawn = [
+        (1, 2, cell, Polyline(path, 12)),
+        (0, 0, rest, dab(256, 256, 40)),
+        (1, 2, rest, dab(60, 60, 30)),
+        (1, 2, None, block(40, 40, 60, 60)),
+        (0, 1, cell, block(299, 399, 300, 400)),
+    ]
+    for t, z, klass, shape in drawn:
+        planes[project.labels.draw(image, klass, shape, "ada", t=t, z=z).id] = (t, z)
+    project.labels.draw(other, cell, block(0, 0, 5, 5), "ada")
+    owners, places = project.labels.owned_pixels(image)
+    assert (owners.dtype, places.dtype) == (np.int64, np.int64)
+    wanted = [
+        (stroke, *planes[stroke], y, x) for stroke in planes for y, x in project.labels.stroke_pixels(stroke).tolist()
+    ]
+    assert [(owner, *place) for owner, place in zip(owners.tolist(), places.tolist(), strict=True)] == wanted
+    for t, z in {(0, 0), (0, 1), (1, 2)}:
+        here = places[(places[:, 0] == t) & (places[:, 1] == z)]
+        seen = project.labels.stroke_ids(image, t, z, Box((0, 0), (300, 400)))
+        assert sorted(map(tuple, here[:, 2:])) == sorted(map(tuple, np.argwhere(seen)))
+
+
 def test_planes_are_apart(project: Project) -> None:
     image, (cell,) = project.add_image(times=2, depth=3), project.add_classes("cell")
     project.labels.draw(image, cell, dab(50, 50), "ada", t=1, z=2)

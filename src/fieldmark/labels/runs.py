@@ -74,6 +74,15 @@ def overlay(below: TileRuns, above: TileRuns) -> tuple[TileRuns, dict[int, int]]
     return merged, _sums(low[covered], lengths[covered])
 
 
+def owned_in(runs: TileRuns) -> tuple[np.ndarray, np.ndarray]:
+    """The pixels of a tile that do not hold 0: (n, 2) int64 y, x in row order, and (n,) int64 their values."""
+    held = runs.values != 0
+    starts, lengths = runs.starts[held], runs.lengths[held]
+    before = np.cumsum(lengths) - lengths
+    pixels = np.arange(lengths.sum()) + np.repeat(starts - before, lengths)
+    return np.column_stack([pixels // TILE, pixels % TILE]), np.repeat(runs.values[held].astype(np.int64), lengths)
+
+
 def _merged(below: TileRuns, above: TileRuns) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where one of two tiles changes: (n,) the first pixels, and the value of each tile there."""
     keys = np.concatenate([below.starts << 1, (above.starts << 1) | 1])

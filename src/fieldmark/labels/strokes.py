@@ -18,8 +18,8 @@ from fieldmark.labels.drawing import LabelPlane, Order, as_data, draw_plane, dra
 from fieldmark.labels.lookup import require_class, require_plane
 from fieldmark.labels.raster import TILE, Polyline, Runs, tile_box
 from fieldmark.labels.records import StrokeRecord
-from fieldmark.labels.runs import TileRuns, array_of
-from fieldmark.labels.tiles import Plane, put_tile, read_ids, runs_in, tiles_in
+from fieldmark.labels.runs import TileRuns, array_of, owned_in
+from fieldmark.labels.tiles import Plane, image_runs, put_tile, read_ids, runs_in, tiles_in
 from fieldmark.store.tables import images, stroke_tiles
 from fieldmark.store.tables import strokes as table
 
@@ -152,6 +152,23 @@ class Strokes(Answers):
             for ty, tx, ids in tiles_in(connection, plane, box):
                 found.append(np.argwhere(ids == stroke_id) + tile_box(ty, tx).start)
         return np.concatenate(found)
+
+    def owned_pixels(self, image_id: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every pixel of an image that a stroke owns, erasers too; read in one pass, however many strokes there are.
+
+        Returns:
+            (n,) int64 strokes, rising, and (n, 4) int64 t, z, y, x: a stroke's pixels by plane and label tile.
+        """
+        owners, places = [np.zeros(0, dtype=np.int64)], [np.zeros((0, 4), dtype=np.int64)]
+        with self.store.reading() as connection:
+            for plane, ty, tx, runs in image_runs(connection, image_id):
+                pixels, ids = owned_in(runs)
+                owners.append(ids)
+                places.append(np.empty((len(ids), 4), dtype=np.int64))
+                places[-1][:, :2], places[-1][:, 2:] = plane[1:], pixels + tile_box(ty, tx).start
+        strokes = np.concatenate(owners)
+        order = np.argsort(strokes, kind="stable")
+        return strokes[order], np.concatenate(places)[order]
 
     def geometry(self, stroke_id: int) -> Polyline | Runs:
         """What a stroke covered when it was drawn: its path, or its pixels as runs.

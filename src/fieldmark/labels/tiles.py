@@ -33,6 +33,7 @@ _GET_TILES = (
     "SELECT ty, tx, ids FROM label_tiles"
     " WHERE image_id = ? AND t = ? AND z = ? AND ty >= ? AND ty < ? AND tx >= ? AND tx < ?"
 )
+_GET_IMAGE = "SELECT t, z, ty, tx, ids FROM label_tiles WHERE image_id = ? ORDER BY t, z, ty, tx"
 _PUT_TILE = "INSERT OR REPLACE INTO label_tiles (image_id, t, z, ty, tx, ids) VALUES (?, ?, ?, ?, ?, ?)"
 _PUT_MASK = "INSERT INTO stroke_tiles (image_id, t, z, ty, tx, stroke_id, mask) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ADD_OWNED = "UPDATE strokes SET owned = owned + ? WHERE id = ?"
@@ -99,6 +100,12 @@ def runs_in(connection: Connection, plane: Plane, box: Box) -> Iterator[tuple[in
     low, high = [n // TILE for n in box.start], [-(-n // TILE) for n in box.stop]
     for ty, tx, ids in driver(connection).execute(_GET_TILES, (*plane, low[0], high[0], low[1], high[1])):
         yield ty, tx, decode_tile(ids)
+
+
+def image_runs(connection: Connection, image_id: int) -> Iterator[tuple[Plane, int, int, TileRuns]]:
+    """All stored tiles of an image, in order: plane, ty, tx, stroke ids."""
+    for t, z, ty, tx, ids in driver(connection).execute(_GET_IMAGE, (image_id,)):
+        yield Plane(image_id, t, z), ty, tx, decode_tile(ids)
 
 
 def paint(connection: Connection, plane: Plane, pieces: Iterable[Piece]) -> Painted:

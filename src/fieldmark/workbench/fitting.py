@@ -120,14 +120,14 @@ def collect_marks(labels: Labels, images: list[ImageRecord], places: dict[int, i
         "klass": [np.zeros(0, np.int64)],
     }
     for index, record in enumerate(images):
-        for stroke in labels.strokes(record.id):
-            if stroke.class_id not in places:
-                continue
-            yx = labels.stroke_pixels(stroke.id)
-            found["image"].append(np.full(len(yx), index))
-            found["place"].append(np.column_stack([np.full((len(yx), 2), (stroke.t, stroke.z)), yx]))
-            found["stroke"].append(np.full(len(yx), stroke.id))
-            found["klass"].append(np.full(len(yx), places[stroke.class_id]))
+        owners, at = labels.owned_pixels(record.id)
+        known = [(one.id, places[one.class_id]) for one in labels.strokes(record.id) if one.class_id in places]
+        ids, classes = np.array(known, dtype=np.int64).reshape(-1, 2).T
+        kept = np.isin(owners, ids)
+        found["image"].append(np.full(int(kept.sum()), index))
+        found["place"].append(at[kept])
+        found["stroke"].append(owners[kept])
+        found["klass"].append(classes[np.searchsorted(ids, owners[kept])])
     return {name: np.concatenate(parts, dtype=np.int64) for name, parts in found.items()}
 
 
