@@ -154,8 +154,9 @@ def cut_patches(seen: np.ndarray, at: np.ndarray, config: FlimLayer) -> np.ndarr
     reach = config.kernel_size // 2 * config.dilation
     window = np.arange(-reach, reach + 1, config.dilation)
     y, x = (np.clip(place[:, None] + window, 0, size - 1) for place, size in zip(at.T, seen.shape[1:], strict=True))
-    pixels = y[:, :, None] * seen.shape[2] + x[:, None, :]
-    return np.take(seen.reshape(len(seen), -1), pixels, axis=1).swapaxes(0, 1)
+    planes = np.arange(len(seen))[:, None, None] * (seen.shape[1] * seen.shape[2])
+    patches: np.ndarray = np.take(seen, planes + (y[:, :, None] * seen.shape[2] + x[:, None, :])[:, None])
+    return patches
 
 
 def _set(block: FlimBlock, mean: np.ndarray, std: np.ndarray, weight: np.ndarray) -> None:
