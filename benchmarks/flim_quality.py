@@ -170,9 +170,12 @@ def table(lines: list[dict[str, Any]]) -> str:
         method, group, _ = line["case"].split("|")
         for name, value in line["scores"].items():
             found[group, method][name].append(value)
-    text = "| images | method | n | Dice | F-beta of the mask | F-beta of the map | MAE | Dice, spread |\n|---|---|---|---|---|---|---|---|\n"
+    head = ("images", "method", "n", "Dice", "F-beta of the mask", "F-beta of the map", "MAE", "Dice, spread")
+    text = f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n"
     for (group, method), scores in sorted(found.items()):
-        cells = " | ".join(_cell(scores.get(name, [])) for name in ("dice", "mask_fbeta", "weighted_fbeta", "mae", "spread"))
+        cells = " | ".join(
+            _cell(scores.get(name, [])) for name in ("dice", "mask_fbeta", "weighted_fbeta", "mae", "spread")
+        )
         text += f"| {group} | {method} | {len(scores['dice'])} | {cells} |\n"
     return text
 
