@@ -83,6 +83,28 @@ def test_an_autoencoder(tmp_path):
     assert np.abs(ours - theirs).max() <= 1e-4 * max(1, np.abs(ours).max())
 
 
+def graph(conv: dict, pool: dict) -> FitRecipe:
+    layers = {
+        "norm": {"operation": "m_norm2d", "params": {}},
+        "conv": {"operation": "conv2d", "params": {"kernel_size": 3, "out_channels": 4} | conv},
+        "act": {"operation": "relu", "params": {}},
+        "pool": {"operation": "max_pool2d", "params": {"kernel_size": 2, "stride": 2} | pool},
+    }
+    net = {"arch": {"features": {"type": "sequential", "layers": layers}}}
+    return FitRecipe(family="flim-net", net=net, head={"kind": "none"})
+
+
+def test_a_network_of_an_architecture_at_another_size(tmp_path):
+    _, ours, theirs = ours_and_theirs(tmp_path, graph({"padding": 1}, {}), "features", (37, 52))
+    assert np.abs(ours - theirs).max() <= 1e-5 * max(1, np.abs(ours).max())
+
+
+def test_maps_that_lie_elsewhere_are_refused(tmp_path):
+    model = fitted(tmp_path, graph({"padding": 0}, {}))
+    with pytest.raises(BadInput, match="half the kernel in every layer"):
+        to_onnx(model.net, model.header, "features")
+
+
 def test_what_cannot_be_exported_says_what_can(features):
     model, _ = features
     with pytest.raises(BadInput, match=r"no head, .* --output features"):

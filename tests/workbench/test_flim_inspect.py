@@ -132,6 +132,20 @@ def test_a_model_by_its_folder_alone(bench, tmp_path):
     assert found.run == bench.runs()[0].folder
 
 
+def test_a_model_as_flim_train_leaves_it(bench, tmp_path):
+    """The model in the outputs, its project hidden beside it: looked at and changed without naming a project."""
+    shutil.copytree(bench.project.models / "tiny", tmp_path / "outputs" / "model.pt")
+    shutil.copytree(bench.project.folder, tmp_path / "outputs" / ".fieldmark" / "flim-1")
+    found = find_model(tmp_path, str(tmp_path / "outputs" / "model.pt"))
+    assert found.shelf == tmp_path / "outputs"
+    list(inspect_model(found, place_for(found, tmp_path / "page")))
+    assert (tmp_path / "page" / PAGE).is_file()
+    run, events = begin_without(found, {"branch2/layer1": {0}}, "less.pt")
+    list(events)
+    assert header_of(tmp_path / "outputs" / "less.pt").details["run"] == run.id
+    assert find_model(tmp_path, str(tmp_path / "outputs" / "less.pt")).run == run.folder
+
+
 def test_originals_are_only_read(bench):
     found = find_model(bench.project.folder, "tiny")
     with pytest.raises(BadInput, match="originals are only read"):

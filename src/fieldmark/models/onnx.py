@@ -7,11 +7,13 @@ import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from fieldmark.core.extras import require_extra
 from fieldmark.errors import BadInput
+from fieldmark.models.flim_graph import FlimGraphNet
 from fieldmark.prepare.color import LINEAR_BELOW, RGB_TO_XYZ, WHITE
 
 if TYPE_CHECKING:
@@ -44,17 +46,19 @@ class RawNet(nn.Module):
         for step in self.steps:
             values = step(values)
         height, width = values.shape[-2], values.shape[-1]
-        values = _grown(_grown(values, 2, self.net.stride), 3, self.net.stride)
+        for axis, (stride, least) in enumerate(zip(self.net.strides[1:], self.net.least, strict=True), start=2):
+            values = _grown(values, axis, stride, least)
         return self.net.answer(values, self.output)[..., :height, :width]
 
 
-def _grown(values: Tensor, axis: int, stride: int) -> Tensor:
-    """An axis grown at its end to a multiple of the stride by reflection, as often as needed."""
-    if stride == 1:
+def _grown(values: Tensor, axis: int, stride: int, least: int) -> Tensor:
+    """An axis grown at its end to a multiple of the stride, and to the least, by reflection, as often as needed."""
+    if stride == least == 1:
         return values
-    size = values.shape[axis]
-    places = torch.arange((size + stride - 1) // stride * stride, device=values.device)
-    last = torch.as_tensor(size - 1)
+    size = torch.as_tensor(values.shape[axis])
+    grown: Any = ((size + stride - 1) // stride * stride).clamp(min=least)  # a tensor, so that it is traced
+    places = torch.arange(grown, device=values.device)
+    last = size - 1
     turned = places % (2 * last).clamp(min=1)
     return values.index_select(axis, torch.minimum(turned, 2 * last - turned))
 
@@ -125,7 +129,8 @@ def to_onnx(net: Net, header: Header, output: str) -> bytes:
     require_extra("onnx", "onnx", "Export to ONNX")
     _require_exportable(net, output)
     # odd sizes that are no multiples of the stride: nothing of them may stay in the graph
-    pixels = torch.rand(1, net.channels, 2 * net.stride + 3, 3 * net.stride + 5) * 255
+    height, width = net.least
+    pixels = torch.rand(1, net.channels, 2 * height + 3, 3 * width + 5) * 255
     file = BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # its own deprecations, and sizes of kernels that really are constants
@@ -139,18 +144,46 @@ def to_onnx(net: Net, header: Header, output: str) -> bytes:
             output_names=[output],
             dynamic_axes={"pixels": AXES, output: AXES},
         )
-    return _with_facts(file.getvalue(), header, output)
+    data = _with_facts(file.getvalue(), header, output)
+    _require_any_size(data, net, header, output)
+    return data
 
 
 def _require_exportable(net: Net, output: str) -> None:
     if output not in ("classes", "features"):
         raise BadInput(f"ONNX graphs give classes or features, not {output!r}. Choose one with --output.")
+    if net.spatial != 2:
+        raise BadInput("This model reads volumes; graphs are written for images. Export its kernels: --format libift.")
     if output == "classes" and net.head is None:
         raise BadInput("This model has no head, so it gives no classes. Export what it sees with --output features.")
     if output == "classes" and net.head is not None and net.head.rounds:
         raise BadInput(
             "This model's head looks at the whole image before it answers, which no graph over a tile can do. "
             "Export what it sees with --output features, or fit it with head.kind=forest or logistic."
+        )
+
+
+def _require_any_size(data: bytes, net: Net, header: Header, output: str) -> None:
+    """Run the graph on an image of another size than it was traced with, where its sizes might have become constants.
+
+    Raises BadInput where it answers otherwise than the network.
+    """
+    from onnx.reference import ReferenceEvaluator
+
+    if not isinstance(net, FlimGraphNet):
+        return
+    height, width = net.least
+    pixels = torch.rand(1, net.channels, 3 * height + 1, 4 * width + 2) * 255
+    with torch.inference_mode():
+        ours = RawNet(net.eval(), header.preparation, output)(pixels).numpy()
+    try:
+        theirs = ReferenceEvaluator(data).run(None, {"pixels": pixels.numpy()})[0]
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        theirs = np.empty(0)
+    if theirs.shape != ours.shape or not np.allclose(theirs, ours, atol=1e-3 * max(1.0, float(np.abs(ours).max()))):
+        raise BadInput(
+            "This model's maps are brought onto the image by its size, which one graph for all sizes cannot do. Use a "
+            "padding of half the kernel in every layer, or export its kernels: --format libift."
         )
 
 
