@@ -49,7 +49,7 @@ def read_lab(path: Path) -> np.ndarray:
 
     raw = imread(path)[..., :3]
     rgb = raw.astype(np.float32) / np.float32(np.iinfo(raw.dtype).max)
-    xyz = rgb @ FROM_RGB.T / np.float32([0.950456, 1, 1.088754])
+    xyz = rgb @ FROM_RGB.T / np.array([0.950456, 1, 1.088754], np.float32)
     bent = np.where(xyz >= (6 / 29) ** 3, np.cbrt(xyz), np.float32(841 / 108) * xyz + np.float32(4 / 29))
     lightness = (116 * bent[..., 1] - 16) / 99.998337
     a = (500 * (bent[..., 0] - bent[..., 1]) + 86.182236) / (86.182236 + 98.258614)
