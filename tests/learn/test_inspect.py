@@ -15,8 +15,8 @@ from fieldmark.infer.forward import fit_to_net
 from fieldmark.learn.inspect import inspect_from_job, marker_contrast
 from fieldmark.learn.run import run_fit
 from fieldmark.models.build import load_net
-from fieldmark.models.filters import layer_name
 from fieldmark.recipes import FitRecipe
+from fieldmark.recipes.layers import layer_name
 from fieldmark.testing.drawn import drawn_job
 
 LAYERS = {

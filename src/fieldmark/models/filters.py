@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from fieldmark.models.flim_ops import Seen
+from fieldmark.recipes.layers import layer_name
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,17 +62,6 @@ def filter_layers(net: Net) -> list[FilterLayer]:
         if {"weight", "stroke", "place"} <= module.state_dict(keep_vars=True).keys()
         and len(cast("Tensor", module.place)) == len(cast("Tensor", module.weight)) > 0
     ]
-
-
-def layer_name(path: str) -> str:
-    """`branches.0.2` is the third layer of the first branch: `branch1/layer3`. Named layers keep their names."""
-    match path.split("."):
-        case ["branches", branch, layer]:
-            return f"branch{int(branch) + 1}/layer{int(layer) + 1}"
-        case ["graph", *names]:
-            return "/".join(names)
-        case names:
-            return "/".join(names)
 
 
 @contextmanager

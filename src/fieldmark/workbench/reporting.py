@@ -11,6 +11,7 @@ from fieldmark.core.colors import class_color
 from fieldmark.evaluate.summary import METRICS
 from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
+from fieldmark.recipes.layers import layer_name
 from fieldmark.report.blocks import (
     Block,
     Cell,
@@ -174,7 +175,7 @@ def _kernels(bench: Workbench, result: Evaluation) -> tuple[Block, ...]:
         weight = weights[item["weight"]]
         more = f", of which {MOST_KERNELS} are shown" if len(weight) > MOST_KERNELS else ""
         blocks += [
-            Text(f"{item['weight'].removesuffix('.weight')}: {len(weight)} kernels{more}."),
+            Text(f"{layer_name(item['weight'].removesuffix('.weight'))}: {len(weight)} kernels{more}."),
             _kernel_gallery(bench, result.header, item, weight),
         ]
     return tuple(blocks)
