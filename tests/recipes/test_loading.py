@@ -202,7 +202,10 @@ def test_overrides_of_places_that_are_not_there(text, words):
     [
         ({"family": "flim", "descend": {"lrr": 1}}, "descend.lrr: unknown key. Did you mean 'lr'? Correct the recipe."),
         ({"familly": "flim"}, "familly: unknown key. Did you mean 'family'? Correct the recipe."),
-        ({"head": {"kind": "svm"}}, "head.kind: Input should be 'logistic', 'forest', 'adaptive' or 'none' (found 'svm')."),
+        (
+            {"head": {"kind": "svm"}},
+            "head.kind: Input should be 'logistic', 'forest', 'adaptive' or 'none' (found 'svm').",
+        ),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0 (found -1). Correct the recipe."),
         ({"seed": "x"}, "seed: Input should be a valid integer"),
         ({"descend": 5}, "descend: Input should be"),
