@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fieldmark.checkpoint import load
 from fieldmark.faces.cli import main
 from fieldmark.images import encode_png
 from fieldmark.testing.worker import use_fake_worker
@@ -260,7 +261,10 @@ def test_an_image_without_any_contrast(cli, here):
     [
         (("-mn", "m", "-tm", "vgg16_bn"), "torchvision"),
         (("-mn", "m", "-pt"), "torchvision"),
-        (("-mn", "m", "-ld", "-ldd", "markers-dir"), "-ld"),
+        (("-mn", "m", "-ld"), "-ld and -ldd FOLDER belong together"),
+        (("-mn", "m", "-ldd", "markers-dir"), "-ld and -ldd FOLDER belong together"),
+        (("-mn", "m", "-ld", "-ldd", "markers-dir"), "does not say its architecture"),
+        (("-mn", "m", "-ld", "-ldd", "markers-dir", "-ad", "arch.json"), "no conv1-kernels.npy"),
         (("-mn", "m", "-s", "-b"), "one model has one"),
         (("-mn", "m", "-l", "conv1"), "Add -i"),
         (("-mn", "../m"), "cannot name a model"),
@@ -519,3 +523,36 @@ def test_markers_of_no_image(cli, here):
     status, _, err = cli(*TRAIN, "-mn", "m")
     assert status == 1
     assert "no marker file has the name of an image" in err
+
+
+def test_filters_of_libift_begin_a_classifier(cli, here):
+    """A folder written by hand from what strokes taught gives the same layers, without a stroke."""
+    layers = ("-ad", "arch.json", "-c", "-e", 15, "-bs", 8, "-i", "-l", "conv1")
+    assert cli(*TRAIN, "-mn", "taught", *layers)[0] == 0
+    folder = here / "outputs/intermediate-outputs/conv1"
+    truth = [np.load(file, allow_pickle=False) for file in sorted(folder.iterdir())]
+    header, weights = load(here / "outputs/taught")
+    scale, _, spread = header.preparation
+    assert spread["step"] == "standardize"
+    rows = weights["graph.conv1.weight"].transpose(2, 3, 1, 0).reshape(9, 3, 6)
+    (here / "libift").mkdir()
+    np.save(here / "libift/conv1-kernels.npy", rows[[4, 0, 1, 2, 3, 5, 6, 7, 8]].reshape(27, 6))
+    # given filters see pixels that are scaled alone: their statistics hold the spread of the images
+    mean = spread["mean"] + spread["std"] * weights["graph.norm1.mean"]
+    for name, values in (("mean", mean), ("stdev", spread["std"] * weights["graph.norm1.std"])):
+        (here / f"libift/conv1-{name}.txt").write_text(f"3\n{' '.join(map(str, values))}\n")
+    given = ("train", "-d", "lids-dataset", "-ts", "train_split.txt", "-od", "outputs", "-ld", "-ldd", "libift",
+             "--set", f"begin.scale={scale['by']}")  # fmt: skip
+    status, _, err = cli(*given, "-mn", "given", *layers)
+    assert status == 0, err
+    found = [np.load(file, allow_pickle=False) for file in sorted(folder.iterdir())]
+    assert all(np.abs(a - b).max() < 1e-4 for a, b in zip(found, truth, strict=True))
+    status, out, _ = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/given", "--json")
+    assert (status, json.loads(out)["accuracy"] >= 0.75) == (0, True)
+    np.save(here / "libift/conv1-kernels.npy", rows.reshape(27, 6)[::-1])
+    status, _, err = cli(*given, "-mn", "other", *layers, "-md", "markers-dir")
+    assert status == 0
+    assert "-md is not used" in err
+    assert "learned before" not in err  # the files' content counts, not their names
+    status, _, err = cli(*given[:1], *given[5:], "-mn", "m", "-ad", "arch.json")
+    assert (status, "-d FOLDER -ts" in err) == (1, True)

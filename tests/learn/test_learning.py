@@ -22,7 +22,7 @@ from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.learn.state import FitState
 from fieldmark.models.build import build, load_net
 from fieldmark.prepare import apply
-from fieldmark.recipes import DescendConfig, FitRecipe, HeadConfig
+from fieldmark.recipes import BeginConfig, DescendConfig, FitRecipe, HeadConfig
 from fieldmark.testing.drawn import CLASSES, drawn_job
 
 
@@ -272,6 +272,24 @@ def test_what_decides_the_weights_is_in_the_fingerprint(tmp_path):
     assert len({job.made_from(), *(other.made_from() for other in others)}) == 6
     spelled_out = SMALL.model_copy(update={"net": {**SMALL.net, "blocks": 1}})  # the default, written out
     assert FitJob(spelled_out, job.samples, CLASSES, tmp_path).made_from() == job.made_from()
+
+
+def test_the_order_of_layers_is_in_the_fingerprint(tmp_path):
+    layers = {
+        "relu": {"operation": "relu"},
+        "pool": {"operation": "avg_pool2d", "params": {"kernel_size": 3, "padding": 1, "stride": 1}},
+    }
+    orders = [layers, dict(reversed(layers.items()))]
+    recipes = [FitRecipe(family="flim-net", net={"arch": {"features": {"layers": own}}}) for own in orders]
+    samples = drawn_job(tmp_path, SMALL).samples
+    first, second = (FitJob(recipe, samples, CLASSES, tmp_path).made_from() for recipe in recipes)
+    assert first != second
+
+
+def test_a_family_that_takes_no_given_filters_says_so(tmp_path):
+    job = drawn_job(tmp_path, SMALL.model_copy(update={"begin": BeginConfig(folder=str(tmp_path))}))
+    with pytest.raises(BadInput, match="'flim' takes no filters of libIFT"):
+        next(run_fit(job))
 
 
 def test_marks_are_found_in_the_tile_that_owns_them(tmp_path):

@@ -29,6 +29,11 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def files_hash(folder: Path, pattern: str) -> str:
+    """The hash of the files right in a folder whose names match: of their names and bytes, in order."""
+    return fingerprint([[path.name, file_hash(path)] for path in sorted(folder.glob(pattern)) if path.is_file()])
+
+
 def require_content(path: Path, digest: str, shown: str) -> None:
     """Raise BadFile where a file or folder is not there, or holds other bytes than those of `digest`."""
     if not path.exists():

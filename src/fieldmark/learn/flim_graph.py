@@ -17,6 +17,7 @@ from fieldmark.infer.forward import fit_to_net
 from fieldmark.infer.tiles import plan_tiles
 from fieldmark.learn.dropping import without
 from fieldmark.learn.estimate import Estimate
+from fieldmark.learn.given import given_layers
 from fieldmark.learn.kernels import Kernels, choose_points, estimate_kernels
 from fieldmark.learn.pixel_head import TILE, thin_marks
 from fieldmark.models.flim_ops import BatchNorm, Conv, Decoder, Grid, MarkerNorm, Seen
@@ -35,8 +36,10 @@ ENOUGH = 0.01
 
 
 def flim_graph(net: Net, samples: Samples, recipe: FitRecipe) -> Estimate | None:
-    """The phase that teaches one layer a step; None where no layer learns from markers."""
+    """The phase that teaches one layer a step, or takes given ones; None where no layer learns from markers."""
     names = cast("FlimGraphNet", net).learnable()
+    if recipe.begin is not None:
+        return given_layers(recipe.begin)
     if not names:
         return None
     if len(samples.marks) == 0:

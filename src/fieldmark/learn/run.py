@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -18,6 +19,7 @@ from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.learn.engine import fit, make_engine
+from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.preparation import estimate_preparation
 from fieldmark.learn.state import FitState
@@ -52,9 +54,12 @@ class FitJob:
         marks = sha256()
         for name, array in sorted((self.samples.marks.arrays() | self.samples.answers.arrays()).items()):
             marks.update(name.encode() + np.ascontiguousarray(array, np.int64).tobytes())
+        begin = self.recipe.begin
         return fingerprint(
             {
-                "recipe": self.recipe.model_dump(mode="json") | {"net": full_config(self.recipe)},
+                # as text: a fingerprint sorts keys, and the order of an architecture's layers is that of computing
+                "recipe": self.recipe.model_dump(mode="json") | {"net": json.dumps(full_config(self.recipe))},
+                "begin": begin.fingerprint() if begin else "",
                 "images": [image.content_hash for image in self.samples.images],
                 "marks": marks.hexdigest(),
                 "classes": [item.name for item in self.classes],
@@ -72,9 +77,10 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     channels = check_channels(samples)
     samples.class_names = tuple(item.name for item in job.classes)
     color = str(full_config(recipe).get("color", "auto"))
-    samples.preparation = estimate_preparation(samples, color=color, seed=recipe.seed)
+    samples.preparation = _preparation(samples, recipe, color)
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, recipe.net, seen, seed=derive_seed(recipe.seed, "init"))
+    require_begin(net, recipe)
     state = FitState(job.folder / STATE, job.made_from())
     resumed = state.restore(net)
     if resumed:
@@ -84,6 +90,12 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     phases = plan_phases(net, samples, recipe)
     yield from fit(make_engine(recipe, phases), net, phases, state)
     save(job.folder / MODEL, header_of_fit(job, net), arrays_of(net))
+
+
+def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[str, Any]]:
+    if recipe.begin is not None:
+        return given_preparation(recipe.begin, samples, color)
+    return estimate_preparation(samples, color=color, seed=recipe.seed)
 
 
 def _silences(job: FitJob) -> Iterator[str]:

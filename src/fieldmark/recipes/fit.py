@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from fieldmark.core.fingerprint import files_hash
 
 
 class Member(BaseModel, frozen=True, extra="forbid"):
@@ -98,11 +101,27 @@ class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     """Iterations of the solver for each pair of classes; -1 for as many as it needs."""
 
 
+class BeginConfig(BaseModel, frozen=True, extra="forbid"):
+    """Filters that libIFT has learned, which a `flim-net` takes instead of learning its own from strokes."""
+
+    folder: str
+    """Holds `conv1-kernels.npy` and so on, one for each convolution of the architecture."""
+    order: Literal["center-first", "rows"] = "center-first"
+    """Of the weights in the files."""
+    scale: PositiveFloat = 255.0
+    """What pixels are divided by before the first layer, as they were when the filters were learned."""
+
+    def fingerprint(self) -> str:
+        """The hash of the folder's files."""
+        return files_hash(Path(self.folder), "conv*-*")
+
+
 class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides a run's result; saved beside its weights."""
 
     family: str = "flim"
     net: dict[str, Any] = Field(default_factory=dict)
+    begin: BeginConfig | None = None
     head: HeadConfig = HeadConfig()
     descend: DescendConfig = DescendConfig()
     image_head: ImageHeadConfig = ImageHeadConfig()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -37,13 +38,17 @@ def train(options: TrainOptions) -> Iterator[Event]:
     """
     _check(options)
     dataset, split = _data(options)
-    teaching = Teaching(options.markers_dir, dataset, split, options.number_classes or 0)
+    if options.load_lids_model and options.markers_dir is not None:
+        yield _note("-ld takes filters as they are: no marker is looked at, and -md is not used.")
+    teaching = Teaching(
+        None if options.load_lids_model else options.markers_dir, dataset, split, options.number_classes or 0
+    )
     recipe = recipe_of(options, classify=bool(split) and _classifies(options))
     if not _classifies(options) and split:
         yield _note("-i alone trains no classifier; add -c, -b or -s for one.")
     target = options.outputs_dir / checked_name("model", options.model_filename)
     _refuse_strangers(target)
-    inputs = fingerprint([__version__, teaching.fingerprint(), recipe.model_dump(mode="json")])
+    inputs = _inputs(teaching, recipe)
     work = options.outputs_dir / HIDDEN / f"flim-{inputs[:16]}"
     bench, notes = assemble(work, teaching)
     with bench:
@@ -57,16 +62,24 @@ def train(options: TrainOptions) -> Iterator[Event]:
         yield from write_layers(options, target, split or dataset)
 
 
+def _inputs(teaching: Teaching, recipe: FitRecipe) -> str:
+    """The fingerprint of all that decides the model; the recipe as text, for the order of an architecture's layers."""
+    begin = recipe.begin.fingerprint() if recipe.begin is not None else ""
+    return fingerprint([__version__, teaching.fingerprint(), json.dumps(recipe.model_dump(mode="json")), begin])
+
+
 def recipe_of(options: TrainOptions, *, classify: bool) -> FitRecipe:
     """The document's settings as a recipe, then `--set`."""
     values: dict[str, Any] = {"family": "flim", "net": {}, "head": {"kind": "none"}, "seed": SEED}
-    if options.architecture_dir is not None:
-        values |= {"family": "flim-net", "net": {"arch": _architecture(options.architecture_dir)}}
+    if (architecture := _architecture_file(options)) is not None:
+        values |= {"family": "flim-net", "net": {"arch": _architecture(architecture)}}
+    if options.lids_model_dir is not None:
+        values["begin"] = {"folder": str(options.lids_model_dir.resolve())}
     values["accelerator"] = "auto" if options.gpus else "cpu"
     if classify:
         values["image_head"] = _image_head(options)
     recipe = validate(FitRecipe, with_overrides(values, options.settings))
-    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=options.architecture_dir or "")
+    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=architecture or "")
     return recipe
 
 
@@ -88,6 +101,16 @@ def _image_head(options: TrainOptions) -> dict[str, Any]:
     }
 
 
+def _architecture_file(options: TrainOptions) -> Path | None:
+    """-ad, or the `arch.json` that lies beside given filters."""
+    beside = (options.lids_model_dir or Path()) / "arch.json"
+    if options.architecture_dir is not None or not options.load_lids_model:
+        return options.architecture_dir
+    if not beside.is_file():
+        raise BadInput(f"{beside.parent} does not say its architecture. Say where it is: -ad ARCH.json.")
+    return beside
+
+
 def _architecture(path: Path) -> dict[str, Any]:
     from fieldmark.recipes.dialects.flim_arch import arch_values, load_arch
 
@@ -95,11 +118,10 @@ def _architecture(path: Path) -> dict[str, Any]:
 
 
 def _check(options: TrainOptions) -> None:
-    if options.load_lids_model or options.lids_model_dir is not None:
-        raise BadInput("-ld: filters that libIFT has learned cannot be begun with here. Learn them from markers: -md.")
-    if options.markers_dir is None:
+    _check_given(options)
+    if options.markers_dir is None and not options.load_lids_model:
         raise NothingLabelled("Filters are learned from markers. Say where they are: -md FOLDER.")
-    folders = (("-md", options.markers_dir), ("-d", options.dataset_dir))
+    folders = (("-md", options.markers_dir), ("-d", options.dataset_dir), ("-ldd", options.lids_model_dir))
     for flag, folder in folders:
         if folder is not None:
             require_folder(folder, flag)
@@ -111,6 +133,16 @@ def _check(options: TrainOptions) -> None:
         raise BadInput("-s and -b are two classifiers; one model has one. Train two models.")
     if options.layers and not options.intermediate:
         raise BadInput("-l names layers to write, and -i asks for writing. Add -i, or leave -l out.")
+
+
+def _check_given(options: TrainOptions) -> None:
+    if options.load_lids_model != (options.lids_model_dir is not None):
+        raise BadInput("-ld and -ldd FOLDER belong together: take filters that libIFT has learned, from there.")
+    if options.load_lids_model and (options.dataset_dir is None or options.train_split is None):
+        raise NothingLabelled(
+            "-ld takes filters as they are, for a classifier or for layers of a data set. Say which: -d FOLDER "
+            "-ts SPLIT.txt. For the filters alone: fieldmark models import."
+        )
 
 
 def _data(options: TrainOptions) -> tuple[list[LidsImage], list[LidsImage]]:
