@@ -288,7 +288,7 @@ def test_the_order_of_layers_is_in_the_fingerprint(tmp_path):
 
 def test_a_family_that_takes_no_given_filters_says_so(tmp_path):
     job = drawn_job(tmp_path, SMALL.model_copy(update={"begin": BeginConfig(folder=str(tmp_path))}))
-    with pytest.raises(BadInput, match="'flim' takes no filters of libIFT"):
+    with pytest.raises(BadInput, match="'autoencoder' takes no filters of libIFT"):
         next(run_fit(job))
 
 

@@ -3,6 +3,7 @@
 Every default stands here, and only here.
 """
 
+from fieldmark.recipes.data import DataConfig
 from fieldmark.recipes.families import AutoEncoderConfig, FlimBranch, FlimConfig, FlimLayer, NetConfig
 from fieldmark.recipes.fit import (
     BeginConfig,
@@ -11,16 +12,20 @@ from fieldmark.recipes.fit import (
     FitRecipe,
     HeadConfig,
     ImageHeadConfig,
-    StepsConfig,
 )
 from fieldmark.recipes.kernels import KernelConfig
 from fieldmark.recipes.loading import load_recipe, parse_override, validate
 from fieldmark.recipes.predict import PredictRecipe
+from fieldmark.recipes.prepare import PrepareConfig
+from fieldmark.recipes.steps import StepsConfig
+from fieldmark.recipes.train import TrainConfig
+from fieldmark.recipes.unet import UNetConfig
 
 __all__ = [
     "AutoEncoderConfig",
     "BeginConfig",
     "ClassifyConfig",
+    "DataConfig",
     "DescendConfig",
     "FitRecipe",
     "FlimBranch",
@@ -31,7 +36,10 @@ __all__ = [
     "KernelConfig",
     "NetConfig",
     "PredictRecipe",
+    "PrepareConfig",
     "StepsConfig",
+    "TrainConfig",
+    "UNetConfig",
     "load_recipe",
     "parse_override",
     "validate",

@@ -8,6 +8,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from fieldmark.core.fingerprint import files_hash
+from fieldmark.recipes.data import DataConfig
+from fieldmark.recipes.prepare import PrepareConfig
+from fieldmark.recipes.steps import StepsConfig
+from fieldmark.recipes.train import TrainConfig
 
 
 class Member(BaseModel, frozen=True, extra="forbid"):
@@ -42,22 +46,6 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """Parts of the strokes that are held out in turn, to weigh the members against each other."""
 
 
-class StepsConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
-    """Gradient descent over batches of anything."""
-
-    epochs: NonNegativeInt = 10
-    batch_size: PositiveInt = 8
-    lr: PositiveFloat = 2e-3
-    warmup_steps: NonNegativeInt = 10
-    schedule: Literal["constant", "cosine", "step"] = "cosine"
-    step_epochs: PositiveInt = 15
-    """With `step`: every so many epochs the rate is multiplied by `gamma`."""
-    gamma: PositiveFloat = 0.1
-    weight_decay: NonNegativeFloat = 1e-4
-    clip_norm: PositiveFloat | None = 1.0
-    save_every_steps: NonNegativeInt = 0
-
-
 class DescendConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=False):
     """Gradient descent over batches of crops."""
 
@@ -72,7 +60,8 @@ class ClassifyConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=Fal
     batch_size: PositiveInt = 4
     lr: PositiveFloat = 1e-2
     warmup_steps: NonNegativeInt = 0
-    schedule: Literal["constant", "cosine", "step"] = "step"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    schedule: Literal["constant", "cosine", "step", "exponential", "decay", "one-cycle", "cyclic"] = "step"
     weight_decay: NonNegativeFloat = 1e-3
     first_clip_norm: PositiveFloat | None = 0.1
     """Takes the place of `clip_norm` in the first epochs."""
@@ -122,6 +111,9 @@ class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     family: str = "flim"
     net: dict[str, Any] = Field(default_factory=dict)
     begin: BeginConfig | None = None
+    data: DataConfig = DataConfig()
+    prepare: PrepareConfig = PrepareConfig()
+    train: TrainConfig = TrainConfig()
     head: HeadConfig = HeadConfig()
     descend: DescendConfig = DescendConfig()
     image_head: ImageHeadConfig = ImageHeadConfig()

@@ -1,0 +1,69 @@
+"""What a network is taught from: which channels it sees, what it should answer, and which images test it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
+
+
+class TargetConfig(BaseModel, frozen=True, extra="forbid"):
+    """What the network should answer for each image."""
+
+    kind: Literal["marks", "labels", "image"] = "marks"
+    """`marks`: strokes and label tiles of the project; `labels`: a label map for each image; `image`: an image each."""
+    folder: str | None = None
+    """Where label maps or target images lie; None for channels of the images themselves."""
+    pair_by: Literal["stem", "order"] = "stem"
+    """`order`: the n-th file of the folder belongs to the n-th image, both sorted by name (OpenFIBSEM)."""
+    channels: tuple[NonNegativeInt, ...] = ()
+    """Of the target image; empty for all."""
+    ignore: NonNegativeInt | None = None
+    """The value of label maps that means unknown: such pixels teach nothing."""
+    classes: PositiveInt | None = None
+    """Values of label maps from this number on are class 0, the background (OpenFIBSEM)."""
+
+
+class MaskConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where the loss is looked at: pixels of a mask, or weights by its labels."""
+
+    folder: str | None = None
+    """A mask for each image, by stem."""
+    channel: NonNegativeInt | None = None
+    """Of the images themselves, where no folder is given."""
+    method: Literal["none", "otsu", "unimodal", "borders"] = "none"
+    """Computed from `channel` (of the images or the target) where no mask is given; `borders`: a weight map of the
+    label maps that is heavy between touching objects (U-Net paper)."""
+    label_weights: tuple[NonNegativeFloat, ...] = ()
+    """The weight of each value of the mask; empty for the value itself, 255 standing for 1."""
+
+
+class SplitConfig(BaseModel, frozen=True, extra="forbid"):
+    """Which images teach, validate and test. Groups are never split."""
+
+    by: Literal["image", "group", "split", "time", "slice"] = "image"
+    """`split`: as the project says; `time` and `slice`: planes of each image."""
+    train: float = Field(default=0.85, ge=0, le=1)
+    validation: float = Field(default=0.15, ge=0, le=1)
+    test: float = Field(default=0.0, ge=0, le=1)
+    order: Literal["random", "first"] = "random"
+    """`first`: the first ones validate (OpenFIBSEM)."""
+    seed: NonNegativeInt | None = None
+    """By itself the run's."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> SplitConfig:
+        if abs(self.train + self.validation + self.test - 1) > 1e-6:
+            total = self.train + self.validation + self.test
+            raise ValueError(f"train, validation and test must sum to 1; they sum to {total:g}")
+        return self
+
+
+class DataConfig(BaseModel, frozen=True, extra="forbid"):
+    """What a network is taught from."""
+
+    inputs: tuple[NonNegativeInt, ...] = ()
+    """Channels that the network sees; empty for all."""
+    target: TargetConfig = TargetConfig()
+    mask: MaskConfig | None = None
+    split: SplitConfig = SplitConfig()

@@ -1,0 +1,66 @@
+"""How raw pixels become what a network sees: flat field, scale, normalization; saved with the model as data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+_Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
+    """Uneven illumination, divided out: the mean image's surface over its mean."""
+
+    method: Literal["estimate", "file"] = "estimate"
+    channels: tuple[NonNegativeInt, ...] = ()
+    """Channels that are corrected; empty for all that the network sees."""
+    block: PositiveInt = 32
+    """Side in pixels of the blocks whose medians the polynomial is fitted to."""
+    order: int = Field(default=2, ge=0, le=5)
+    """Of the polynomial in y and x, on coordinates scaled to -1..1."""
+    folder: str | None = None
+    """With `file`: `flat-field_channel-C.npy` for each channel."""
+
+
+class NormalizeConfig(BaseModel, frozen=True, extra="forbid"):
+    """Center and spread of a channel's values."""
+
+    scheme: Literal["dataset", "volume", "slice", "stack", "none"] = "dataset"
+    """Whose statistics: of all teaching images (kept with the model), of an image's volume, of each slice by itself;
+    `stack` is `slice` with mean and std (microDL)."""
+    statistic: Literal["median-iqr", "mean-std", "max"] = "mean-std"
+    """`max` divides by the largest value that the type can hold (OpenFIBSEM's image / 255)."""
+    clip: tuple[_Percent, _Percent] | None = None
+    """Percentiles outside of which values are cut, before anything is measured."""
+    min_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Only blocks with at least this share of foreground are measured."""
+    channels: tuple[NonNegativeInt, ...] = ()
+    """Channels that are normalized; empty for all that the network sees."""
+    targets: bool = True
+    """Target images are normalized likewise (data-set statistics), and predictions are brought back to their units."""
+
+
+class ForegroundConfig(BaseModel, frozen=True, extra="forbid"):
+    """Where there is something to see."""
+
+    method: Literal["otsu", "unimodal", "dataset-otsu", "folder"] = "otsu"
+    channels: tuple[NonNegativeInt, ...] = ()
+    """Averaged before the threshold; empty for all."""
+    radius: NonNegativeInt = 5
+    """Of the disk or ball that opens the mask, in pixels."""
+    fill: bool = False
+    folder: str | None = None
+    """With `folder`: the user's own masks, by stem."""
+
+
+class PrepareConfig(BaseModel, frozen=True, extra="forbid"):
+    """From raw to prepared pixels, in this order."""
+
+    flat_field: FlatFieldConfig | None = None
+    resize: PositiveFloat | None = None
+    """Factor along y and x; predictions come back at the image's own size."""
+    normalize: NormalizeConfig | None = None
+    """None for the family's own way (see `net.color`)."""
+    foreground: ForegroundConfig | None = None
+    """For statistics, for the choice of crops (`train.min_fraction`) and for masked losses."""

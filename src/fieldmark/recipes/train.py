@@ -1,0 +1,80 @@
+"""How networks are trained by gradient descent on targets: crops, losses, augmentation, rates."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from fieldmark.recipes.steps import StepsConfig
+
+_Chance = Annotated[float, Field(ge=0, le=1)]
+_Range = tuple[float, float]
+
+
+class AugmentConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Changes of crops while training. Geometry is shared by image, target and weights; the rest is the image's alone.
+
+    Every draw depends on the seed, the epoch and the sample's number alone. Validation is never augmented.
+    """
+
+    flip: _Chance = 0.5
+    """The chance of a flip along x, and of one along y."""
+    rot90: bool = True
+    """A quarter turn, a half, three quarters or none, each as often."""
+    zoom: _Range = (1.0, 1.0)
+    """From and to; above 1 objects grow."""
+    rotate: NonNegativeFloat = 0.0
+    """Degrees, either way."""
+    shear: NonNegativeFloat = 0.0
+    """Degrees, either way."""
+    intensity_offset: NonNegativeFloat = 0.0
+    """Most that is added, either way, in units of prepared values (microDL's `intensity_jitter` mean)."""
+    intensity_scale: NonNegativeFloat = 0.0
+    """Most that values are scaled by, either way: x * (1 + s)."""
+    contrast: NonNegativeFloat = 0.0
+    """Most that the distance to the crop's mean is scaled by, either way."""
+    noise: NonNegativeFloat = 0.0
+    """Most standard deviation of added Gaussian noise."""
+    blur: _Range = (0.0, 0.0)
+    """Sigma in pixels, from and to; half of the samples are blurred."""
+    autocontrast: _Chance = 0.0
+    equalize: _Chance = 0.0
+    share: _Chance = 1.0
+    """The share of samples that are changed at all (microDL changes 5 in 6)."""
+
+
+class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """What is minimized: a weighted sum of losses, each a mean over known pixels, weights included.
+
+    Classes: `ce`, `bce`, `dice`, `focal`, `tversky`. Values: `mae`, `mse`, `kl`, `dssim`, `ms-ssim`.
+    """
+
+    terms: dict[str, PositiveFloat] = Field(default_factory=dict)
+    """Name to weight; empty for cross entropy and Dice (classes) or the mean absolute error (values)."""
+    class_weights: tuple[NonNegativeFloat, ...] | Literal["balanced"] | None = None
+    tversky_alpha: PositiveFloat = 0.3
+    """Weight of false positives; that of false negatives is one minus it."""
+    focal_gamma: NonNegativeFloat = 2.0
+
+
+class TrainConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=False):
+    """Training of a network on targets."""
+
+    epochs: NonNegativeInt = 40
+    batch_size: PositiveInt = 8
+    lr: PositiveFloat = 1e-3
+    crop: tuple[PositiveInt, PositiveInt] = (256, 256)
+    """Height and width in pixels; smaller images are seen whole, grown by reflection."""
+    depth: PositiveInt = 16
+    """Slices of a crop of 3-D networks."""
+    crops_per_epoch: NonNegativeInt = 0
+    """0 for as many as cover the images once."""
+    min_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Crops with less known (or foreground) share are drawn again, up to ten times."""
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+    only_decoder_epochs: NonNegativeInt = 0
+    """Epochs at the start in which a published encoder's weights stay."""
+    compile: bool = False
+    """`torch.compile` of the network."""

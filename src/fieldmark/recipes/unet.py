@@ -1,0 +1,61 @@
+"""Settings of U-Nets: our own in 2-D, 2.5-D and 3-D, and published encoders with a U-Net's decoder."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
+
+from fieldmark.recipes.families import NetConfig
+
+_Width = Annotated[int, Field(ge=1, le=8192)]
+
+
+class UNetConfig(NetConfig, frozen=True, extra="forbid"):
+    """A U-Net: what goes down in blocks of convolutions comes up again beside what was seen on the way."""
+
+    color: Literal["auto", "raw", "lab", "lab-per-image", "lab-color-table"] = "raw"
+    dims: Literal["2", "2.5", "3"] = "2"
+    """`2.5`: a stack of `depth` slices in, the middle slice (or the stack) out."""
+    gives: Literal["slice", "stack", "vector"] = "slice"
+    """Of 2.5-D networks: the middle slice or all; `vector`: `out_channels` numbers for a whole image."""
+    depth: int = Field(default=5, ge=1, le=63)
+    """Slices of a 2.5-D stack; odd."""
+    encoder: str = "unet"
+    """`unet`: blocks as below; else a published encoder by name, such as `resnet34` or `efficientnet-lite0`."""
+    weights: str | None = None
+    """Of a published encoder: `imagenet`, a local file, or None for random ones."""
+    filters: tuple[_Width, ...] = Field(default=(16, 32, 64, 128, 256), min_length=2, max_length=8)
+    """Of each block on the way down; each block but the first halves the image."""
+    convs_per_block: int = Field(default=2, ge=1, le=8)
+    kernel_size: int = Field(default=3, ge=1, le=15)
+    block: Literal["conv-norm-activation", "conv-activation-norm"] = "conv-norm-activation"
+    activation: Literal["relu", "leakyrelu", "elu", "gelu", "silu"] = "relu"
+    norm: Literal["batch", "instance", "group", "layer", "none"] = "batch"
+    residual: bool = False
+    """A block's input is added to its output."""
+    skip: Literal["concat", "add"] = "concat"
+    pool: Literal["max", "average", "conv"] = "max"
+    up: Literal["bilinear", "nearest", "transposed"] = "bilinear"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    hidden: tuple[_Width, ...] = Field(default=(), max_length=8)
+    """Of `vector`: widths of the dense layers before the last."""
+    final_activation: Literal["linear", "sigmoid"] = "linear"
+    """Of `regress`; classes are always shares that sum to one."""
+    task: Literal["auto", "segment", "regress"] = "auto"
+    """By itself what the targets are: label maps and strokes are classes, images are values."""
+    out_channels: NonNegativeInt = 0
+    """Classes or channels of the answer; 0 for those of the targets."""
+
+    @field_validator("kernel_size", "depth")
+    @classmethod
+    def _odd(cls, value: int) -> int:
+        if value % 2 == 0:
+            raise ValueError(f"must be odd, so that it has a center; got {value}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> UNetConfig:
+        if self.encoder != "unet" and self.dims != "2":
+            raise ValueError(f"encoder {self.encoder!r} sees planes: leave dims at 2, or take the encoder 'unet'")
+        return self
