@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fieldmark.core.geometry import Box, Tile, TilePlan, round_up
+from fieldmark.infer.blend import Blend, BlendPlan, Waiting, votes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 VOLUME_TILE = (32, 128)
 """Tile of 3-D models: slices, and the most pixels along y and x; a tile of planes would not fit in memory."""
+
+
+AnyPlan = TilePlan | BlendPlan
 
 
 class Forward(Protocol):
@@ -31,7 +35,7 @@ class Forward(Protocol):
 class Surveyor(Protocol):
     """A forward that must know the whole plane before it answers for a tile of it."""
 
-    def look(self, source: ImageSource, plan: TilePlan, tile: Tile) -> None:
+    def look(self, source: ImageSource, plan: AnyPlan, tile: Tile) -> None:
         """Called before each tile; the next block is this tile's."""
 
 
@@ -77,20 +81,68 @@ def with_channels(box: Box, channels: int) -> Box:
     return Box((t0, 0, *start), (t1, channels, *stop))
 
 
-def predict_tiles(forward: Forward, source: ImageSource, plan: TilePlan, sink: Sink) -> Iterator[Tile]:
-    """Run `forward` over `plan`, write each core, yield every tile when it is finished.
+def plan_blend(
+    shape: tuple[int, ...],
+    *,
+    tile: tuple[int, int, int],
+    overlap: tuple[int, int, int],
+    stride: tuple[int, int, int],
+    margin: tuple[int, int, int] = (0, 0, 0),
+    blend: Blend = "linear",
+) -> BlendPlan:
+    """How an image (t, c, z, y, x) is cut into tiles that overlap; the other tuples are over z, y, x, in pixels.
 
-    Memory in use is one tile, whatever the image's size. A tile that is marked done
-    is skipped, so a stopped run goes on where it was.
+    Tiles and margins are rounded up to the stride, overlaps cut to half of the tile.
     """
-    channels = source.shape[1]
+    t, _, *size = shape
+    tile_z, tile_y, tile_x = (round_up(side, s) for side, s in zip(tile, stride, strict=True))
+    margins = (round_up(side, s) for side, s in zip(margin, stride, strict=True))
+    over = (min(o, side // 2) for o, side in zip(overlap, (tile_z, tile_y, tile_x), strict=True))
+    return BlendPlan((t, *size), (1, tile_z, tile_y, tile_x), (0, *over), (0, *margins), (1, *stride), blend)
+
+
+def predict_tiles(forward: Forward, source: ImageSource, plan: AnyPlan, sink: Sink) -> Iterator[Tile]:
+    """Run `forward` over `plan`, write each core (or each cell, where tiles are blended), yield every finished tile.
+
+    Memory in use is one tile, and of blended tiles the seams of about one row of tiles. A tile that is marked done
+    is skipped, so a stopped run goes on where it was; of a blended one, what has a share in an unfinished cell is
+    computed again.
+    """
+    if isinstance(plan, BlendPlan):
+        yield from _blend_tiles(forward, source, plan, sink)
+        return
     for tile in plan:
         if sink.is_done(tile.index):
             continue
-        if isinstance(forward, Surveyor):
-            forward.look(source, plan, tile)
-        answers = forward(source.read(with_channels(tile.read, channels)))
+        answers = _answers(forward, source, plan, tile)
         inner = with_channels(tile.core.relative_to(tile.read), answers.shape[1])
         sink.write(tile.core, answers[inner.slices])
         sink.mark_done(tile.index)
         yield tile
+
+
+def _blend_tiles(forward: Forward, source: ImageSource, plan: BlendPlan, sink: Sink) -> Iterator[Tile]:
+    """A tile is marked when all cells that end with it are written: then its log tells which cells are finished."""
+    waiting = Waiting(plan.blend)
+    for tile in plan:
+        open_cells = [cell for cell in plan.cells(tile) if not sink.is_done(cell.last)]
+        if not open_cells:
+            continue
+        answers = _answers(forward, source, plan, tile)
+        if plan.blend == "any":
+            answers = votes(answers)
+        for cell in open_cells:
+            inner = with_channels(cell.box.relative_to(tile.read), answers.shape[1])
+            finished = waiting.add(tile.index, cell, answers[inner.slices])
+            if finished is not None:
+                sink.write(cell.box, finished)
+        if not sink.is_done(tile.index):
+            sink.mark_done(tile.index)
+        yield tile
+
+
+def _answers(forward: Forward, source: ImageSource, plan: AnyPlan, tile: Tile) -> np.ndarray:
+    """(t, k, z, y, x) of all that the tile reads."""
+    if isinstance(forward, Surveyor):
+        forward.look(source, plan, tile)
+    return forward(source.read(with_channels(tile.read, source.shape[1])))
