@@ -67,7 +67,7 @@ def test_the_whole_path(cli, tmp_path):
     status, out, _ = cli(
         "-C", project, "predict", "m", "--out", tmp_path / "o", "--format", "png", "--propagate", "none"
     )
-    assert (status, out) == (0, f"Wrote 2 label maps into {tmp_path / 'o'}.\n")
+    assert (status, out) == (0, f"Wrote predictions of 2 images into {tmp_path / 'o'}.\n")
     assert sorted(path.name for path in (tmp_path / "o").glob("*.png")) == ["drawn0.png", "drawn1.png"]
 
     status, out, _ = cli("-C", project, "status", "--json")

@@ -223,10 +223,10 @@ def test_names_that_nothing_has(bench, tmp_path):
         predict(bench, tmp_path / "out", images=["drawn9.png"])
 
 
-STOPS = ["_place", "_place_probabilities", "write_atomic", "shutil.rmtree"]
+STOPS = ["place", "place_probabilities", "write_atomic", "shutil.rmtree"]
 
 
-@pytest.mark.parametrize(("step", "form"), [*((step, "ome-zarr") for step in STOPS), ("_place", "png")])
+@pytest.mark.parametrize(("step", "form"), [*((step, "ome-zarr") for step in STOPS), ("place", "png")])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_crash_while_delivering_loses_nothing(bench, tmp_path, monkeypatch, form, step, after):
     """The worst moments: before and after each thing that is done once the last tile is predicted."""

@@ -106,6 +106,7 @@ class BlendPlan:
         margin: More context around that, in pixels, a multiple of the stride.
         stride: The model's total downsampling; tiles are read from multiples of it.
         blend: How seams are shared.
+        background: The place of the class that is no object, for `any`.
     """
 
     shape: tuple[int, ...]
@@ -114,6 +115,7 @@ class BlendPlan:
     margin: tuple[int, ...]
     stride: tuple[int, ...]
     blend: Blend = "linear"
+    background: int = 0
 
     def __post_init__(self) -> None:
         sides = (self.shape, self.tile, self.overlap, self.margin, self.stride)
@@ -239,7 +241,7 @@ def votes(answers: np.ndarray, background: int = 0) -> np.ndarray:
     if answers.shape[1] == 1:
         return (answers > 0.5).astype(np.float32)
     places = np.arange(answers.shape[1]).reshape(1, -1, 1, 1, 1)
-    chosen = (answers.argmax(axis=1)[:, None] == places).astype(np.float32)
+    chosen: np.ndarray = (answers.argmax(axis=1)[:, None] == places).astype(np.float32)
     chosen[:, background] *= 0.5
     return chosen
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import read_bundle
-from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import require_content
 from fieldmark.core.geometry import Box
+from fieldmark.infer import deliver
 from fieldmark.infer.components import SizeRule, filter_components
-from fieldmark.infer.predict import Model, predict_image, value_dtype
+from fieldmark.infer.deliver import CHUNK, place, place_probabilities
+from fieldmark.infer.predict import Model, background_of, predict_image, predict_values, value_dtype
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
 from fieldmark.models.build import load_net
 from fieldmark.recipes import PredictRecipe, validate
@@ -25,8 +25,6 @@ from fieldmark.recipes import PredictRecipe, validate
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
     from fieldmark.images.writers import ImageWriter
-
-CHUNK = 512
 
 
 def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
@@ -36,7 +34,7 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
     model = Model(job["name"], header, net)
     recipe = validate(PredictRecipe, job["recipe"])
     for number, item in enumerate(job["images"], start=1):
-        if _is_there(item):
+        if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
             continue
         yield from _predict_item(model, recipe, item, job)
@@ -49,56 +47,138 @@ def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job
     work = Path(item["work"])
     require_content(Path(item["uri"]), item["content_hash"], item["name"])
     with open_image(Path(item["uri"]), shown=item["name"], max_bytes=job.get("max_bytes")) as source:
-        wants = recipe.probabilities or recipe.saliency or item["strokes"] is not None
-        labels, probabilities = _writers(model, source, work, wants, item["made_from"])
-        yield from predict_image(
-            model,
-            source,
-            recipe,
-            image=item["name"],
-            labels=labels,
-            probabilities=probabilities,
-            done=work / "done.log",
-            made_from=item["made_from"],
-        )
-        if probabilities is not None:
-            probabilities.finish()
-        if item["strokes"] is not None:
-            yield from _propagate(model, recipe, item, source, labels, work)
-        labels.finish()
-    made = _filtered(model, recipe, item, work)
-    _deliver(work, made, item, job["format"], background_of(model))
+        if job.get("output", "classes") == "image":
+            yield from _image(model, recipe, item, job["format"], source)
+            made, count = work / "image.ome.zarr", 0
+        else:
+            yield from _classes(model, recipe, item, source)
+            made = _filtered(model, recipe, item, work)
+            count = _instances(model, recipe, item, made, work)
+        _claim(item)
+        _draw(model, item, source, made)
+    _deliver(model, recipe, item, made, job["format"], count)
 
 
-def _writers(
-    model: Model, source: ImageSource, work: Path, wants_probabilities: bool, made_from: str
-) -> tuple[ImageWriter, ImageWriter | None]:
-    """Writers of the working copies; one of other makings is thrown away, and so is one that was partly delivered."""
+def _classes(model: Model, recipe: PredictRecipe, item: dict[str, Any], source: ImageSource) -> Iterator[Event]:
+    """Working copies of the class map and, where they are wanted, of the probabilities."""
+    work = Path(item["work"])
+    shares = _working_shares(recipe, item)
+    labels, probabilities = _writers(model, source, work, shares, item["made_from"])
+    yield from predict_image(
+        model,
+        source,
+        recipe,
+        image=item["name"],
+        labels=labels,
+        probabilities=probabilities,
+        done=work / "done.log",
+        made_from=item["made_from"],
+        shares=shares,
+    )
+    if probabilities is not None:
+        probabilities.finish()
+    if item["strokes"] is not None:
+        yield from _propagate(model, recipe, item, source, labels, work)
+    labels.finish()
+
+
+def _working_shares(recipe: PredictRecipe, item: dict[str, Any]) -> np.dtype | None:
+    """The type of the working copy of probabilities; None where nothing needs them.
+
+    Strokes are carried through exact ones, whatever is delivered.
+    """
+    exact = np.dtype(np.float32)
+    if item["strokes"] is not None:
+        return exact
+    if recipe.probabilities:
+        return np.dtype(recipe.probabilities_dtype)
+    return exact if recipe.saliency else None
+
+
+def _image(
+    model: Model, recipe: PredictRecipe, item: dict[str, Any], form: str, source: ImageSource
+) -> Iterator[Event]:
+    """The working copy of a predicted image, with the axes and the scale of the one that it was made of."""
     from fieldmark.images.writers import create_writer
 
+    work = Path(item["work"])
+    _begin(work, item["made_from"], ["image"])
+    t, _, z, y, x = source.shape
+    dtype = image_dtype(recipe, form)
+    writer = create_writer(
+        work / "image.ome.zarr",
+        "ome-zarr",
+        shape=(t, answer_channels(model), z, y, x),
+        dtype=dtype,
+        pixel_size=source.pixel_size,
+        axes="".join(axis for axis in "tczyx" if axis in source.axes or axis == "c"),
+        channel_names=target_names(model),
+        resume=True,
+        chunk=CHUNK,
+    )
+    options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["made_from"]}
+    yield from predict_values(model, source, recipe, writer=writer, dtype=dtype, **options)
+    writer.finish()
+
+
+def image_dtype(recipe: PredictRecipe, form: str) -> np.dtype:
+    """The type of predicted images: as asked for, or what the format holds best."""
+    own = "uint16" if form == "png" else "float32"
+    return np.dtype(own if recipe.dtype == "auto" else recipe.dtype)
+
+
+def answer_channels(model: Model) -> int:
+    """Channels of the image that a model makes; those of what it sees where its network does not say."""
+    return int(getattr(model.net, "out_channels", model.net.channels))
+
+
+def target_names(model: Model) -> list[str] | None:
+    """The names of the channels of the targets that taught a model, where it knows them."""
+    names = model.header.details.get("target_channels")
+    if not isinstance(names, list) or len(names) != answer_channels(model):
+        return None
+    return [str(name) for name in names]
+
+
+def _begin(work: Path, made_from: str, names: list[str]) -> None:
+    """Throw away working copies of other makings, and those of which a part was delivered."""
     stamp = work / "made-from"
-    if not stamp.is_file() or stamp.read_bytes() != made_from.encode() or not _has_arrays(work, wants_probabilities):
+    all_there = all((work / f"{name}.ome.zarr").is_dir() for name in names)
+    if not stamp.is_file() or stamp.read_bytes() != made_from.encode() or not all_there:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         write_atomic(stamp, made_from.encode())
+
+
+def _writers(
+    model: Model, source: ImageSource, work: Path, shares: np.dtype | None, made_from: str
+) -> tuple[ImageWriter, ImageWriter | None]:
+    """Writers of the working copies."""
+    from fieldmark.images.writers import create_writer
+
+    _begin(work, made_from, ["labels"] if shares is None else ["labels", "probabilities"])
     t, _, z, y, x = source.shape
     values = np.array([spec.value for spec in model.header.classes])
     options: dict[str, Any] = {"pixel_size": source.pixel_size, "resume": True, "chunk": CHUNK}
     labels = create_writer(
         work / "labels.ome.zarr", "ome-zarr", shape=(t, 1, z, y, x), dtype=value_dtype(values), **options
     )
-    if not wants_probabilities:
+    if shares is None:
         return labels, None
-    names = [spec.name for spec in model.header.classes]
+    names = _class_names(model)
     probabilities = create_writer(
         work / "probabilities.ome.zarr",
         "ome-zarr",
         shape=(t, len(names), z, y, x),
-        dtype=np.dtype(np.float32),
+        dtype=shares,
         channel_names=names,
         **options,
     )
     return labels, probabilities
+
+
+def _class_names(model: Model) -> list[str]:
+    return [spec.name for spec in model.header.classes]
 
 
 def _propagate(
@@ -138,17 +218,6 @@ def _too_large(name: str, height: int, width: int) -> str:
     )
 
 
-def _has_arrays(work: Path, wants_probabilities: bool) -> bool:
-    """Whether the tiles that the log calls finished can be there at all."""
-    wanted = ("labels", "probabilities") if wants_probabilities else ("labels",)
-    return all((work / f"{name}.ome.zarr").is_dir() for name in wanted)
-
-
-def background_of(model: Model) -> int:
-    """The place of the class that is no object: the head's, or the first."""
-    return int(model.header.config.get("head", {}).get("background", 0))
-
-
 def _filtered(model: Model, recipe: PredictRecipe, item: dict[str, Any], work: Path) -> Path:
     """The working copy to deliver: of the labels, or one without objects of a wrong size.
 
@@ -180,98 +249,46 @@ def _drawn_on(item: dict[str, Any]) -> np.ndarray:
     return read_bundle(strokes.parent, strokes.name)[1]["place"]
 
 
-def _deliver(work: Path, made: Path, item: dict[str, Any], form: str, background: int) -> None:
-    """Bring finished working copies to where the user wants them, in the format the user wants.
+def _instances(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Path, work: Path) -> int:
+    """The working copy of the objects of a class, numbered; how many there are."""
+    from fieldmark.infer.instances import ObjectRule, write_objects
 
-    The stamp first claims the names: what is stopped half-way is ours to replace.
-    """
-    target = Path(item["target"])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(Path(item["stamp"]), stamp_text("", item))
-    _place(made, target, form)
+    if not item.get("instances"):
+        return 0
+    value = next(spec.value for spec in model.header.classes if spec.name == recipe.instances)
+    split = recipe.split_distance if recipe.split == "watershed" else 0
+    return write_objects(made, work / "instances.ome.zarr", ObjectRule(value, model.net.spatial == 3, split))
+
+
+def _claim(item: dict[str, Any]) -> None:
+    """The stamp first claims the names: what is stopped half-way is ours to replace."""
+    Path(item["target"]).parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(Path(item["stamp"]), deliver.stamp_text("", item))
+
+
+def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -> None:
+    if item.get("figures"):
+        from fieldmark.infer.figures import draw_figures
+
+        truth = item.get("truth")
+        draw_figures(model, source, made, [Path(path) for path in item["figures"]], Path(truth) if truth else None)
+
+
+def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Path, form: str, count: int) -> None:
+    """Bring finished working copies to where the user wants them, in the format the user wants."""
+    work = Path(item["work"])
+    shares, names = work / "probabilities.ome.zarr", _class_names(model)
+    place(made, Path(item["target"]), form, _image_names(model, made))
     for path in item["saliency"]:
-        _write_saliency(work / "probabilities.ome.zarr", Path(path), form, background)
-    _place_probabilities(work / "probabilities.ome.zarr", [Path(path) for path in item["probabilities"]], form)
-    write_atomic(Path(item["stamp"]), stamp_text(item["made_from"], item))
+        deliver.write_saliency(shares, Path(path), form, background_of(model))
+    targets = [Path(path) for path in item["probabilities"]]
+    place_probabilities(shares, targets, form, np.dtype(recipe.probabilities_dtype), names)
+    for path in item.get("instances", []):
+        deliver.place_instances(work / "instances.ome.zarr", Path(path), form, count)
+    write_atomic(Path(item["stamp"]), deliver.stamp_text(item["made_from"], item))
     shutil.rmtree(work)
 
 
-def outputs_of(item: dict[str, Any]) -> list[str]:
-    """Every file that an image's prediction is delivered as."""
-    return [item["target"], *item["probabilities"], *item["saliency"]]
-
-
-def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
-    """What an image's outputs were made from (nothing while they are being written), and their names."""
-    files = [Path(path).name for path in outputs_of(item)]
-    values = {"made_from": made_from, "files": files}
-    return json.dumps(values, indent=2).encode()
-
-
-def _is_there(item: dict[str, Any]) -> bool:
-    stamp = Path(item["stamp"])
-    if not stamp.is_file() or read_json(stamp).get("made_from") != item["made_from"]:
-        return False
-    return all(Path(path).exists() for path in outputs_of(item))
-
-
-def _place(made: Path, target: Path, form: str) -> None:
-    if form == "ome-zarr":
-        if target.exists():
-            shutil.rmtree(target)
-        made.replace(target)
-        return
-    _convert(made, target, form, channels=None)
-
-
-def _place_probabilities(made: Path, targets: list[Path], form: str) -> None:
-    """PNG holds no fractions and few channels: one 16-bit picture a class, 65535 for certain."""
-    for channel, target in enumerate(targets):
-        if form == "png":
-            _convert(made, target, form, channels=(channel, channel + 1))
-        else:
-            _place(made, target, form)
-
-
-def _write_saliency(made: Path, target: Path, form: str, background: int) -> None:
-    """One minus the probability of the background, 255 for certain."""
-    from fieldmark.images import open_image
-    from fieldmark.images.writers import create_writer
-
-    if form == "ome-zarr" and target.exists():
-        shutil.rmtree(target)
-    with open_image(made) as source:
-        t, _, z, y, x = source.shape
-        writer = create_writer(
-            target, form, shape=(t, 1, z, y, x), dtype=np.dtype(np.uint8), pixel_size=source.pixel_size, chunk=CHUNK
-        )
-        for box in _blocks(source.shape, background, background + 1):
-            values = np.rint((1 - source.read(box)) * 255).astype(np.uint8)
-            writer.write(box.shifted((0, -background, 0, 0, 0)), values)
-        writer.finish()
-
-
-def _convert(made: Path, target: Path, form: str, channels: tuple[int, int] | None) -> None:
-    """Copy tile by tile from a working copy into another format; memory follows the tile, except for PNG."""
-    from fieldmark.images import open_image
-    from fieldmark.images.writers import create_writer
-
-    with open_image(made) as source:
-        t, c, z, y, x = source.shape
-        first, last = channels or (0, c)
-        dtype = np.dtype(np.uint16) if channels else source.dtype
-        writer = create_writer(
-            target, form, shape=(t, last - first, z, y, x), dtype=dtype, pixel_size=source.pixel_size, chunk=CHUNK
-        )
-        for box in _blocks((t, c, z, y, x), first, last):
-            values = source.read(box)
-            block = np.rint(values * 65535).astype(np.uint16) if channels else values
-            writer.write(box.shifted((0, -first, 0, 0, 0)), block)
-        writer.finish()
-
-
-def _blocks(shape: tuple[int, ...], first: int, last: int) -> Iterator[Box]:
-    t, _, z, y, x = shape
-    for at in np.ndindex(t, z, -(-y // CHUNK), -(-x // CHUNK)):
-        start = (at[0], first, at[1], at[2] * CHUNK, at[3] * CHUNK)
-        yield Box(start, (at[0] + 1, last, at[1] + 1, min(y, start[3] + CHUNK), min(x, start[4] + CHUNK)))
+def _image_names(model: Model, made: Path) -> list[str] | None:
+    """Of the channels of a predicted image; a class map has none."""
+    return target_names(model) if made.name == "image.ome.zarr" else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,20 +14,28 @@ import numpy as np
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.forward import NetForward
-from fieldmark.infer.sinks import ClassSink, DoneLog
-from fieldmark.infer.tiles import plan_tiles, predict_tiles
+from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink
+from fieldmark.infer.tiles import AnyPlan, Sink, plan_blend, plan_tiles, predict_tiles
 from fieldmark.prepare import image_maximum, of_image
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import Header
-    from fieldmark.core.geometry import TilePlan
     from fieldmark.images import ImageSource
     from fieldmark.images.writers import ImageWriter
+    from fieldmark.infer.blend import BlendPlan
     from fieldmark.models.base import Net
     from fieldmark.recipes import PredictRecipe
 
 FIXED_TILE = 512
 """Tile of models that are not tile-exact or look farther than `max_halo`: always one grid, anchored at the image."""
+FIXED_OVERLAP = 32
+"""Pixels along y and x by which such tiles reach over their borders."""
+FIXED_VOLUME = (32, 128)
+"""The same tile of 3-D models: slices, and pixels along y and x."""
+VOLUME_OVERLAP = (4, 16)
+"""And by how much it reaches over its borders, along z, and along y and x."""
+STACK_TILE = 8
+"""Slices of a tile of models that see a window of slices for each; along z their halo makes them exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +70,62 @@ def forward_of(
     return NetForward(model.net, preparation, output, precision=recipe.precision, device=device, image=image)
 
 
-def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: str) -> TilePlan:
+def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: str) -> AnyPlan:
     """How an image is cut for a model. Raises InputMismatch for a wrong number of channels."""
     header = model.header
     if source.shape[1] != header.channels:
         raise InputMismatch(model=model.name, expected=header.channels, found=source.shape[1], image=image)
     exact = header.tile_exact and max(header.halo) <= recipe.max_halo
+    if not exact and not _jumps(model):
+        return _blended(model, source, recipe)
     halo_z, halo_y, halo_x = (min(halo, recipe.max_halo) for halo in header.halo)
-    tile = recipe.tile if exact else FIXED_TILE
-    return plan_tiles(source.shape, tile=tile, stride=header.stride, halo=(halo_z, halo_y, halo_x))
+    return plan_tiles(
+        source.shape,
+        tile=recipe.tile if exact else FIXED_TILE,
+        stride=header.stride,
+        halo=(halo_z, halo_y, halo_x),
+        depth=STACK_TILE if window_of(model.net) else 0,
+    )
+
+
+def _jumps(model: Model) -> bool:
+    """Whether a head sees the whole plane first: its tiles then agree but where a value jumps, and are cut hard."""
+    return model.net.head is not None and not model.net.head.continuous
+
+
+def _blended(model: Model, source: ImageSource, recipe: PredictRecipe) -> BlendPlan:
+    """One grid for all images, anchored at their first pixel. Networks of windows need no overlap along z."""
+    window, spatial = window_of(model.net), model.net.spatial
+    flat = FIXED_OVERLAP if recipe.overlap is None else recipe.overlap
+    deep, side, depth, margin = 0, FIXED_TILE, 1, 0
+    if window:
+        depth, margin = STACK_TILE, model.header.halo[0]
+    elif spatial == 3:
+        depth, side = FIXED_VOLUME
+        deep, flat = (given if own is None else own for given, own in zip(VOLUME_OVERLAP, _own(recipe), strict=True))
+    return plan_blend(
+        source.shape,
+        tile=(depth, side, side),
+        overlap=(deep, flat, flat),
+        margin=(margin, 0, 0),
+        stride=model.header.stride,
+        blend=recipe.blend,
+        background=background_of(model),
+    )
+
+
+def _own(recipe: PredictRecipe) -> tuple[int | None, int | None]:
+    return recipe.overlap_z, recipe.overlap
+
+
+def window_of(net: Net) -> int:
+    """Slices that a network of planes sees at once; 0 where it sees one plane, or a volume."""
+    return int(getattr(net, "window", 0))
+
+
+def background_of(model: Model) -> int:
+    """The place of the class that is no object: the head's, or the first."""
+    return int(model.header.config.get("head", {}).get("background", 0))
 
 
 def value_dtype(values: np.ndarray) -> np.dtype:
@@ -88,6 +144,7 @@ def predict_image(
     done: Path,
     made_from: str,
     device: str = "cpu",
+    shares: np.dtype | None = None,
 ) -> Iterator[Event]:
     """Write the class of every pixel, tile by tile; one event a tile.
 
@@ -101,14 +158,60 @@ def predict_image(
         done: The log of finished tiles.
         made_from: Fingerprint of model, image and recipe: another one starts anew.
         device: A torch device.
+        shares: Type of the probabilities; float32 by itself.
     """
-    plan = plan_for(model, source, recipe, image)
     forward = forward_of(model, recipe, device=device, image=image, source=source)
     values = np.array([item.value for item in model.header.classes])
-    log = DoneLog(done, made_from)
-    try:
-        sink = ClassSink(labels, values.astype(value_dtype(values)), log, probabilities)
-        for tile in predict_tiles(forward, source, plan, sink):
-            yield Event("predict", tile.index + 1, len(plan), message=image)
-    finally:
-        log.close()
+    with closing(DoneLog(done, made_from)) as log:
+        sink = ClassSink(labels, values.astype(value_dtype(values)), log, probabilities, shares)
+        yield from _written(model, forward, source, recipe, sink, image)
+
+
+def predict_values(
+    model: Model,
+    source: ImageSource,
+    recipe: PredictRecipe,
+    *,
+    image: str,
+    writer: ImageWriter,
+    dtype: np.dtype,
+    done: Path,
+    made_from: str,
+    device: str = "cpu",
+) -> Iterator[Event]:
+    """Write the image that a model makes of another, in the units of its targets; one event a tile.
+
+    Args:
+        model: One that gives `image`.
+        source: The image.
+        recipe: How.
+        image: Its name, for events and errors.
+        writer: Of as many channels as the model's answers have.
+        dtype: Type that is written.
+        done: The log of finished tiles.
+        made_from: Fingerprint of model, image and recipe: another one starts anew.
+        device: A torch device.
+    """
+    forward = forward_of(model, recipe, "image", device=device, image=image, source=source)
+    with closing(DoneLog(done, made_from)) as log:
+        sink = ImageSink(writer, partial(in_target_units, model.header), dtype, log)
+        yield from _written(model, forward, source, recipe, sink, image)
+
+
+def _written(
+    model: Model, forward: NetForward, source: ImageSource, recipe: PredictRecipe, sink: Sink, image: str
+) -> Iterator[Event]:
+    plan = plan_for(model, source, recipe, image)
+    for tile in predict_tiles(forward, source, plan, sink):
+        yield Event("predict", tile.index + 1, len(plan), message=image)
+
+
+def in_target_units(header: Header, answers: np.ndarray) -> np.ndarray:
+    """Answers (t, k, z, y, x) of a network that was taught normalized targets, in the targets' own units."""
+    steps = getattr(header, "target_preparation", None)
+    if not steps:
+        return answers
+    from fieldmark import prepare
+
+    back = prepare.inverse(steps)  # type: ignore[attr-defined]
+    return np.stack([prepare.apply(values, back) for values in answers])

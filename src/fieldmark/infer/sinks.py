@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -40,15 +41,22 @@ class ClassSink:
         values: (K,) pixel value of each class, in the order of the model's outputs.
         done: Which tiles are finished.
         probabilities: Writer of K channels, or None.
+        shares: Type of the probabilities; whole numbers as `quantized` makes them.
     """
 
     def __init__(
-        self, labels: ImageWriter, values: np.ndarray, done: DoneLog, probabilities: ImageWriter | None = None
+        self,
+        labels: ImageWriter,
+        values: np.ndarray,
+        done: DoneLog,
+        probabilities: ImageWriter | None = None,
+        shares: np.dtype | None = None,
     ) -> None:
         self.labels = labels
         self.values = values
         self.done = done
         self.probabilities = probabilities
+        self.shares = shares or np.dtype(np.float32)
 
     def is_done(self, index: int) -> bool:
         return index in self.done
@@ -57,10 +65,54 @@ class ClassSink:
         classes = self.values[answers.argmax(axis=1)][:, None]
         self.labels.write(with_channels(core, 1), classes)
         if self.probabilities is not None:
-            self.probabilities.write(with_channels(core, answers.shape[1]), answers)
+            self.probabilities.write(with_channels(core, answers.shape[1]), quantized(answers, self.shares))
 
     def mark_done(self, index: int) -> None:
         self.done.add(index)
+
+
+class ImageSink:
+    """Predicted values, brought back to the units of what was taught.
+
+    Args:
+        writer: Of as many channels as the network answers.
+        back: From answers (t, k, z, y, x) to values of the target's units, of the same shape.
+        dtype: Type that is written; whole numbers are rounded and cut to what it holds.
+        done: Which tiles are finished.
+    """
+
+    def __init__(
+        self, writer: ImageWriter, back: Callable[[np.ndarray], np.ndarray], dtype: np.dtype, done: DoneLog
+    ) -> None:
+        self.writer = writer
+        self.back = back
+        self.dtype = dtype
+        self.done = done
+
+    def is_done(self, index: int) -> bool:
+        return index in self.done
+
+    def write(self, core: Box, answers: np.ndarray) -> None:
+        self.writer.write(with_channels(core, answers.shape[1]), rounded(self.back(answers), self.dtype))
+
+    def mark_done(self, index: int) -> None:
+        self.done.add(index)
+
+
+def quantized(shares: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Shares in 0..1 as whole numbers whose largest stands for 1; float types keep them."""
+    if dtype.kind == "f":
+        return shares.astype(dtype, copy=False)
+    return rounded(shares * np.iinfo(dtype).max, dtype)
+
+
+def rounded(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Values rounded and cut to what an integer type holds; float types keep them."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    held = np.iinfo(dtype)
+    whole: np.ndarray = np.rint(values.clip(held.min, held.max)).astype(dtype)
+    return whole
 
 
 class DoneLog:

@@ -51,7 +51,7 @@ class Sink(Protocol):
 
 
 def plan_tiles(
-    shape: tuple[int, ...], *, tile: int, stride: tuple[int, int, int], halo: tuple[int, int, int]
+    shape: tuple[int, ...], *, tile: int, stride: tuple[int, int, int], halo: tuple[int, int, int], depth: int = 0
 ) -> TilePlan:
     """How an image is cut along t, z, y, x for a model of that stride and halo.
 
@@ -60,16 +60,16 @@ def plan_tiles(
         tile: Core side along y and x, in pixels; rounded up to the stride. For 3-D models see `VOLUME_TILE`.
         stride: Total downsampling along z, y, x.
         halo: Receptive-field radius along z, y, x, in pixels; rounded up to the stride.
+        depth: Slices of a core; 0 for one, or those of `VOLUME_TILE` where the model sees several.
     """
     t, _, z, y, x = shape
     sz, sy, sx = stride
-    depth = 1
-    if sz > 1 or halo[0] > 0:
+    if not depth and (sz > 1 or halo[0] > 0):
         depth, tile = VOLUME_TILE[0], min(tile, VOLUME_TILE[1])
     hz, hy, hx = (round_up(h, s) for h, s in zip(halo, stride, strict=True))
     return TilePlan(
         shape=(t, z, y, x),
-        tile=(1, round_up(depth, sz), round_up(tile, sy), round_up(tile, sx)),
+        tile=(1, round_up(max(1, depth), sz), round_up(tile, sy), round_up(tile, sx)),
         halo=(0, hz, hy, hx),
         stride=(1, *stride),
     )
@@ -89,6 +89,7 @@ def plan_blend(
     stride: tuple[int, int, int],
     margin: tuple[int, int, int] = (0, 0, 0),
     blend: Blend = "linear",
+    background: int = 0,
 ) -> BlendPlan:
     """How an image (t, c, z, y, x) is cut into tiles that overlap; the other tuples are over z, y, x, in pixels.
 
@@ -98,7 +99,9 @@ def plan_blend(
     tile_z, tile_y, tile_x = (round_up(side, s) for side, s in zip(tile, stride, strict=True))
     margins = (round_up(side, s) for side, s in zip(margin, stride, strict=True))
     over = (min(o, side // 2) for o, side in zip(overlap, (tile_z, tile_y, tile_x), strict=True))
-    return BlendPlan((t, *size), (1, tile_z, tile_y, tile_x), (0, *over), (0, *margins), (1, *stride), blend)
+    return BlendPlan(
+        (t, *size), (1, tile_z, tile_y, tile_x), (0, *over), (0, *margins), (1, *stride), blend, background
+    )
 
 
 def predict_tiles(forward: Forward, source: ImageSource, plan: AnyPlan, sink: Sink) -> Iterator[Tile]:
@@ -130,7 +133,7 @@ def _blend_tiles(forward: Forward, source: ImageSource, plan: BlendPlan, sink: S
             continue
         answers = _answers(forward, source, plan, tile)
         if plan.blend == "any":
-            answers = votes(answers)
+            answers = votes(answers, plan.background)
         for cell in open_cells:
             inner = with_channels(cell.box.relative_to(tile.read), answers.shape[1])
             finished = waiting.add(tile.index, cell, answers[inner.slices])

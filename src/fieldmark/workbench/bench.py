@@ -129,10 +129,17 @@ class Workbench:
         return found, follow_fit(self.project, found)
 
     def predict(
-        self, model: str, images: Sequence[str] = (), *, out: Path, form: str, recipe: PredictRecipe
+        self,
+        model: str,
+        images: Sequence[str] = (),
+        *,
+        out: Path,
+        form: str,
+        recipe: PredictRecipe,
+        truth: Path | None = None,
     ) -> Iterator[Event]:
-        """Write a label map for each image (all of the project where none is named)."""
-        return predict(self, model, self.chosen(images), out, form, recipe)
+        """Write a label map, or what else the model makes, for each image (all of the project where none is named)."""
+        return predict(self, model, self.chosen(images), out, form, recipe, truth=truth)
 
     def evaluate(self, model: str, truth: Path, **options: Any) -> Evaluation:
         """Score a model on the images that taught it nothing."""

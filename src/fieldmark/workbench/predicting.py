@@ -14,6 +14,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.images.writers import FORMAT_SUFFIX
+from fieldmark.recipes.predict import FIGURE_PLANES
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.jobs import run_job
 
@@ -42,7 +43,14 @@ def _holds_model(folder: Path) -> bool:
 
 
 def predict(
-    bench: Workbench, name: str, records: list[ImageRecord], out: Path, form: str, recipe: PredictRecipe
+    bench: Workbench,
+    name: str,
+    records: list[ImageRecord],
+    out: Path,
+    form: str,
+    recipe: PredictRecipe,
+    *,
+    truth: Path | None = None,
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
 
@@ -53,22 +61,23 @@ def predict(
         name: A model of the project, or a model folder.
         records: The images.
         out: Where to write; never a folder that holds images of the project.
-        form: `ome-zarr`, `tiff` or `png`.
+        form: One of `FORMAT_SUFFIX`.
         recipe: How.
+        truth: A folder of what is right, by stem, to be shown in the figures.
     """
     folder = model_folder(bench, name)
     header = header_of(folder)
-    if not header.classes:  # neither of pixels nor of images
-        raise BadInput(f"Model {name!r} gives no classes: it was fitted without labels. Label pixels and fit it again.")
+    output = output_of(header, name)
     if not records:
         raise BadInput(f"Project {bench.project.name!r} has no images to predict. Add some: fieldmark add FOLDER.")
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file. Choose a folder with --out.")
-    if "classes" not in header.outputs:
+    if output in ROWS:
         from fieldmark.workbench.answering import answer_images
 
         yield from answer_images(bench, name, records, out / "answers.csv")
         return
+    _require_possible(header, name, output, form, recipe, records)
     out = out.resolve()
     stems = unique_stems(records)
     made_from = [__version__, read_json(folder / "model.json"), recipe.model_dump(mode="json"), form]
@@ -76,18 +85,78 @@ def predict(
     refuse_originals(bench, [out, *(path.parent for item in items for path in _outputs(item))])
     _refuse_clashes(items)
     _refuse_strangers(items)
+    right = _truth_of(records, truth)
     for item, record in zip(items, records, strict=True):
-        item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
-        item["made_from"] = fingerprint([*made_from, record.content_hash, digest])
+        item["truth"], shown = right.get(record.id, (None, ""))
+        item["strokes"], digest = None, ""
+        if output == "classes":
+            item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
+        item["made_from"] = fingerprint([*made_from, record.content_hash, digest, *([shown] if shown else [])])
     job = {
         "kind": "predict",
         "model": str(folder),
         "name": name,
+        "output": output,
         "format": form,
         "recipe": recipe.model_dump(mode="json"),
         "images": items,
     }
     yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
+
+
+ROWS = ("image-classes", "vector")
+"""Outputs that are one row of a table for each image."""
+
+
+def output_of(header: Header, name: str) -> str:
+    """What a model predicts by itself: `classes` of pixels, an `image`, or rows. BadInput where it gives none."""
+    if "classes" in header.outputs and header.classes:
+        return "classes"
+    if header.outputs[:1] == ("image",):
+        return "image"
+    for output in ROWS:
+        if output in header.outputs:
+            return output
+    raise BadInput(f"Model {name!r} gives no classes: it was fitted without labels. Label pixels and fit it again.")
+
+
+def _require_possible(
+    header: Header, name: str, output: str, form: str, recipe: PredictRecipe, records: list[ImageRecord]
+) -> None:
+    """Refuse what would only fail when everything is computed."""
+    if form not in FORMAT_SUFFIX:
+        raise NotFound("output format", form, FORMAT_SUFFIX)
+    if output == "image" and (recipe.probabilities or recipe.saliency or recipe.instances):
+        raise BadInput(f"Model {name!r} makes images, not classes: it has no probabilities, saliency or instances.")
+    names = [spec.name for spec in header.classes]
+    if recipe.instances is not None and recipe.instances not in names:
+        raise NotFound("class", recipe.instances, names)
+    if form != "png":
+        return
+    if output == "image" and recipe.dtype == "float32":
+        raise BadInput("PNG holds whole numbers: leave --dtype at uint16 or uint8, or write tiff, ome-zarr or npy.")
+    for record in records:
+        t, _, z, *_ = record.shape
+        if t * z > 1:
+            raise BadInput(
+                f"{record.name}: has {t} times and {z} slices, and PNG holds one plane. Write tiff, ome-zarr or npy."
+            )
+
+
+def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple[str, str]]:
+    """Image id to the file that is right for it, by stem, and a word that changes when the file does."""
+    from fieldmark.evaluate.truth import pair_by_stem
+    from fieldmark.images import find_images
+
+    if truth is None:
+        return {}
+    if not truth.is_dir():
+        raise BadInput(f"{truth} is no folder. Name a folder of class maps or images with --truth.")
+    root = truth.resolve()
+    files = {path.resolve().relative_to(root).as_posix(): path.resolve() for path, _ in find_images(truth).images}
+    ids = {record.name: record.id for record in records}
+    pairs = pair_by_stem(ids, files).pairs
+    return {ids[image]: (str(files[own]), f"{files[own]} {files[own].stat().st_mtime_ns}") for image, own in pairs}
 
 
 def unique_stems(records: list[ImageRecord]) -> dict[int, str]:
@@ -149,9 +218,18 @@ def _item(
         "target": str(out / f"{stem}{suffix}"),
         "probabilities": probabilities if recipe.probabilities else [],
         "saliency": [str(out / f"{stem}-saliency{suffix}")] if recipe.saliency else [],
+        "instances": [str(out / f"{stem}-instances{suffix}")] if recipe.instances else [],
+        "figures": _figures(record, stem, out) if recipe.figures else [],
         "work": str(hidden / "work" / f"{stem}{suffix}"),
         "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
     }
+
+
+def _figures(record: ImageRecord, stem: str, out: Path) -> list[str]:
+    """Its sheets of pictures."""
+    pages = -(-record.shape[0] * record.shape[2] // FIGURE_PLANES)
+    words = [""] if pages == 1 else [f"-{page + 1}" for page in range(pages)]
+    return [str(out / "figures" / f"{stem}{word}.png") for word in words]
 
 
 def _file_word(name: str) -> str:
@@ -160,7 +238,8 @@ def _file_word(name: str) -> str:
 
 
 def _outputs(item: dict[str, Any]) -> list[Path]:
-    return [Path(path) for path in (item["target"], *item["probabilities"], *item["saliency"])]
+    lists = (item[kind] for kind in ("probabilities", "saliency", "instances", "figures"))
+    return [Path(path) for path in (item["target"], *(path for paths in lists for path in paths))]
 
 
 def _strokes(bench: Workbench, header: Header, record: ImageRecord, folder: Path) -> tuple[str | None, str]:

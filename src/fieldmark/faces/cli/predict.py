@@ -11,8 +11,27 @@ import click
 @click.argument("model")
 @click.argument("images", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write into.")
-@click.option("--format", "form", type=click.Choice(["ome-zarr", "tiff", "png"]), default="ome-zarr", show_default=True)
+@click.option(
+    "--format", "form", type=click.Choice(["ome-zarr", "tiff", "png", "npy"]), default="ome-zarr", show_default=True
+)
 @click.option("--probabilities", is_flag=True, help="Also write the probability of each class.")
+@click.option(
+    "--probabilities-dtype",
+    type=click.Choice(["float32", "uint8", "uint16"]),
+    help="Of the probabilities; whole numbers: the largest is certain.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "uint8", "uint16"]),
+    help="Of predicted images; whole numbers are rounded and cut.",
+)
+@click.option("--instances", metavar="CLASS", help="Also number the objects of a class, one by one.")
+@click.option("--split", type=click.Choice(["none", "watershed"]), help="Take apart objects that touch.")
+@click.option("--split-distance", type=click.IntRange(1), help="Least distance of their middles in pixels.")
+@click.option("--figures", is_flag=True, help="Also draw each slice: image, prediction, both, into OUT/figures.")
+@click.option(
+    "--truth", type=click.Path(file_okay=False, path_type=Path), help="With --figures: a folder of what is right."
+)
 @click.option("--saliency", is_flag=True, help="Also write how little each pixel looks like background, in 8 bits.")
 @click.option("--min-area", type=click.IntRange(0), help="Objects of fewer pixels become background.")
 @click.option("--max-area", type=click.IntRange(1), help="Objects of more pixels become background.")
@@ -24,6 +43,13 @@ import click
 )
 @click.option("--tile", type=click.IntRange(64), help="Side of a tile in pixels, a multiple of 64.")
 @click.option(
+    "--blend",
+    type=click.Choice(["linear", "gaussian", "mean", "max", "any"]),
+    help="How overlapping tiles share a seam.",
+)
+@click.option("--overlap", type=click.IntRange(0), help="Pixels by which such a tile reaches over its border.")
+@click.option("--overlap-z", type=click.IntRange(0), help="The same along z, of 3-D models.")
+@click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
     help="bf16: faster where the processor has it, about three digits.",
@@ -31,18 +57,30 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def predict(
-    project: Path, /, model: str, images: tuple[str, ...], out: Path, form: str, as_json: bool, **settings: object
+    project: Path,
+    /,
+    model: str,
+    images: tuple[str, ...],
+    out: Path,
+    form: str,
+    truth: Path | None,
+    as_json: bool,
+    **settings: object,
 ) -> None:
-    """Write OUT/<stem>.<ext>, a label map, for each of the project's IMAGES (all of them by default)."""
+    """Write OUT/<stem>.<ext>, a label map, for each of the project's IMAGES (all of them by default).
+
+    A model that makes images writes those; one that answers whole images writes OUT/answers.csv.
+    """
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
     from fieldmark.recipes import PredictRecipe, validate
     from fieldmark.workbench import Workbench
 
     given = {key: value for key, value in settings.items() if value is not None}
     with errors_as_json(as_json), Workbench.open(project) as bench:
-        follow(bench.predict(model, images, out=out, form=form, recipe=validate(PredictRecipe, given)))
+        recipe = validate(PredictRecipe, given)
+        follow(bench.predict(model, images, out=out, form=form, recipe=recipe, truth=truth))
         count = len(bench.chosen(images))
     if as_json:
         say_json({"images": count, "out": str(out)})
     else:
-        say(f"Wrote {count} label maps into {out}.")
+        say(f"Wrote predictions of {count} images into {out}.")

@@ -12,7 +12,8 @@ from fieldmark.images.faults import decoding
 from fieldmark.images.readers import OpenRequest
 from fieldmark.images.source import ArraySource, readable_dtype
 
-_MOST_SAMPLES = 4
+MOST_SAMPLES = 4
+"""A last axis that is no longer holds the samples of a color."""
 
 
 def open_npy(ask: OpenRequest) -> ArraySource:
@@ -62,7 +63,7 @@ def _mapped(ask: OpenRequest, shape: tuple[int, ...], dtype: np.dtype, place: tu
 
 def _axes(shape: tuple[int, ...], shown: str) -> tuple[str, tuple[int, ...]]:
     """The axes in `tczyx` order, and the transposition that brings the array into it."""
-    samples = len(shape) > 2 and shape[-1] <= _MOST_SAMPLES
+    samples = len(shape) > 2 and shape[-1] <= MOST_SAMPLES
     match len(shape), samples:
         case 2, _:
             return "yx", (0, 1)

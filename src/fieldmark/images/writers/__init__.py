@@ -1,4 +1,4 @@
-"""Pixels out, tile by tile: OME-Zarr, TIFF and PNG. Listing the formats imports nothing."""
+"""Pixels out, tile by tile: OME-Zarr, TIFF, PNG and NumPy. Listing the formats imports nothing."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ WRITERS = Registry(
         "ome-zarr": Entry(f"{_HOME}.ome_zarr:OmeZarrWriter", "OME-Zarr 0.5 (or 0.4): any size, any axes, resumable"),
         "tiff": Entry(f"{_HOME}.tiff:TiffWriter", "tiled TIFF, with OME-XML where there is time, channel or depth"),
         "png": Entry(f"{_HOME}.png:PngWriter", "PNG of one plane with 1, 3 or 4 channels of 8 or 16 bits"),
+        "npy": Entry(f"{_HOME}.npy:NpyWriter", "a NumPy array: any size and type, no scale and no names"),
     },
 )
-FORMAT_SUFFIX = {"ome-zarr": ".ome.zarr", "tiff": ".tif", "png": ".png"}
+FORMAT_SUFFIX = {"ome-zarr": ".ome.zarr", "tiff": ".tif", "png": ".png", "npy": ".npy"}
 
 
 class ImageWriter(Protocol):
@@ -70,8 +71,8 @@ def create_writer(
 ) -> ImageWriter:
     """Begin to write an image.
 
-    OME-Zarr is written in place and becomes an image when its metadata is written by `finish`. TIFF
-    and PNG are collected in a hidden folder beside the file, which `finish` writes whole and renames: a
+    OME-Zarr is written in place and becomes an image when its metadata is written by `finish`. The
+    others are collected in a hidden folder beside the file, which `finish` writes whole and renames: a
     file of that name is replaced in one step, and only then.
 
     Args:

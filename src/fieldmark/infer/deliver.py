@@ -1,0 +1,165 @@
+"""From finished working copies to the files that the user wants, in the format that was asked for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fieldmark.checkpoint.bundle import read_json
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput
+from fieldmark.infer.sinks import quantized
+
+CHUNK = 512
+
+Change = Callable[[np.ndarray], np.ndarray]
+
+
+def outputs_of(item: dict[str, Any]) -> list[str]:
+    """Every file that an image's prediction is delivered as."""
+    lists = (item["probabilities"], item["saliency"], item.get("instances", []), item.get("figures", []))
+    return [item["target"], *(path for paths in lists for path in paths)]
+
+
+def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
+    """What an image's outputs were made from (nothing while they are being written), and their names."""
+    files = [Path(path).name for path in outputs_of(item)]
+    values = {"made_from": made_from, "files": files}
+    return json.dumps(values, indent=2).encode()
+
+
+def is_there(item: dict[str, Any]) -> bool:
+    """Whether an image's outputs are there already, made from the same."""
+    stamp = Path(item["stamp"])
+    if not stamp.is_file() or read_json(stamp).get("made_from") != item["made_from"]:
+        return False
+    return all(Path(path).exists() for path in outputs_of(item))
+
+
+def place(made: Path, target: Path, form: str, names: list[str] | None = None) -> None:
+    """Bring a working copy to its target; OME-Zarr is moved, other formats are written from it.
+
+    Args:
+        made: The copy, an OME-Zarr image that is not needed any more.
+        target: Where it goes.
+        form: The format.
+        names: Of its channels.
+    """
+    if form != "ome-zarr":
+        convert(made, target, form, names=names)
+        return
+    if target.exists():
+        shutil.rmtree(target)
+    made.replace(target)
+
+
+def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dtype, names: list[str]) -> None:
+    """Bring probabilities to one file, in the type that was asked for, or as PNG to one picture a class.
+
+    PNG holds no fractions and few channels: there 65535 is certain by itself.
+    """
+    if form == "png":
+        whole = dtype if dtype.kind == "u" else np.dtype(np.uint16)
+        for channel, target in enumerate(targets):
+            convert(made, target, form, dtype=whole, channels=(channel, channel + 1))
+        return
+    for target in targets:
+        if _dtype_of(made) == dtype:
+            place(made, target, form, names)
+        else:
+            convert(made, target, form, dtype=dtype, names=names)
+
+
+def write_saliency(made: Path, target: Path, form: str, background: int) -> None:
+    """One minus the probability of the background, 255 for certain."""
+    convert(
+        made,
+        target,
+        form,
+        dtype=np.dtype(np.uint8),
+        channels=(background, background + 1),
+        change=lambda values: quantized(1 - as_shares(values), np.dtype(np.uint8)),
+    )
+
+
+def place_instances(made: Path, target: Path, form: str, count: int) -> None:
+    """Bring an instance map to its target. PNG holds numbers up to 65535: raises BadInput where there are more."""
+    if form != "png":
+        place(made, target, form)
+        return
+    if count > np.iinfo(np.uint16).max:
+        raise BadInput(f"{target}: {count} objects do not fit into a PNG image. Write them as ome-zarr, tiff or npy.")
+    convert(made, target, form, dtype=np.dtype(np.uint16), change=lambda ids: ids.astype(np.uint16))
+
+
+def convert(
+    made: Path,
+    target: Path,
+    form: str,
+    *,
+    dtype: np.dtype | None = None,
+    channels: tuple[int, int] | None = None,
+    change: Change | None = None,
+    names: list[str] | None = None,
+) -> None:
+    """Copy tile by tile from a working copy into a format; memory follows the tile, except for PNG.
+
+    Args:
+        made: An OME-Zarr image.
+        target: The file; what stands there is replaced.
+        form: Its format.
+        dtype: Of the file; by itself the copy's. Shares become whole numbers of it.
+        channels: The first, and the one after the last; all where None.
+        change: From the copy's values to the file's, instead.
+        names: Of the file's channels.
+    """
+    from fieldmark.images import open_image
+    from fieldmark.images.writers import create_writer
+
+    if form == "ome-zarr" and target.exists():
+        shutil.rmtree(target)
+    with open_image(made) as source:
+        t, c, z, y, x = source.shape
+        first, last = channels or (0, c)
+        wanted = dtype or source.dtype
+        options: dict[str, Any] = {"pixel_size": source.pixel_size, "axes": source.axes, "chunk": CHUNK}
+        writer = create_writer(
+            target, form, shape=(t, last - first, z, y, x), dtype=wanted, channel_names=names, **options
+        )
+        for box in _blocks(source.shape, first, last):
+            values = source.read(box)
+            block = change(values) if change else _as(values, wanted)
+            writer.write(box.shifted((0, -first, 0, 0, 0)), block)
+        writer.finish()
+
+
+def _as(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if values.dtype == dtype:
+        return values
+    return quantized(as_shares(values), dtype)
+
+
+def as_shares(values: np.ndarray) -> np.ndarray:
+    """Shares in 0..1, float32, of shares or of whole numbers whose largest stands for 1."""
+    if values.dtype.kind == "f":
+        return values
+    return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+
+
+def _dtype_of(made: Path) -> np.dtype:
+    from fieldmark.images import open_image
+
+    with open_image(made) as source:
+        return source.dtype
+
+
+def _blocks(shape: tuple[int, ...], first: int, last: int) -> Iterator[Box]:
+    t, _, z, y, x = shape
+    for at in np.ndindex(t, z, -(-y // CHUNK), -(-x // CHUNK)):
+        start = (at[0], first, at[1], at[2] * CHUNK, at[3] * CHUNK)
+        yield Box(start, (at[0] + 1, last, at[1] + 1, min(y, start[3] + CHUNK), min(x, start[4] + CHUNK)))

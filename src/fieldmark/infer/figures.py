@@ -1,0 +1,116 @@
+"""Pictures of predictions for the eye: what was seen, what was said, both together, and what is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fieldmark.core.colors import RGB, class_color
+from fieldmark.core.files import write_atomic
+from fieldmark.core.geometry import Box
+from fieldmark.recipes.predict import FIGURE_PLANES
+from fieldmark.report.pictures import overlay, sheet
+
+if TYPE_CHECKING:
+    from fieldmark.images import ImageSource
+    from fieldmark.infer.predict import Model
+
+SIDE = 384
+"""Longest side of a picture in pixels; larger planes are shown smaller."""
+_STRIP = 512
+
+
+def draw_figures(
+    model: Model, source: ImageSource, made: Path, targets: Sequence[Path], truth: Path | None = None
+) -> None:
+    """Write contact sheets: a row a plane, in the order t, z, and its pictures side by side.
+
+    Args:
+        model: What predicted.
+        source: The image.
+        made: Its class map or predicted image.
+        targets: PNG files, one for each `FIGURE_PLANES` planes.
+        truth: What is right: a class map or an image of the same planes; None to leave it out.
+    """
+    from fieldmark.images import encode_png, open_image
+
+    planes = list(np.ndindex(source.shape[0], source.shape[2]))
+    colors = {spec.value: class_color(place) for place, spec in enumerate(model.header.classes)}
+    if made.name == "image.ome.zarr":
+        colors = {}
+    with open_image(made) as said:
+        right = open_image(truth) if truth is not None else None
+        for page, target in enumerate(targets):
+            here = planes[page * FIGURE_PLANES : (page + 1) * FIGURE_PLANES]
+            rows = [_pictures(source, said, right, plane, colors) for plane in here]
+            pictures = [picture for row in rows for picture in row]
+            write_atomic(target, encode_png(sheet(pictures, len(rows[0]), background=(40, 40, 40))))
+        if right is not None:
+            right.close()
+
+
+def _pictures(
+    source: ImageSource,
+    said: ImageSource,
+    right: ImageSource | None,
+    plane: tuple[int, ...],
+    colors: dict[int, RGB],
+) -> list[np.ndarray]:
+    """(h, w, 3) uint8 each: input, prediction, both together, and truth where it is known."""
+    from fieldmark.images import thumbnail
+
+    t, z = plane
+    seen = thumbnail(source, SIDE, t, z)
+    size = seen.shape[:2]
+    if not colors:
+        answer = thumbnail(said, SIDE, t, z)
+        found = [seen, answer, _composed(seen, answer)]
+        return found if right is None else [*found, _matched(thumbnail(right, SIDE, *_inside(right, plane)), size)]
+    labels = sampled(said, plane, size)
+    blank = np.zeros((*size, 3), np.uint8)
+    found = [seen, overlay(blank, labels, colors, alpha=1.0), overlay(seen, labels, colors)]
+    if right is None:
+        return found
+    return [*found, overlay(blank, sampled(right, _inside(right, plane), size), colors, alpha=1.0)]
+
+
+def _inside(source: ImageSource, plane: tuple[int, ...]) -> tuple[int, int]:
+    """The plane, or the last one where truth has fewer."""
+    t, z = plane
+    return min(t, source.shape[0] - 1), min(z, source.shape[2] - 1)
+
+
+def _composed(seen: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """The input in magenta, the prediction in green: white where both are bright."""
+    gray = seen.mean(axis=2)
+    return np.stack([gray, _matched(answer, seen.shape[:2]).mean(axis=2), gray], axis=2).astype(np.uint8)
+
+
+def _matched(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The nearest pixels on another grid: (*size, 3)."""
+    rows, columns = (_places(n, m) for n, m in zip(picture.shape[:2], size, strict=True))
+    nearest: np.ndarray = picture[np.ix_(rows, columns)]
+    return nearest
+
+
+def sampled(source: ImageSource, plane: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
+    """Single values of the first channel of a plane, on a grid of `size`, read strip by strip: (h, w) int64."""
+    t, z = plane
+    height, width = source.shape[3:]
+    rows, columns = (_places(n, m) for n, m in zip((height, width), size, strict=True))
+    found = np.zeros(size, np.int64)
+    for top in range(0, height, _STRIP):
+        inside = (rows >= top) & (rows < top + _STRIP)
+        if inside.any():
+            box = Box((t, 0, z, top, 0), (t + 1, 1, z + 1, min(height, top + _STRIP), width))
+            found[inside] = source.read(box)[0, 0, 0][np.ix_(rows[inside] - top, columns)]
+    return found
+
+
+def _places(size: int, count: int) -> np.ndarray:
+    """The pixels in the middle of `count` equal parts of a side."""
+    places: np.ndarray = ((np.arange(count) + 0.5) * size / count).astype(np.int64)
+    return places
