@@ -41,7 +41,7 @@ def fit_decoder(net: Net, samples: Samples, config: HeadConfig, seed: int) -> di
             f"The vanilla decoder tells one object from the background, and there are {samples.classes} classes. "
             "Choose head.decoder=mean, probabilistic, labelled or trained."
         )
-    head = AdaptiveHead(config.decoder, level, samples.classes, background, config.threshold)
+    head = AdaptiveHead(config.decoder, level, samples.classes, background, _threshold(config))
     if config.decoder in ("probabilistic", "mean"):
         head.kernel_class = _kernel_classes(net, level, config)
     if config.decoder == "labelled":
@@ -49,6 +49,12 @@ def fit_decoder(net: Net, samples: Samples, config: HeadConfig, seed: int) -> di
         head.importance = torch.from_numpy(importance(maps, classes, samples.classes).astype(np.float32))
     net.head = head
     return {"level": float(level), "kernels": float(len(head.kernel_class) or head.importance.shape[-1])}
+
+
+def _threshold(config: HeadConfig) -> str:
+    if config.threshold != "auto":
+        return config.threshold
+    return "half" if config.decoder in ("probabilistic", "mean") else "otsu"
 
 
 def importance(maps: np.ndarray, classes: np.ndarray, count: int) -> np.ndarray:

@@ -31,8 +31,9 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """The level that is decoded; by itself the last FLIM layer of the first branch."""
     background: str | None = None
     """The class that is no object; by itself the first."""
-    threshold: Literal["otsu", "half"] = "otsu"
-    """The saliency, or the image's Otsu threshold of it, that becomes a probability of one half."""
+    threshold: Literal["auto", "otsu", "half"] = "auto"
+    """What becomes a probability of one half: the image's Otsu threshold of the saliency (by itself for `vanilla` and
+    `labelled`, whose weights know no scale), or a saliency of one half (for `probabilistic` and `mean`)."""
     max_pixels_per_stroke: PositiveInt = 1000
     l2: PositiveFloat = 1.0
     trees: PositiveInt = 50
