@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from fieldmark.recipes.steps import StepsConfig
 
 _Chance = Annotated[float, Field(ge=0, le=1)]
-_Range = tuple[float, float]
+
+
+def _rising(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"from {ends[0]:g} to {ends[1]:g} runs backwards; give the smaller one first")
+    return ends
+
+
+_Side = Annotated[float, Field(gt=0, le=16)]
+_Sigma = Annotated[float, Field(ge=0, le=64)]
+_Zooms = Annotated[tuple[_Side, _Side], AfterValidator(_rising)]
+_Sigmas = Annotated[tuple[_Sigma, _Sigma], AfterValidator(_rising)]
 
 
 class AugmentConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -21,25 +32,29 @@ class AugmentConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
     flip: _Chance = 0.5
     """The chance of a flip along x, and of one along y."""
     rot90: bool = True
-    """A quarter turn, a half, three quarters or none, each as often."""
-    zoom: _Range = (1.0, 1.0)
+    """A quarter turn, a half, three quarters or none, each as often; crops that are not square: a half or none."""
+    zoom: _Zooms = (1.0, 1.0)
     """From and to; above 1 objects grow."""
-    rotate: NonNegativeFloat = 0.0
+    rotate: float = Field(default=0.0, ge=0, le=180)
     """Degrees, either way."""
-    shear: NonNegativeFloat = 0.0
+    shear: float = Field(default=0.0, ge=0, le=60)
     """Degrees, either way."""
+    outside: Literal["reflect", "border"] = "reflect"
+    """What fills the image where a turn or a zoom shows more than the crop holds. The loss never looks there."""
     intensity_offset: NonNegativeFloat = 0.0
     """Most that is added, either way, in units of prepared values (microDL's `intensity_jitter` mean)."""
-    intensity_scale: NonNegativeFloat = 0.0
+    intensity_scale: _Chance = 0.0
     """Most that values are scaled by, either way: x * (1 + s)."""
-    contrast: NonNegativeFloat = 0.0
-    """Most that the distance to the crop's mean is scaled by, either way."""
+    contrast: _Chance = 0.0
+    """Most that the distance to each channel's mean over the crop is scaled by, either way."""
     noise: NonNegativeFloat = 0.0
-    """Most standard deviation of added Gaussian noise."""
-    blur: _Range = (0.0, 0.0)
+    """Most standard deviation of added Gaussian noise, in units of prepared values."""
+    blur: _Sigmas = (0.0, 0.0)
     """Sigma in pixels, from and to; half of the samples are blurred."""
     autocontrast: _Chance = 0.0
+    """The chance that each channel is stretched so that its middle 98 % fill its range; the rest is cut off."""
     equalize: _Chance = 0.0
+    """The chance that each channel's values are spread evenly over its range, by rank."""
     share: _Chance = 1.0
     """The share of samples that are changed at all (microDL changes 5 in 6)."""
 
