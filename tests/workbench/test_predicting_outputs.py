@@ -1,0 +1,177 @@
+"""What is written beside class maps: images, probabilities in whole numbers, objects one by one, figures."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from fieldmark.checkpoint import Header, save
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput, BadRecipe, NotFound
+from fieldmark.images import open_image
+from fieldmark.models.build import build
+from fieldmark.models.tensors import arrays_of
+from fieldmark.prepare import scale_step
+from fieldmark.recipes import PredictRecipe, validate
+from fieldmark.testing.projects import drawn_masks
+
+SUFFIX = {"ome-zarr": ".ome.zarr", "tiff": ".tif", "png": ".png", "npy": ".npy"}
+
+
+def pixels(path: Path) -> np.ndarray:
+    with open_image(path) as source:
+        return source.read(Box.whole(source.shape))
+
+
+def predict(bench, out: Path, *, form: str = "npy", model: str = "tiny", images=("drawn2.png",), truth=None, **recipe):
+    settings = validate(PredictRecipe, {"propagate": "none"} | recipe)
+    return list(bench.predict(model, images, out=out, form=form, recipe=settings, truth=truth))
+
+
+@pytest.fixture
+def painter(tmp_path) -> str:
+    """A model that makes images: an untrained autoencoder whose answers lie around 20000."""
+    config = {"width": 4, "latent": 4, "depth": 2}
+    net = build("autoencoder", config, 3, seed=3)
+    with torch.no_grad():
+        last = [parameter for name, parameter in net.named_parameters() if name.endswith("bias")][-1]
+        last += torch.tensor([100.25, 20000.5, -3.0])
+    header = Header(
+        family="autoencoder",
+        config=config,
+        preparation=[scale_step(25.5)],
+        outputs=("image", "features"),
+        channels=3,
+        stride=net.strides,
+        halo=net.halo,
+        tile_exact=net.tile_exact,
+        details={"target_channels": ["red", "green", "blue"]},
+    )
+    save(tmp_path / "painter", header, arrays_of(net))
+    return str(tmp_path / "painter")
+
+
+def test_images_are_written_in_every_format(bench, painter, tmp_path):
+    for form, suffix in SUFFIX.items():
+        predict(bench, tmp_path / form, form=form, model=painter)
+        made = pixels(tmp_path / form / f"drawn2{suffix}")
+        assert made.shape == (1, 3, 1, 61, 75)
+        assert made.dtype == (np.uint16 if form == "png" else np.float32)
+    exact = pixels(tmp_path / "npy" / "drawn2.npy")
+    assert exact.std() > 0
+    assert np.array_equal(pixels(tmp_path / "ome-zarr" / "drawn2.ome.zarr"), exact)
+    assert np.array_equal(pixels(tmp_path / "tiff" / "drawn2.tif"), exact)
+    assert np.array_equal(pixels(tmp_path / "png" / "drawn2.png"), np.rint(exact.clip(0, 65535)).astype(np.uint16))
+    predict(bench, tmp_path / "bytes", form="tiff", model=painter, dtype="uint8")
+    assert np.array_equal(pixels(tmp_path / "bytes" / "drawn2.tif"), np.rint(exact.clip(0, 255)).astype(np.uint8))
+
+
+def test_channels_of_images_keep_their_names(bench, painter, tmp_path):
+    import tifffile
+
+    predict(bench, tmp_path / "tiff", form="tiff", model=painter)
+    with tifffile.TiffFile(tmp_path / "tiff" / "drawn2.tif") as file:
+        assert all(f'Name="{name}"' in str(file.ome_metadata) for name in ("red", "green", "blue"))
+    predict(bench, tmp_path / "zarr", form="ome-zarr", model=painter)
+    assert '"green"' in (tmp_path / "zarr" / "drawn2.ome.zarr" / "zarr.json").read_text()
+
+
+def test_a_model_of_images_refuses_what_only_classes_have(bench, painter, tmp_path):
+    for wrong in ({"probabilities": True}, {"saliency": True}, {"instances": "disc"}):
+        with pytest.raises(BadInput, match="makes images, not classes"):
+            predict(bench, tmp_path / "out", model=painter, **wrong)
+    with pytest.raises(BadInput, match="PNG holds whole numbers"):
+        predict(bench, tmp_path / "out", form="png", model=painter, dtype="float32")
+    assert not (tmp_path / "out").exists()
+
+
+def test_probabilities_in_whole_numbers(bench, tmp_path):
+    predict(bench, tmp_path / "exact", probabilities=True, saliency=True)
+    exact = pixels(tmp_path / "exact" / "drawn2-probabilities.npy")
+    for dtype, top in (("uint8", 255), ("uint16", 65535)):
+        predict(bench, tmp_path / dtype, probabilities=True, saliency=True, probabilities_dtype=dtype)
+        found = pixels(tmp_path / dtype / "drawn2-probabilities.npy")
+        assert found.dtype == np.dtype(dtype)
+        assert np.array_equal(found, np.rint(exact * np.float32(top)))
+        drawn = [pixels(tmp_path / name / "drawn2-saliency.npy").astype(int) for name in ("exact", dtype)]
+        assert np.abs(drawn[0] - drawn[1]).max() <= 1
+    predict(bench, tmp_path / "png", form="png", probabilities=True, probabilities_dtype="uint8")
+    one = pixels(tmp_path / "png" / "drawn2-probabilities-disc.png")
+    assert one.dtype == np.uint8
+    assert np.array_equal(one[0, 0], np.rint(exact[0, 1] * np.float32(255)))
+
+
+def test_strokes_are_carried_through_exact_probabilities_whatever_is_written(bench, tmp_path):
+    options = {"images": ["drawn0.png"], "propagate": "random-walker", "probabilities": True}
+    predict(bench, tmp_path / "exact", **options)
+    predict(bench, tmp_path / "bytes", **options, probabilities_dtype="uint8")
+    maps = [pixels(tmp_path / name / "drawn0.npy") for name in ("exact", "bytes")]
+    assert np.array_equal(*maps)
+    shares = [pixels(tmp_path / name / "drawn0-probabilities.npy") for name in ("exact", "bytes")]
+    assert shares[1].dtype == np.uint8
+    assert np.array_equal(shares[1], np.rint(shares[0] * np.float32(255)))
+
+
+def test_objects_are_numbered(bench, tmp_path):
+    for form, suffix in SUFFIX.items():
+        predict(bench, tmp_path / form, form=form, instances="disc")
+        found = pixels(tmp_path / form / f"drawn2-instances{suffix}")[0, 0, 0]
+        assert found.dtype == (np.uint16 if form == "png" else np.uint32)
+        disc = pixels(tmp_path / form / f"drawn2{suffix}")[0, 0, 0] == 2
+        assert np.array_equal(found > 0, disc)
+        assert found.max() == ndimage.label(disc, np.ones((3, 3)))[1]
+    events = predict(bench, tmp_path / "npy", instances="disc")
+    assert [event.message for event in events] == ["drawn2.png: already there"]
+    predict(bench, tmp_path / "split", instances="disc", split="watershed", split_distance=4)
+    assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max() - 3
+
+
+def test_objects_of_no_class_are_refused(bench, tmp_path):
+    with pytest.raises(NotFound, match=r"disk.*Did you mean 'disc'"):
+        predict(bench, tmp_path / "out", instances="disk")
+    with pytest.raises(BadRecipe, match="instances"):
+        validate(PredictRecipe, {"split": "watershed"})
+
+
+def test_figures_show_image_prediction_both_and_truth(bench, painter, tmp_path):
+    predict(bench, tmp_path / "out", figures=True)
+    drawn = pixels(tmp_path / "out" / "figures" / "drawn2.png")
+    assert drawn.shape == (1, 3, 1, 61, 3 * 75 + 2 * 4)
+    image = pixels(Path(bench.collection.find("drawn2.png").uri))
+    assert np.array_equal(drawn[..., :75], image)
+    said = pixels(tmp_path / "out" / "drawn2.npy")[0, 0, 0]
+    panel = drawn[0, :, 0, :, 79 : 79 + 75]
+    assert len({tuple(color) for color in panel[:, said == 2].T.tolist()}) == 1
+    drawn_masks(tmp_path / "masks", images=3)
+    predict(bench, tmp_path / "with", figures=True, truth=tmp_path / "masks")
+    assert pixels(tmp_path / "with" / "figures" / "drawn2.png").shape[4] == 4 * 75 + 3 * 4
+    predict(bench, tmp_path / "image", figures=True, model=painter, truth=tmp_path / "masks")
+    assert pixels(tmp_path / "image" / "figures" / "drawn2.png").shape[4] == 4 * 75 + 3 * 4
+    with pytest.raises(BadInput, match="is no folder"):
+        predict(bench, tmp_path / "no", figures=True, truth=tmp_path / "nothing")
+
+
+def test_stacks_fill_several_sheets_and_are_not_written_as_png(bench, tmp_path):
+    image = pixels(Path(bench.collection.find("drawn2.png").uri))
+    np.save(tmp_path / "stack.npy", np.repeat(image, 11, axis=2))
+    bench.add([tmp_path / "stack.npy"])
+    predict(bench, tmp_path / "out", images=["stack.npy"], figures=True, instances="disc")
+    sheets = [pixels(tmp_path / "out" / "figures" / f"stack-{page}.png") for page in (1, 2)]
+    assert [sheet.shape[3] for sheet in sheets] == [8 * 65 - 4, 3 * 65 - 4]
+    assert pixels(tmp_path / "out" / "stack-instances.npy").shape == (1, 1, 11, 61, 75)
+    with pytest.raises(BadInput, match=r"stack\.npy: has 1 times and 11 slices, and PNG holds one plane"):
+        predict(bench, tmp_path / "png", form="png", images=["stack.npy"])
+    assert not (tmp_path / "png").exists()
+
+
+def test_figures_that_are_gone_are_drawn_again(bench, tmp_path):
+    predict(bench, tmp_path / "out", figures=True)
+    shutil.rmtree(tmp_path / "out" / "figures")
+    events = predict(bench, tmp_path / "out", figures=True)
+    assert any(event.phase == "predict" for event in events)
+    assert (tmp_path / "out" / "figures" / "drawn2.png").is_file()
