@@ -150,24 +150,30 @@ def _bent(
     if target.ndim < 3:
         return x, target, weight
     if classes:
-        target = _warped(target, one, "nearest", "border")
-    else:
-        target = _warped_values(target, (weight > 0).to(target.dtype), one)
-    return x, target, _warped(weight, one, "nearest", "zeros")
+        planes = _warped(torch.cat([_flat(target), _flat(weight)]), one, "nearest", "zeros")
+        count = len(_flat(target))
+        return x, planes[:count].reshape(target.shape), planes[count:].reshape(weight.shape)
+    return x, _warped_values(target, weight > 0, one), _warped(weight, one, "nearest", "zeros")
 
 
 def _warped_values(target: Tensor, known: Tensor, one: Draw) -> Tensor:
     """Values between pixels, from the known ones among their neighbors: what is unknown, even NaN, reaches nobody."""
-    values = torch.where(known > 0, target, torch.zeros_like(target))
-    share = _warped(known, one, "bilinear", "border")
-    return _warped(values, one, "bilinear", "border") / share.clamp(min=1e-6)
+    known = known.expand_as(target)
+    values = torch.where(known, target, torch.zeros_like(target))
+    total, share = _warped(torch.stack([values, known.to(target.dtype)]), one, "bilinear", "border")
+    return total / share.clamp(min=1e-6)
+
+
+def _flat(part: Tensor) -> Tensor:
+    """(planes, y, x)."""
+    return part.reshape(-1, *part.shape[-2:])
 
 
 def _warped(part: Tensor, one: Draw, mode: str, fill: str) -> Tensor:
     from kornia.geometry.transform import warp_affine
 
     height, width = part.shape[-2:]
-    planes = part.reshape(1, -1, height, width)
+    planes = _flat(part)[None]
     matrix = torch.tensor(_matrix(one, (height, width)), dtype=part.dtype, device=part.device)[None]
     return warp_affine(planes, matrix, (height, width), mode=mode, padding_mode=fill).reshape(part.shape)
 
@@ -205,19 +211,19 @@ def _blurred(x: Tensor, sigma: float) -> Tensor:
     height, width = x.shape[-2:]
     # reflection reaches no farther than the other side
     sides = [min(2 * math.ceil(3 * sigma) + 1, 2 * n - 1) for n in (height, width)]
-    planes = x.reshape(1, -1, height, width)
-    return gaussian_blur2d(planes, (sides[0], sides[1]), (sigma, sigma)).reshape(x.shape)
+    return gaussian_blur2d(_flat(x)[None], (sides[0], sides[1]), (sigma, sigma)).reshape(x.shape)
 
 
 def _stretched(channel: Tensor) -> Tensor:
     """The values between the outer `CUT` of each end, stretched over the range of all of them."""
-    ordered = channel.flatten().sort().values
-    ends = round(CUT * (len(ordered) - 1))
-    low, high = ordered[ends], ordered[len(ordered) - 1 - ends]
+    values = channel.flatten()
+    ends = round(CUT * (len(values) - 1))
+    low, high = values.kthvalue(ends + 1).values, values.kthvalue(len(values) - ends).values
     if not bool(high > low):
         return channel
     share = ((channel - low) / (high - low)).clamp(0, 1)
-    return ordered[0] + share * (ordered[-1] - ordered[0])
+    least, most = values.aminmax()
+    return least + share * (most - least)
 
 
 def _equalized(channel: Tensor) -> Tensor:
