@@ -12,6 +12,7 @@ from scipy.ndimage import uniform_filter
 
 from fieldmark.core.geometry import Box
 from fieldmark.images import ArraySource
+from fieldmark.infer import tiles
 from fieldmark.infer.blend import BlendPlan, Cell, Waiting, ramp, votes
 from fieldmark.infer.sinks import ArraySink
 from fieldmark.infer.tiles import plan_blend, predict_tiles
@@ -188,9 +189,35 @@ def test_seams_of_about_one_row_of_tiles_wait():
         for cell in plan.cells(one):
             waiting.add(one.index, cell, np.zeros((1, 2, *cell.box.shape[1:]), np.float32))
     row = 2 * (12 * 600 + 12 * 40) * 4
-    assert waiting.most_bytes <= 1.2 * row
+    assert waiting.peak_bytes <= 1.2 * row
     run(image(shape), plan, forward)
     assert forward.largest <= 2 * 52 * 52
+
+
+@pytest.mark.parametrize("blend", ["linear", "max"])
+def test_seams_without_room_wait_on_disk_to_the_same_bits(tmp_path, monkeypatch, blend):
+    pixels = image((1, 2, 9, 60, 70))
+    plan = plan_of(pixels.shape, blend=blend)
+    roomy = run(pixels, plan).answers
+    kept = []
+
+    class Narrow(Waiting):
+        def __init__(self, *arguments):
+            super().__init__(*arguments, most_bytes=5000)
+            kept.append(self)
+
+    monkeypatch.setattr(tiles, "Waiting", Narrow)
+    sink = Kept(pixels.shape, 2)
+    for _ in predict_tiles(TileMean(), ArraySource(pixels), plan, sink, tmp_path):
+        aside = list(tmp_path.rglob("*.npy"))
+    assert np.array_equal(sink.answers, roomy)
+    assert kept[0].peak_bytes <= 5000
+    assert aside == []
+    stopped = predict_tiles(TileMean(), ArraySource(pixels), plan, Kept(pixels.shape, 2), tmp_path)
+    list(islice(stopped, 20))
+    assert list(tmp_path.rglob("*.npy"))
+    stopped.close()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("blend", SHARES)

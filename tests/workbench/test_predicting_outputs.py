@@ -128,7 +128,7 @@ def test_objects_are_numbered(bench, tmp_path):
     events = predict(bench, tmp_path / "npy", instances="disc")
     assert [event.message for event in events] == ["drawn2.png: already there"]
     predict(bench, tmp_path / "split", instances="disc", split="watershed", split_distance=4)
-    assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max() - 3
+    assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
 
 
 def test_objects_of_no_class_are_refused(bench, tmp_path):

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import erf, prod, sqrt
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -183,18 +185,23 @@ def ramp(blend: Blend, length: int) -> np.ndarray:
 
 
 class Waiting:
-    """Sums of seams that some tile has yet to answer.
+    """Sums of seams that some tile has yet to answer; the oldest go to disk where they would take too much memory.
 
     Args:
         blend: How seams are shared.
+        folder: Where sums are put that have no room; the system's folder for such things where None.
+        most_bytes: The most that waits in memory.
     """
 
-    def __init__(self, blend: Blend) -> None:
+    def __init__(self, blend: Blend, folder: Path | None = None, *, most_bytes: int = 2**28) -> None:
         self.blend = blend
+        self.peak_bytes = 0
+        """The most that waited in memory at any time."""
+        self._folder = folder
+        self._most_bytes = most_bytes
         self._sums: dict[tuple[int, ...], np.ndarray] = {}
-        self.most_bytes = 0
-        """The most that waited at any time."""
         self._bytes = 0
+        self._aside: TemporaryDirectory[str] | None = None
 
     def add(self, tile: int, cell: Cell, answers: np.ndarray) -> np.ndarray | None:
         """Add a tile's answers (t, k, z, y, x) to a cell; the cell's answers where no other tile is missing."""
@@ -208,6 +215,12 @@ class Waiting:
         self._keep(cell, total)
         return None
 
+    def close(self) -> None:
+        """Let go of all that waits."""
+        self._sums.clear()
+        if self._aside is not None:
+            self._aside.cleanup()
+
     @property
     def _weighs_nothing(self) -> bool:
         return self.blend in ("max", "any")
@@ -218,14 +231,28 @@ class Waiting:
 
     def _keep(self, cell: Cell, total: np.ndarray) -> None:
         kept = np.array(total, np.float32, order="C")  # not a view: it would hold the whole tile
+        while self._sums and self._bytes + kept.nbytes > self._most_bytes:
+            oldest = next(iter(self._sums))
+            np.save(self._file(oldest), self._sums[oldest], allow_pickle=False)
+            self._bytes -= self._sums.pop(oldest).nbytes
         self._sums[cell.box.start] = kept
         self._bytes += kept.nbytes
-        self.most_bytes = max(self.most_bytes, self._bytes)
+        self.peak_bytes = max(self.peak_bytes, self._bytes)
 
     def _take(self, cell: Cell) -> np.ndarray:
-        found = self._sums.pop(cell.box.start)
-        self._bytes -= found.nbytes
-        return found
+        found = self._sums.pop(cell.box.start, None)
+        if found is not None:
+            self._bytes -= found.nbytes
+            return found
+        file = self._file(cell.box.start)
+        aside: np.ndarray = np.load(file, allow_pickle=False)
+        file.unlink()
+        return aside
+
+    def _file(self, start: tuple[int, ...]) -> Path:
+        if self._aside is None:
+            self._aside = TemporaryDirectory(prefix="seams-", dir=self._folder)
+        return Path(self._aside.name) / f"{'-'.join(map(str, start))}.npy"
 
 
 def votes(answers: np.ndarray, background: int = 0) -> np.ndarray:

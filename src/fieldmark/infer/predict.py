@@ -14,8 +14,8 @@ import numpy as np
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.forward import NetForward
-from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink
-from fieldmark.infer.tiles import AnyPlan, Sink, plan_blend, plan_tiles, predict_tiles
+from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink, LoggedSink
+from fieldmark.infer.tiles import AnyPlan, plan_blend, plan_tiles, predict_tiles
 from fieldmark.prepare import image_maximum, of_image
 
 if TYPE_CHECKING:
@@ -199,10 +199,10 @@ def predict_values(
 
 
 def _written(
-    model: Model, forward: NetForward, source: ImageSource, recipe: PredictRecipe, sink: Sink, image: str
+    model: Model, forward: NetForward, source: ImageSource, recipe: PredictRecipe, sink: LoggedSink, image: str
 ) -> Iterator[Event]:
     plan = plan_for(model, source, recipe, image)
-    for tile in predict_tiles(forward, source, plan, sink):
+    for tile in predict_tiles(forward, source, plan, sink, sink.done.path.parent):
         yield Event("predict", tile.index + 1, len(plan), message=image)
 
 

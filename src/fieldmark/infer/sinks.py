@@ -33,7 +33,23 @@ class ArraySink:
         pass
 
 
-class ClassSink:
+class LoggedSink:
+    """A sink that keeps a log of finished tiles."""
+
+    def __init__(self, done: DoneLog) -> None:
+        self.done = done
+
+    def is_done(self, index: int) -> bool:
+        return index in self.done
+
+    def write(self, core: Box, answers: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def mark_done(self, index: int) -> None:
+        self.done.add(index)
+
+
+class ClassSink(LoggedSink):
     """The most probable class of each pixel, written as its value; probabilities too on request.
 
     Args:
@@ -52,14 +68,11 @@ class ClassSink:
         probabilities: ImageWriter | None = None,
         shares: np.dtype | None = None,
     ) -> None:
+        super().__init__(done)
         self.labels = labels
         self.values = values
-        self.done = done
         self.probabilities = probabilities
         self.shares = shares or np.dtype(np.float32)
-
-    def is_done(self, index: int) -> bool:
-        return index in self.done
 
     def write(self, core: Box, answers: np.ndarray) -> None:
         classes = self.values[answers.argmax(axis=1)][:, None]
@@ -67,11 +80,8 @@ class ClassSink:
         if self.probabilities is not None:
             self.probabilities.write(with_channels(core, answers.shape[1]), quantized(answers, self.shares))
 
-    def mark_done(self, index: int) -> None:
-        self.done.add(index)
 
-
-class ImageSink:
+class ImageSink(LoggedSink):
     """Predicted values, brought back to the units of what was taught.
 
     Args:
@@ -84,19 +94,13 @@ class ImageSink:
     def __init__(
         self, writer: ImageWriter, back: Callable[[np.ndarray], np.ndarray], dtype: np.dtype, done: DoneLog
     ) -> None:
+        super().__init__(done)
         self.writer = writer
         self.back = back
         self.dtype = dtype
-        self.done = done
-
-    def is_done(self, index: int) -> bool:
-        return index in self.done
 
     def write(self, core: Box, answers: np.ndarray) -> None:
         self.writer.write(with_channels(core, answers.shape[1]), rounded(self.back(answers), self.dtype))
-
-    def mark_done(self, index: int) -> None:
-        self.done.add(index)
 
 
 def quantized(shares: np.ndarray, dtype: np.dtype) -> np.ndarray:

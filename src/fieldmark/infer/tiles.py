@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from fieldmark.core.geometry import Box, Tile, TilePlan, round_up
@@ -104,15 +106,19 @@ def plan_blend(
     )
 
 
-def predict_tiles(forward: Forward, source: ImageSource, plan: AnyPlan, sink: Sink) -> Iterator[Tile]:
+def predict_tiles(
+    forward: Forward, source: ImageSource, plan: AnyPlan, sink: Sink, folder: Path | None = None
+) -> Iterator[Tile]:
     """Run `forward` over `plan`, write each core (or each cell, where tiles are blended), yield every finished tile.
 
-    Memory in use is one tile, and of blended tiles the seams of about one row of tiles. A tile that is marked done
+    Memory in use is one tile, and of blended tiles the seams of about one row of tiles (in 3-D one slab); what of them
+    is more than 256 MiB waits in files in `folder`, or where the system keeps such things. A tile that is marked done
     is skipped, so a stopped run goes on where it was; of a blended one, what has a share in an unfinished cell is
     computed again.
     """
     if isinstance(plan, BlendPlan):
-        yield from _blend_tiles(forward, source, plan, sink)
+        with closing(Waiting(plan.blend, folder)) as waiting:
+            yield from _blend_tiles(forward, source, plan, sink, waiting)
         return
     for tile in plan:
         if sink.is_done(tile.index):
@@ -124,9 +130,10 @@ def predict_tiles(forward: Forward, source: ImageSource, plan: AnyPlan, sink: Si
         yield tile
 
 
-def _blend_tiles(forward: Forward, source: ImageSource, plan: BlendPlan, sink: Sink) -> Iterator[Tile]:
+def _blend_tiles(
+    forward: Forward, source: ImageSource, plan: BlendPlan, sink: Sink, waiting: Waiting
+) -> Iterator[Tile]:
     """A tile is marked when all cells that end with it are written: then its log tells which cells are finished."""
-    waiting = Waiting(plan.blend)
     for tile in plan:
         open_cells = [cell for cell in plan.cells(tile) if not sink.is_done(cell.last)]
         if not open_cells:
