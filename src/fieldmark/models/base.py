@@ -66,6 +66,11 @@ class Net(nn.Module):
         return self.strides[-self.spatial :]
 
     @property
+    def gives_classes(self) -> bool:
+        """Whether it answers with class probabilities of pixels."""
+        return self.head is not None
+
+    @property
     def tile_exact(self) -> bool:
         return self.head is None or self.head.continuous
 

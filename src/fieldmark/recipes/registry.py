@@ -17,6 +17,11 @@ FAMILIES = Registry(
             "FLIM network of an architecture file: every operation, branches, 2-D and 3-D",
             config="fieldmark.recipes.flim_arch:FlimGraphConfig",
         ),
+        "unet": Entry(
+            "fieldmark.models.unet:UNet",
+            "U-Net in 2-D, 2.5-D or 3-D: classes from strokes or label maps, images from images",
+            config="fieldmark.recipes.unet:UNetConfig",
+        ),
         "autoencoder": Entry(
             "fieldmark.models.autoencoder:AutoEncoder",
             "Convolutional autoencoder: learns from images alone, then a pixel head from strokes",

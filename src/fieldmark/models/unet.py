@@ -1,0 +1,99 @@
+"""U-Nets in 2-D, 2.5-D and 3-D: blocks of convolutions down, and up again beside what was seen on the way.
+
+Ronneberger et al. 2015; Çiçek et al. 2016 for volumes; Guo et al., eLife 2020;9:e55502 for the stack of slices (2.5-D).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fieldmark.models.base import Net
+from fieldmark.models.unet_blocks import Blocks
+from fieldmark.recipes.unet import UNetConfig
+
+AT_ONCE = 4
+"""Windows of a stack that are computed together."""
+
+
+class UNet(Net):
+    """Encoder, decoder and skip connections.
+
+    What is padded repeats the border. Normalization over the batch keeps the statistics of training, so that a tile and
+    a whole image are normalized alike; instance and group norm look at the tile (`tile_exact` is then false).
+
+    Args:
+        channels: Channels of prepared images.
+        config: See `UNetConfig`; `task` and `out_channels` are known when a network is built.
+
+    Attributes:
+        window: Slices of one training input of a 2.5-D network; 0 for others.
+    """
+
+    phases: ClassVar[tuple[str, ...]] = ("targets",)
+
+    def __init__(self, channels: int, config: UNetConfig) -> None:
+        super().__init__(channels)
+        self.config = config
+        self.task = "segment" if config.task == "auto" else config.task
+        self.out_channels = max(1, config.out_channels)
+        self.spatial = 2 if config.dims == "2" else 3
+        self.window = config.depth if config.dims == "2.5" else 0
+        self.body = Blocks(channels, config, self.out_channels)
+        self.stride = self.body.stride
+        self.radius = self.body.radius
+        self.outputs = ("image",) if self.task == "regress" else ()  # type: ignore[misc]
+
+    @property
+    def strides(self) -> tuple[int, int, int]:
+        return self.stride if self.config.dims == "3" else 1, self.stride, self.stride
+
+    @property
+    def radii(self) -> tuple[int, int, int]:
+        z = self.radius if self.config.dims == "3" else self.window // 2
+        return z, self.radius, self.radius
+
+    @property
+    def tile_exact(self) -> bool:
+        return self.config.norm not in ("instance", "group")
+
+    @property
+    def gives_classes(self) -> bool:
+        return self.task == "segment"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Raw scores (B, K, ...) of a training input."""
+        scores: Tensor = self.body(x)
+        return scores
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        return [self.scores(x)]
+
+    def scores(self, x: Tensor) -> Tensor:
+        """(B, K, ...) scores of every pixel: a 2.5-D network sees each slice in its window of the stack."""
+        if not self.window:
+            return self(x)
+        half = self.window // 2
+        stack = functional.pad(x, (0, 0, 0, 0, half, half), mode="replicate")
+        windows = stack.unfold(2, self.window, 1).movedim(-1, 3)  # (B, C, Z, D, Y, X)
+        slices = []
+        for first in range(0, x.shape[2], AT_ONCE):
+            some = windows[:, :, first : first + AT_ONCE].transpose(1, 2)
+            answers = self(some.flatten(0, 1))
+            middle = answers[:, :, answers.shape[2] // 2]
+            slices.append(middle.unflatten(0, some.shape[:2]).transpose(1, 2))
+        return torch.cat(slices, dim=2)
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        return self.scores(x).softmax(dim=1)
+
+    def values(self, x: Tensor) -> Tensor:
+        """(B, K, ...) the image that it paints, in prepared units of the target."""
+        scores = self.scores(x)
+        return scores.sigmoid() if self.config.final_activation == "sigmoid" else scores
+
+    def answer(self, x: Tensor, output: str) -> Tensor:
+        return self.values(x) if output == "image" else super().answer(x, output)

@@ -1,0 +1,181 @@
+"""The parts of a U-Net, for planes, volumes and stacks of slices alike."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fieldmark.recipes.unet import UNetConfig
+
+GROUPS = 8
+_ACTIVATIONS = {"relu": nn.ReLU, "leakyrelu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU}
+_MODES: dict[tuple[str, int], str] = {
+    ("bilinear", 2): "bilinear",
+    ("bilinear", 3): "trilinear",
+    ("nearest", 2): "nearest",
+    ("nearest", 3): "nearest",
+}
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm over the channels of each pixel: no statistic of the image, so that tiles equal the whole."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        return normed
+
+
+class Block(nn.Module):
+    """Convolutions with norm, activation and dropout; with `residual` the block's input is added to its output.
+
+    Args:
+        before: Channels of the input.
+        width: Channels of the output.
+        config: Of the network.
+        size: Of the kernels along (z,) y, x.
+    """
+
+    def __init__(self, before: int, width: int, config: UNetConfig, size: tuple[int, ...]) -> None:
+        super().__init__()
+        widths = [before, *[width] * config.convs_per_block]
+        steps = [_step(a, b, config, size) for a, b in zip(widths, widths[1:], strict=False)]
+        self.steps = nn.Sequential(*steps)
+        self.across: nn.Module | None = None
+        if config.residual:
+            self.across = nn.Identity() if before == width else _conv(before, width, (1,) * len(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.steps(x)
+        return y if self.across is None else y + self.across(x)
+
+
+class Blocks(nn.Module):
+    """The whole way down and up.
+
+    In 2.5-D the way down sees all slices of the stack and halves only the planes; where one slice is wanted,
+    what is handed across is first brought to one slice by a convolution over the stack.
+    """
+
+    def __init__(self, channels: int, config: UNetConfig, out_channels: int) -> None:
+        super().__init__()
+        self.config = config
+        self.axes = 2 if config.dims == "2" else 3
+        stacked = config.dims == "2.5"
+        self.flat = stacked and config.gives == "slice"
+        side, widths = config.kernel_size, config.filters
+        down_size = (config.depth, side, side) if stacked else (side,) * self.axes
+        up_size = (1, side, side) if self.flat else down_size
+        self.factor = (1, 2, 2) if stacked else (2,) * self.axes
+        self.stem = Block(channels, widths[0], config, down_size)
+        self.pools = nn.ModuleList(_pool(width, config, self.factor) for width in widths[:-1])
+        self.down = nn.ModuleList(Block(a, b, config, down_size) for a, b in zip(widths, widths[1:], strict=False))
+        gather = widths if self.flat else ()
+        self.gather = nn.ModuleList(_conv(width, width, (config.depth, 1, 1), valid=True) for width in gather)
+        joins = [(below, across) for below, across in zip(widths[:0:-1], widths[-2::-1], strict=True)]
+        self.risers = nn.ModuleList(_riser(below, across, config, self.factor) for below, across in joins)
+        self.up = nn.ModuleList(
+            Block(2 * across if config.skip == "concat" else across, across, config, up_size) for _, across in joins
+        )
+        self.last = _conv(widths[0], out_channels, (1,) * self.axes)
+        self.stride = 2 ** (len(widths) - 1)
+        self.radius = _radius(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        seen = [self.stem(x)]
+        for pool, block in zip(self.pools, self.down, strict=True):
+            seen.append(block(pool(seen[-1])))
+        if self.flat:
+            seen = [gather(maps) for gather, maps in zip(self.gather, seen, strict=True)]
+        maps = seen.pop()
+        for riser, block in zip(self.risers, self.up, strict=True):
+            across, raised = seen.pop(), riser(maps)
+            maps = block(torch.cat([raised, across], dim=1) if self.config.skip == "concat" else raised + across)
+        scores: Tensor = self.last(maps)
+        return scores
+
+
+class Enlarge(nn.Module):
+    """Interpolate by a factor along each axis."""
+
+    def __init__(self, factor: tuple[int, ...], mode: str) -> None:
+        super().__init__()
+        self.factor = tuple(float(n) for n in factor)
+        self.mode = mode
+
+    def forward(self, x: Tensor) -> Tensor:
+        aligned = {} if self.mode == "nearest" else {"align_corners": False}
+        return functional.interpolate(x, scale_factor=self.factor, mode=self.mode, **aligned)  # type: ignore[arg-type]
+
+
+def _conv(before: int, after: int, size: tuple[int, ...], *, valid: bool = False) -> nn.Module:
+    padding: Any = 0 if valid else tuple(n // 2 for n in size)
+    kind = nn.Conv2d if len(size) == 2 else nn.Conv3d
+    return cast("nn.Module", kind(before, after, size, padding=padding, padding_mode="replicate"))  # type: ignore[arg-type]
+
+
+def _step(before: int, after: int, config: UNetConfig, size: tuple[int, ...]) -> nn.Sequential:
+    norm, activation = _norm(after, config.norm, len(size)), _ACTIVATIONS[config.activation]()
+    tail = [norm, activation] if config.block == "conv-norm-activation" else [activation, norm]
+    if config.dropout:
+        tail.append(nn.Dropout2d(config.dropout) if len(size) == 2 else nn.Dropout3d(config.dropout))
+    return nn.Sequential(_conv(before, after, size), *tail)
+
+
+def _norm(width: int, kind: str, axes: int) -> nn.Module:
+    match kind:
+        case "batch":
+            return nn.BatchNorm2d(width) if axes == 2 else nn.BatchNorm3d(width)
+        case "instance":
+            made = nn.InstanceNorm2d if axes == 2 else nn.InstanceNorm3d
+            return made(width, affine=True)
+        case "group":
+            return nn.GroupNorm(next(n for n in range(min(GROUPS, width), 0, -1) if width % n == 0), width)
+        case "layer":
+            return ChannelNorm(width)
+    return nn.Identity()
+
+
+def _pool(width: int, config: UNetConfig, factor: tuple[int, ...]) -> nn.Module:
+    flat = len(factor) == 2
+    if config.pool == "conv":
+        kind: Any = nn.Conv2d if flat else nn.Conv3d
+        return cast("nn.Module", kind(width, width, factor, stride=factor))
+    pools: dict[tuple[str, bool], Any] = {
+        ("max", True): nn.MaxPool2d,
+        ("max", False): nn.MaxPool3d,
+        ("average", True): nn.AvgPool2d,
+        ("average", False): nn.AvgPool3d,
+    }
+    return cast("nn.Module", pools[config.pool, flat](factor))
+
+
+def _riser(below: int, across: int, config: UNetConfig, factor: tuple[int, ...]) -> nn.Module:
+    """Twice as large, as wide as what comes across."""
+    flat = len(factor) == 2
+    if config.up == "transposed":
+        kind: Any = nn.ConvTranspose2d if flat else nn.ConvTranspose3d
+        return cast("nn.Module", kind(below, across, factor, stride=factor))
+    mode = _MODES[config.up, len(factor)]
+    return nn.Sequential(_conv(below, across, (1,) * len(factor)), Enlarge(factor, mode))
+
+
+def _radius(config: UNetConfig) -> int:
+    """Pixels along y and x that a score depends on, on each side; a few more than is exact."""
+    block = config.convs_per_block * (config.kernel_size // 2)
+    radius, jump = block, 1
+    for _ in config.filters[1:]:
+        radius += jump  # the pool
+        jump *= 2
+        radius += block * jump
+    for _ in config.filters[1:]:
+        radius += jump if config.up == "bilinear" else jump - 1
+        jump //= 2
+        radius += block * jump
+    return radius
