@@ -98,6 +98,14 @@ def test_weights_sum_to_one_and_every_pixel_is_written_once(shape, blend, overla
     for box in cells:
         covered[box.slices] += 1
     assert (covered == 1).all()
+    for tile in plan:
+        ending = np.zeros(plan.shape, bool)
+        for cell in plan.cells(tile):
+            ending[cell.box.slices] |= cell.last == tile.index
+        whole = plan.finished(tile)
+        assert ending[whole.slices].all()
+        assert ending.sum() == whole.size
+        assert all(start % side == 0 for start, side in zip(whole.start, plan.tile, strict=True))
     sink = run(image(shape), plan, Constant(), 3)
     assert (sink.times == 1).all()
     assert np.allclose(sink.answers, np.array([1, 2, 3]).reshape(1, 3, 1, 1, 1), atol=1e-6)
@@ -108,12 +116,12 @@ def by_hand(pixels: np.ndarray, tile: int, overlap: int) -> np.ndarray:
     """One row blended with two accumulators as large as the image, and a ramp written from its definition."""
     size = pixels.shape[-1]
     answers, weights = np.zeros(size), np.zeros(size)
-    for start in range(0, size, tile):
-        stop = min(size, start + tile)
-        low = max(0, min(start - overlap, size - tile))
-        high = min(size, stop + overlap)
+    edges = [0, *(edge for edge in range(tile + overlap, size, tile)), size]
+    for number, (start, stop) in enumerate(pairwise(edges)):
+        low = max(0, min(number * tile, size - tile))
+        high = min(size, number * tile + tile + 2 * overlap)
         values = pixels[low:high] - pixels[low:high].mean()
-        for x in range(max(0, start - overlap), high):
+        for x in range(low, high):
             up = 1.0 if start == 0 else min(1.0, max(0.0, (x + 0.5 - (start - overlap)) / (2 * overlap)))
             down = 1.0 if stop == size else min(1.0, max(0.0, 1 - (x + 0.5 - (stop - overlap)) / (2 * overlap)))
             answers[x] += values[x - low] * up * down
@@ -174,11 +182,12 @@ def test_there_is_no_step_at_borders_of_tiles(blend):
     pixels = (40 * np.sin(x / 60) + 30 * np.cos(y / 40) + noise).astype(np.float32)[None, None, None]
     options = {"tile": (1, 64, 32), "blend": blend}
     edges = list(range(32, 200, 32))
+    seams = list(range(48, 200, 32))
     hard = run(pixels, plan_of(pixels.shape, overlap=(0, 0, 0), **options)).answers[0, 0, 0]
     assert largest_step(hard, edges) > 3
     soft = run(pixels, plan_of(pixels.shape, overlap=(0, 0, 16), **options)).answers[0, 0, 0]
     raw = largest_step(pixels[0, 0, 0], edges)
-    for places in (edges, [e - 16 for e in edges], [e + 16 for e in edges if e + 16 < 200]):
+    for places in (seams, [e - 16 for e in seams], [e + 16 for e in seams if e + 16 < 200]):
         assert largest_step(soft, places) < max(1.5, 1.2 * raw)
 
 
@@ -257,7 +266,7 @@ def test_the_larger_value_and_any_object_win():
 @given(st.integers(1, 300), st.sampled_from([1, 4, 16]), st.integers(0, 20))
 def test_tiles_are_read_from_multiples_of_the_stride_and_never_a_sliver(size, stride, overlap):
     plan = plan_of((1, 1, 1, size, size), tile=(1, 64, 64), overlap=(0, overlap, overlap), stride=(1, stride, stride))
-    reads = [tile.read for tile in plan if tile.core.start[2] == 0]
+    reads = [tile.read for tile in plan if tile.core.start[2] == 0]  # the first row
     for read in reads:
         assert read.start[3] % stride == 0
         assert read.shape[3] >= min(size, 64)

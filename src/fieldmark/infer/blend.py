@@ -5,6 +5,9 @@ a little different, and a hard cut between two would show as a step. Along each 
 pixels beyond its core; there its weight falls from 1 to 0 while its neighbor's rises. So the image falls into
 cells: inner ones, which one tile answers, and seams, which 2, 4 or 8 tiles share. A seam's sum waits until its
 last tile has answered. Tiles are added in their order, so a prediction that was stopped gives the same bits.
+
+Cores begin `overlap` pixels after multiples of the tile: then what is finished with a tile begins at the multiples
+themselves, as chunks of files do, and so does what is read.
 """
 
 from __future__ import annotations
@@ -66,17 +69,21 @@ class _Axis:
 
     @property
     def count(self) -> int:
-        return -(-self.size // self.tile)
+        return max(1, -(-(self.size - self.overlap) // self.tile))
 
     def core(self, number: int) -> tuple[int, int]:
-        return number * self.tile, min(self.size, (number + 1) * self.tile)
+        """What the tile is trusted for more than its neighbors."""
+        return self._edge(number), self._edge(number + 1)
+
+    def finished(self, number: int) -> tuple[int, int]:
+        """What no later tile has a share in, and no earlier one finishes."""
+        return number * self.tile, self.size if number + 1 == self.count else (number + 1) * self.tile
 
     def read(self, number: int) -> tuple[int, int]:
-        """What the model sees: the core, the seams and the margin, and where the image allows at least a whole tile."""
-        start, stop = self.core(number)
-        reach = round_up(self.overlap, self.stride) + self.margin
-        start = max(0, min(start - reach, (self.size - self.tile) // self.stride * self.stride))
-        return start, min(self.size, stop + reach)
+        """What the model sees: the seams, what is between, the margin, and a whole tile where the image has one."""
+        start = min(number * self.tile, (self.size - self.tile) // self.stride * self.stride) - self.margin
+        stop = round_up((number + 1) * self.tile + 2 * self.overlap, self.stride) + self.margin
+        return max(0, start), min(self.size, stop)
 
     def pieces(self, number: int) -> list[Piece]:
         """The seam with the tile before, what is the tile's alone, the seam with the tile after."""
@@ -85,11 +92,17 @@ class _Axis:
         if number > 0:
             found.append(self._seam(start, number - 1, rising=True))
             start += self.overlap
-        has_next = stop < self.size
+        has_next = number + 1 < self.count
         found.append(Piece(start, stop - self.overlap if has_next else stop, number, number, None))
         if has_next:
             found.append(self._seam(stop, number, rising=False))
         return [piece for piece in found if piece.start < piece.stop]
+
+    def _edge(self, number: int) -> int:
+        """The middle of the seam before a tile."""
+        if number == 0:
+            return 0
+        return self.size if number == self.count else number * self.tile + self.overlap
 
     def _seam(self, edge: int, first: int, *, rising: bool) -> Piece:
         start, stop = edge - self.overlap, min(edge + self.overlap, self.size)
@@ -103,7 +116,7 @@ class BlendPlan:
 
     Args:
         shape: Image size in pixels, at least 1 along every axis.
-        tile: Core side in pixels, a multiple of the stride.
+        tile: From one tile to the next, in pixels, a multiple of the stride.
         overlap: Pixels by which a tile reaches over its core, at most half of the tile; the seam is twice as wide.
         margin: More context around that, in pixels, a multiple of the stride.
         stride: The model's total downsampling; tiles are read from multiples of it.
@@ -153,9 +166,17 @@ class BlendPlan:
             read = _box(axis.read(number) for axis, number in zip(self._axes, at, strict=True))
             yield Tile(index, read=read, core=core)
 
+    def _numbers(self, tile: Tile) -> list[int]:
+        counts = [axis.count for axis in self._axes]
+        return [tile.index // step % count for step, count in zip(self._steps, counts, strict=True)]
+
+    def finished(self, tile: Tile) -> Box:
+        """All cells that end with a tile: these boxes partition the image."""
+        return _box(axis.finished(number) for axis, number in zip(self._axes, self._numbers(tile), strict=True))
+
     def cells(self, tile: Tile) -> list[Cell]:
         """The cells that a tile has a share in: its core's and, beyond it, the far halves of its seams."""
-        numbers = [start // axis.tile for start, axis in zip(tile.core.start, self._axes, strict=True)]
+        numbers = self._numbers(tile)
         rows = [axis.pieces(number) for axis, number in zip(self._axes, numbers, strict=True)]
         return [self._cell(pieces) for pieces in product(*rows)]
 

@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+import numpy as np
+
 from fieldmark.core.geometry import Box, Tile, TilePlan, round_up
 from fieldmark.infer.blend import Blend, BlendPlan, Waiting, votes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from fieldmark.images import ImageSource
 
 
@@ -133,7 +133,10 @@ def predict_tiles(
 def _blend_tiles(
     forward: Forward, source: ImageSource, plan: BlendPlan, sink: Sink, waiting: Waiting
 ) -> Iterator[Tile]:
-    """A tile is marked when all cells that end with it are written: then its log tells which cells are finished."""
+    """The cells that end with a tile are one box, which is written before the tile is marked.
+
+    So the log of tiles tells which cells are finished.
+    """
     for tile in plan:
         open_cells = [cell for cell in plan.cells(tile) if not sink.is_done(cell.last)]
         if not open_cells:
@@ -141,12 +144,15 @@ def _blend_tiles(
         answers = _answers(forward, source, plan, tile)
         if plan.blend == "any":
             answers = votes(answers, plan.background)
+        whole = plan.finished(tile)
+        done = np.empty((1, answers.shape[1], *whole.shape[1:]), np.float32)
         for cell in open_cells:
             inner = with_channels(cell.box.relative_to(tile.read), answers.shape[1])
             finished = waiting.add(tile.index, cell, answers[inner.slices])
             if finished is not None:
-                sink.write(cell.box, finished)
+                done[with_channels(cell.box.relative_to(whole), answers.shape[1]).slices] = finished
         if not sink.is_done(tile.index):
+            sink.write(whole, done)
             sink.mark_done(tile.index)
         yield tile
 
