@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,7 @@ def convert(
         names: Of the file's channels.
     """
     from fieldmark.images import open_image
+    from fieldmark.images.decode import pieces
     from fieldmark.images.writers import create_writer
 
     if form == "ome-zarr" and target.exists():
@@ -131,7 +132,8 @@ def convert(
         writer = create_writer(
             target, form, shape=(t, last - first, z, y, x), dtype=wanted, channel_names=names, **options
         )
-        for box in _blocks(source.shape, first, last):
+        part = Box((0, first, 0, 0, 0), (t, last, z, y, x))
+        for box in pieces(source, within=part):
             values = source.read(box)
             block = change(values) if change else _as(values, wanted)
             writer.write(box.shifted((0, -first, 0, 0, 0)), block)
@@ -156,10 +158,3 @@ def _dtype_of(made: Path) -> np.dtype:
 
     with open_image(made) as source:
         return source.dtype
-
-
-def _blocks(shape: tuple[int, ...], first: int, last: int) -> Iterator[Box]:
-    t, _, z, y, x = shape
-    for at in np.ndindex(t, z, -(-y // CHUNK), -(-x // CHUNK)):
-        start = (at[0], first, at[1], at[2] * CHUNK, at[3] * CHUNK)
-        yield Box(start, (at[0] + 1, last, at[1] + 1, min(y, start[3] + CHUNK), min(x, start[4] + CHUNK)))

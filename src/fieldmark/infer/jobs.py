@@ -17,7 +17,7 @@ from fieldmark.core.geometry import Box
 from fieldmark.infer import deliver
 from fieldmark.infer.components import SizeRule, filter_components
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
-from fieldmark.infer.predict import Model, background_of, predict_image, predict_values, value_dtype
+from fieldmark.infer.predict import Model, background_of, plan_for, predict_image, predict_values, value_dtype
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
 from fieldmark.models.build import load_net
 from fieldmark.recipes import PredictRecipe, validate
@@ -25,6 +25,7 @@ from fieldmark.recipes import PredictRecipe, validate
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
     from fieldmark.images.writers import ImageWriter
+    from fieldmark.infer.tiles import AnyPlan
 
 
 def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
@@ -63,7 +64,8 @@ def _classes(model: Model, recipe: PredictRecipe, item: dict[str, Any], source: 
     """Working copies of the class map and, where they are wanted, of the probabilities."""
     work = Path(item["work"])
     shares = _working_shares(recipe, item)
-    labels, probabilities = _writers(model, source, work, shares, item["made_from"])
+    chunk = chunk_for(plan_for(model, source, recipe, item["name"]))
+    labels, probabilities = _writers(model, source, work, shares, item["made_from"], chunk)
     yield from predict_image(
         model,
         source,
@@ -114,11 +116,17 @@ def _image(
         axes="".join(axis for axis in "tczyx" if axis in source.axes or axis == "c"),
         channel_names=target_names(model),
         resume=True,
-        chunk=CHUNK,
+        chunk=chunk_for(plan_for(model, source, recipe, item["name"])),
     )
     options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["made_from"]}
     yield from predict_values(model, source, recipe, writer=writer, dtype=dtype, **options)
     writer.finish()
+
+
+def chunk_for(plan: AnyPlan) -> tuple[int, ...]:
+    """Chunks of working copies (t, c, z, y, x) that one tile fills, so that none is written many times over."""
+    _, z, y, x = plan.tile
+    return 1, 1, z if y < CHUNK else 1, min(y, CHUNK), min(x, CHUNK)
 
 
 def image_dtype(recipe: PredictRecipe, form: str) -> np.dtype:
@@ -151,7 +159,7 @@ def _begin(work: Path, made_from: str, names: list[str]) -> None:
 
 
 def _writers(
-    model: Model, source: ImageSource, work: Path, shares: np.dtype | None, made_from: str
+    model: Model, source: ImageSource, work: Path, shares: np.dtype | None, made_from: str, chunk: tuple[int, ...]
 ) -> tuple[ImageWriter, ImageWriter | None]:
     """Writers of the working copies."""
     from fieldmark.images.writers import create_writer
@@ -159,7 +167,7 @@ def _writers(
     _begin(work, made_from, ["labels"] if shares is None else ["labels", "probabilities"])
     t, _, z, y, x = source.shape
     values = np.array([spec.value for spec in model.header.classes])
-    options: dict[str, Any] = {"pixel_size": source.pixel_size, "resume": True, "chunk": CHUNK}
+    options: dict[str, Any] = {"pixel_size": source.pixel_size, "resume": True, "chunk": chunk}
     labels = create_writer(
         work / "labels.ome.zarr", "ome-zarr", shape=(t, 1, z, y, x), dtype=value_dtype(values), **options
     )
