@@ -175,7 +175,8 @@ def _warped(part: Tensor, one: Draw, mode: str, fill: str) -> Tensor:
     height, width = part.shape[-2:]
     planes = _flat(part)[None]
     matrix = torch.tensor(_matrix(one, (height, width)), dtype=part.dtype, device=part.device)[None]
-    return warp_affine(planes, matrix, (height, width), mode=mode, padding_mode=fill).reshape(part.shape)
+    warped: Tensor = warp_affine(planes, matrix, (height, width), mode=mode, padding_mode=fill)
+    return warped.reshape(part.shape)
 
 
 def _matrix(one: Draw, size: tuple[int, int]) -> list[list[float]]:
@@ -211,7 +212,8 @@ def _blurred(x: Tensor, sigma: float) -> Tensor:
     height, width = x.shape[-2:]
     # reflection reaches no farther than the other side
     sides = [min(2 * math.ceil(3 * sigma) + 1, 2 * n - 1) for n in (height, width)]
-    return gaussian_blur2d(_flat(x)[None], (sides[0], sides[1]), (sigma, sigma)).reshape(x.shape)
+    blurred: Tensor = gaussian_blur2d(_flat(x)[None], (sides[0], sides[1]), (sigma, sigma))
+    return blurred.reshape(x.shape)
 
 
 def _stretched(channel: Tensor) -> Tensor:
