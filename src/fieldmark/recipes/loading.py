@@ -140,7 +140,7 @@ def _known_keys(model: type[BaseModel], location: list[Any]) -> list[str]:
             continue
         field = current.model_fields.get(str(part))
         current = _model_in(field.annotation) if field is not None else None
-    return list(current.model_fields) if current is not None else []
+    return [field.alias or name for name, field in current.model_fields.items()] if current is not None else []
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:

@@ -1,0 +1,461 @@
+"""microDL's training YAML: `dataset`, `trainer`, `network`; with a learning rate finder also its LR-finder YAML."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from fieldmark.errors import near_miss
+from fieldmark.recipes.dialects.keys import Chosen, ForeignFit, ForeignPrepare, Group, Numbers, Words, path_of, refuse
+from fieldmark.recipes.dialects.microdl_net import Network, net_of
+from fieldmark.recipes.loading import validate
+
+_WORKERS = "batches are prepared beside the training, in one thread."
+_SHOWN = "progress is shown on a terminal."
+
+LOSSES: dict[str, dict[str, float]] = {
+    "mae_loss": {"mae": 1.0},
+    "mean_absolute_error": {"mae": 1.0},
+    "mae": {"mae": 1.0},
+    "mse_loss": {"mse": 1.0},
+    "mean_squared_error": {"mse": 1.0},
+    "mse": {"mse": 1.0},
+    "kl_divergence_loss": {"kl": 1.0},
+    "dssim_loss": {"dssim": 0.8, "mae": 0.2},
+    "ms_ssim_loss": {"ms-ssim": 0.84, "mae": 0.16},
+    "dice_coef_loss": {"dice": 1.0},
+    "binary_crossentropy_loss": {"bce": 1.0},
+    "binary_crossentropy": {"bce": 1.0},
+}
+"""By microDL's names, and Keras's; sums with microDL's weights."""
+SPLITS = {"pos_idx": "image", "slice_idx": "slice", "time_idx": "time", "dir_name": "group", "file_name": "image"}
+MONITORS = {
+    "val_loss": "val_loss",
+    "val_dice_coef": "val_dice",
+    "val_pearson_corr": "val_pearson",
+    "loss": "val_loss",
+}
+OPTIMIZERS = {"adam": "adam", "adamw": "adamw", "sgd": "sgd", "nadam": "adam"}
+
+
+class Ratio(Group, frozen=True, extra="forbid"):
+    """Shares of the data; they sum to one."""
+
+    train: float = Field(ge=0, le=1)
+    val: float = Field(default=0.0, ge=0, le=1)
+    test: float = Field(default=0.0, ge=0, le=1)
+
+
+class Augmentations(Group, frozen=True, extra="forbid"):
+    """Changes of tiles while training; flips and quarter turns always belong to them."""
+
+    zoom_range: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
+    rotate_range: NonNegativeFloat = 0.0
+    mean_jitter: NonNegativeFloat = 0.0
+    std_jitter: NonNegativeFloat = 0.0
+    intensity_jitter: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 0.0)
+    noise_std: NonNegativeFloat = 0.0
+    blur_range: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 0.0)
+    shear_range: NonNegativeFloat = 0.0
+
+
+def _on_or_off(value: Any) -> Any:
+    return {True: {}, False: None}[value] if isinstance(value, bool) else value
+
+
+class Dataset(Group, frozen=True, extra="forbid"):
+    """Where the frames are, and what is learned from what."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {
+        "squeeze": "arrays keep their axes.",
+        "preprocess": "preparation is a command of its own: fieldmark prepare --config FILE.",
+        "shuffle": "samples are drawn in another order in every epoch.",
+        "file_format": "formats are recognized by their content.",
+        "num_workers": _WORKERS,
+    }
+
+    data_dir: str
+    input_channels: Numbers = Field(min_length=1)
+    target_channels: Numbers = Field(min_length=1)
+    mask_channels: Numbers = ()
+    split_by_column: str = "pos_idx"
+    split_ratio: Ratio = Ratio(train=0.7, val=0.15, test=0.15)
+    train_fraction: float = Field(default=1.0, gt=0, le=1)
+    random_seed: NonNegativeInt = 0
+    shuffle: bool = True
+    squeeze: bool = False
+    normalize: bool = False
+    model_task: Literal["regression", "segmentation"] = "regression"
+    label_weights: tuple[NonNegativeFloat, ...] = ()
+    augmentations: Annotated[Augmentations | None, BeforeValidator(_on_or_off)] = None
+    preprocess: bool = False
+    height: PositiveInt | None = None
+    width: PositiveInt | None = None
+    file_format: str = ""
+    num_workers: NonNegativeInt = 1
+
+
+class StopEarly(Group, frozen=True, extra="forbid"):
+    """When to stop before the last epoch."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {"verbose": _SHOWN}
+
+    monitor: str = "val_loss"
+    patience: PositiveInt = 10
+    mode: Literal["min", "max", "auto"] = "min"
+    min_delta: NonNegativeFloat = 0.0
+    verbose: bool | int = False
+
+
+class KeepBest(Group, frozen=True, extra="forbid"):
+    """Which epoch becomes the model."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {
+        "verbose": _SHOWN,
+        "monitor": "the best epoch is the one of the least validation loss.",
+        "mode": "the best epoch is the one of the least validation loss.",
+        "save_weights_only": "a model folder holds the weights and all that using them takes.",
+        "period": "see train.keep_every_epochs.",
+    }
+
+    monitor: str = "val_loss"
+    mode: Literal["min", "max", "auto"] = "min"
+    save_best_only: bool = True
+    save_weights_only: bool = True
+    verbose: bool | int = False
+    period: PositiveInt = 1
+
+
+class LogBoard(Group, frozen=True, extra="forbid"):
+    """Logs for TensorBoard."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("log_dir", "histogram_freq", "write_graph", "write_images", "write_grads", "verbose", "batch_size"),
+        "the run's numbers are logged, in the run's folder.",
+    )
+
+    log_dir: str = ""
+    histogram_freq: NonNegativeInt = 0
+    write_graph: bool = True
+    write_images: bool = False
+    write_grads: bool = False
+    verbose: bool | int = False
+    batch_size: PositiveInt = 32
+
+
+class RateScheduler(Group, frozen=True, extra="forbid"):
+    """Cyclic rates, or the search for their bounds."""
+
+    lr_find: bool = False
+    base_lr: PositiveFloat = 1e-3
+    max_lr: PositiveFloat = 6e-3
+    step_size: PositiveFloat = 2.0
+    """Epochs."""
+    gamma: PositiveFloat = 1.0
+    scale_mode: Literal["cycle", "iterations"] = "cycle"
+    max_epochs: PositiveInt = 3
+    fig_name: str = ""
+    fig_fname: str = ""
+    lr: PositiveFloat | None = None
+
+
+class Callbacks(Group, frozen=True, extra="forbid"):
+    """Keras's helpers, by its names."""
+
+    EarlyStopping: StopEarly | None = None
+    ModelCheckpoint: KeepBest | None = None
+    TensorBoard: LogBoard | None = None
+    LearningRateScheduler: RateScheduler | None = None
+
+
+class Optimizer(Group, frozen=True, extra="forbid"):
+    """The optimizer and its rate."""
+
+    name: str = "adam"
+    lr: PositiveFloat = 1e-3
+
+
+class Trainer(Group, frozen=True, extra="forbid"):
+    """How it is trained."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {
+        "metrics": "every number of the task is written at every epoch.",
+        "num_workers": _WORKERS,
+        "workers": _WORKERS,
+        "verbose": _SHOWN,
+        "data_format": "arrays have one order of axes here.",
+        "patience": "callbacks.EarlyStopping.patience decides.",
+        "ModelTrainer": "there is one way to train.",
+        "resume": "a fit that was stopped goes on when it is begun again.",
+        "gpu_mem_frac": "memory is taken as it is needed.",
+    }
+
+    model_dir: str
+    batch_size: PositiveInt = 64
+    max_epochs: PositiveInt = 50
+    metrics: Words = ()
+    loss: str = "mae_loss"
+    masked_loss: bool = False
+    num_workers: NonNegativeInt = 1
+    workers: NonNegativeInt = 1
+    resume: bool = False
+    patience: PositiveInt | None = None
+    callbacks: Callbacks = Callbacks()
+    optimizer: Optimizer = Optimizer()
+    augmentations: Annotated[Augmentations | None, BeforeValidator(_on_or_off)] = None
+    verbose: bool | int = False
+    data_format: str = ""
+    ModelTrainer: str = ""
+    gpu_mem_frac: float = 1.0
+    train_fraction: float = Field(default=1.0, gt=0, le=1)
+
+
+class TrainingFile(Group, frozen=True, extra="forbid"):
+    """The whole file."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {
+        "verbose": _SHOWN,
+        "gpu_mem_frac": "memory is taken as it is needed.",
+        "num_workers": _WORKERS,
+    }
+
+    dataset: Dataset
+    trainer: Trainer
+    network: Network
+    verbose: bool | int = False
+    gpu_mem_frac: float = 1.0
+    num_workers: NonNegativeInt = 1
+
+
+def fit_of(
+    values: dict[str, Any], *, beside: Path, source: object = "", prepared: ForeignPrepare | None = None
+) -> ForeignFit:
+    """The fit of a training file.
+
+    Args:
+        values: As read.
+        beside: The folder that the file lies in: relative paths begin there.
+        source: The file, as the user typed it.
+        prepared: What prepared the data, where that is known (`preprocessing_info.json`).
+
+    Raises:
+        BadRecipe: An unknown key (with the near miss) or a value that nothing here can do, named by its path.
+    """
+    file = validate(TrainingFile, values, source=source)
+    notes = [*file.told(), *_unused_rates(file.trainer)]
+    if file.dataset.augmentations is not None and file.trainer.augmentations is not None:
+        notes.append("trainer.augmentations: dataset.augmentations decides.")
+    recipe = _recipe(file, prepared, notes, source)
+    return ForeignFit(
+        dialect="microdl-fit",
+        recipe=recipe,
+        images=(path_of(file.dataset.data_dir, beside),),
+        layout="frames",
+        save=path_of(file.trainer.model_dir, beside),
+        frames=prepared.frames if prepared is not None else Chosen(),
+        find=_finder(file, beside),
+        share=file.dataset.train_fraction * file.trainer.train_fraction,
+        notes=tuple(notes),
+    )
+
+
+def _recipe(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object) -> dict[str, Any]:
+    given = prepared.recipe if prepared is not None else {}
+    train = given.get("train", {}) | _train(file, notes, source)
+    crop = _crop(file)
+    return {
+        "family": "unet",
+        "net": net_of(file.network, len(file.dataset.input_channels), len(file.dataset.target_channels), source, notes),
+        "data": _data(file, prepared, notes, source),
+        "prepare": _prepare(file, given, notes),
+        "train": train | ({"crop": crop} if crop else {}),
+        "seed": file.dataset.random_seed,
+    }
+
+
+def _prepare(file: TrainingFile, given: dict[str, Any], notes: list[str]) -> dict[str, Any]:
+    prepare: dict[str, Any] = dict(given.get("prepare", {}))
+    if file.dataset.normalize:
+        notes.append("dataset.normalize: a slice is normalized as a whole, not tile by tile, so that tiles agree.")
+        prepare["normalize"] = {"scheme": "stack", "statistic": "mean-std"}
+    elif not given:
+        notes.append(
+            "dataset.data_dir: no preprocessing_info.json says how the data were prepared; "
+            "they are normalized by median and IQR over the data set."
+        )
+        prepare["normalize"] = {"scheme": "dataset", "statistic": "median-iqr"}
+    return prepare
+
+
+def _crop(file: TrainingFile) -> list[int] | None:
+    """Height and width of tiles, where the file says them."""
+    height = file.dataset.height or file.network.height
+    width = file.dataset.width or file.network.width
+    return [height or width or 256, width or height or 256] if height or width else None
+
+
+def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object) -> dict[str, Any]:
+    dataset = file.dataset
+    if dataset.split_by_column not in SPLITS:
+        raise refuse(
+            source,
+            "dataset.split_by_column",
+            f"{dataset.split_by_column!r} is no column that can split here. "
+            f"{near_miss(dataset.split_by_column, SPLITS)}",
+        )
+    ratio = dataset.split_ratio
+    total = ratio.train + ratio.val + ratio.test
+    if abs(total - 1) > 1e-6:
+        raise refuse(source, "dataset.split_ratio", f"train, val and test sum to {total:g}; they must sum to 1.")
+    kind = "labels" if dataset.model_task == "segmentation" else "image"
+    return {
+        "inputs": list(dataset.input_channels),
+        "target": {"kind": kind, "channels": list(dataset.target_channels)},
+        "mask": _mask(file, prepared, notes, source),
+        "split": {
+            "by": SPLITS[dataset.split_by_column],
+            "train": ratio.train,
+            "validation": ratio.val,
+            "test": ratio.test,
+        },
+    }
+
+
+def _mask(
+    file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object
+) -> dict[str, Any] | None:
+    """The mask of a masked loss: computed as the preparation said, or a channel of the images."""
+    channels = file.dataset.mask_channels
+    weights = list(file.dataset.label_weights)
+    if not file.trainer.masked_loss:
+        if channels:
+            notes.append("dataset.mask_channels: is not looked at, since trainer.masked_loss is off.")
+        return None
+    if len(channels) != 1:
+        raise refuse(
+            source,
+            "dataset.mask_channels",
+            f"found {len(channels)} of them; trainer.masked_loss needs one. Name it, or set masked_loss to false.",
+        )
+    known = prepared.frames.channels if prepared is not None else ()
+    if prepared is not None and prepared.mask is not None and channels[0] not in known:
+        return prepared.mask | {"label_weights": weights}
+    return {"channel": channels[0], "label_weights": weights}
+
+
+def _train(file: TrainingFile, notes: list[str], source: object) -> dict[str, Any]:
+    trainer, calls = file.trainer, file.trainer.callbacks
+    name = trainer.optimizer.name.lower()
+    if name not in OPTIMIZERS:
+        raise refuse(source, "trainer.optimizer.name", f"{name!r} is no optimizer here. {near_miss(name, OPTIMIZERS)}")
+    if name != OPTIMIZERS[name]:
+        notes.append(f"trainer.optimizer.name: {trainer.optimizer.name} is {OPTIMIZERS[name]} here.")
+    best = calls.ModelCheckpoint is None or calls.ModelCheckpoint.save_best_only
+    return {
+        "epochs": trainer.max_epochs,
+        "batch_size": trainer.batch_size,
+        "lr": trainer.optimizer.lr,
+        "optimizer": OPTIMIZERS[name],
+        "warmup_steps": 0,
+        "schedule": "constant",
+        "weight_decay": 0.0,
+        "clip_norm": None,
+        "loss": {"terms": _loss(trainer.loss, source)},
+        "augment": _augment(file),
+        "early": _early(calls.EarlyStopping, source),
+        "keep": "best" if best else "last",
+        "loggers": ["tensorboard"] if calls.TensorBoard is not None else [],
+    } | _rates(calls.LearningRateScheduler)
+
+
+def _loss(name: str, source: object) -> dict[str, float]:
+    if name not in LOSSES:
+        why = " (VQ-VAE has no home here)" if name == "latent_loss" else ""
+        raise refuse(source, "trainer.loss", f"{name!r} is no loss here{why}. {near_miss(name, LOSSES)}")
+    return dict(LOSSES[name])
+
+
+def _early(early: StopEarly | None, source: object) -> dict[str, Any] | None:
+    if early is None:
+        return None
+    if early.monitor not in MONITORS:
+        raise refuse(
+            source,
+            "trainer.callbacks.EarlyStopping.monitor",
+            f"{early.monitor!r} is not measured here. {near_miss(early.monitor, MONITORS)}",
+        )
+    monitor = MONITORS[early.monitor]
+    own = "min" if monitor == "val_loss" else "max"
+    return {
+        "monitor": monitor,
+        "patience": early.patience,
+        "mode": own if early.mode == "auto" else early.mode,
+        "min_delta": early.min_delta,
+    }
+
+
+def _rates(rates: RateScheduler | None) -> dict[str, Any]:
+    """Cyclic rates; nothing where the file has none, or asks for the finder."""
+    if rates is None or rates.lr_find:
+        return {}
+    if rates.lr is not None:
+        return {"lr": rates.lr}
+    cycle = {
+        "max_lr": rates.max_lr,
+        "half_epochs": rates.step_size,
+        "gamma": rates.gamma,
+        "gamma_by": rates.scale_mode,
+    }
+    return {"schedule": "cyclic", "lr": rates.base_lr, "cycle": cycle}
+
+
+def _unused_rates(trainer: Trainer) -> list[str]:
+    """Settings of the finder in a file that trains, of cycles in a file for the finder, and the rate beside cycles."""
+    rates = trainer.callbacks.LearningRateScheduler
+    if rates is None:
+        return []
+    of_cycles, of_finder = ("step_size", "gamma", "scale_mode", "lr"), ("max_epochs", "fig_name", "fig_fname")
+    why = "belongs to cyclic rates; the finder looks for them." if rates.lr_find else "belongs to lr_find: true."
+    place = "trainer.callbacks.LearningRateScheduler"
+    unused = [key for key in (of_cycles if rates.lr_find else of_finder) if key in rates.model_fields_set]
+    notes = [f"{place}.{key}: {why}" for key in unused]
+    if "lr" in trainer.optimizer.model_fields_set:
+        notes.append(f"trainer.optimizer.lr: {place} decides the rate.")
+    return notes
+
+
+def _finder(file: TrainingFile, beside: Path) -> dict[str, Any] | None:
+    rates = file.trainer.callbacks.LearningRateScheduler
+    if rates is None or not rates.lr_find:
+        return None
+    given = rates.model_fields_set
+    figure = rates.fig_fname or rates.fig_name
+    return {
+        "base_lr": rates.base_lr if "base_lr" in given else 1e-4,
+        "max_lr": rates.max_lr if "max_lr" in given else 0.1,
+        "epochs": rates.max_epochs,
+        "scale": "linear",
+        "figure": path_of(figure, beside) if figure else None,
+    }
+
+
+def _augment(file: TrainingFile) -> dict[str, Any]:
+    """Ours for theirs. One sample in six stays as it is, as there; masks are changed along, as there only by flips."""
+    one = file.dataset.augmentations or file.trainer.augmentations
+    if one is None:
+        return {"flip": 0.0, "rot90": False}
+    offset, scale = one.intensity_jitter
+    return {
+        "flip": 0.5,
+        "rot90": True,
+        "zoom": list(one.zoom_range),
+        "rotate": one.rotate_range,
+        "shear": one.shear_range,
+        "intensity_offset": max(offset, one.mean_jitter),
+        "intensity_scale": max(scale, one.std_jitter),
+        "noise": one.noise_std,
+        "blur": list(one.blur_range),
+        "share": 5 / 6,
+    }

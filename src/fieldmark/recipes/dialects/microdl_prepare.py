@@ -1,0 +1,322 @@
+"""microDL's preprocessing YAML, and what its `preprocessing_info.json` keeps of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from fieldmark.errors import near_miss
+from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, Group, Ids, Numbers, Words, path_of, refuse
+from fieldmark.recipes.loading import validate
+
+_COPIES = "tiles are read from the images as they are needed; nothing is copied."
+_SHOWN = "progress is shown on a terminal."
+METHODS = {
+    "otsu": "otsu",
+    "unimodal": "unimodal",
+    "dataset otsu": "dataset-otsu",
+    "borders_weight_loss_map": "borders",
+}
+SCHEMES: dict[str, dict[str, str]] = {
+    "dataset": {"scheme": "dataset", "statistic": "median-iqr"},
+    "volume": {"scheme": "volume", "statistic": "median-iqr"},
+    "slice": {"scheme": "slice", "statistic": "median-iqr"},
+    "stack": {"scheme": "stack", "statistic": "mean-std"},
+}
+
+
+class FlatField(Group, frozen=True, extra="forbid"):
+    """Uneven illumination."""
+
+    estimate: bool = True
+    correct: bool = True
+    flat_field_channels: Numbers = ()
+    block_size: PositiveInt | None = None
+    method: Literal["estimate", "from_file"] = "estimate"
+    flat_field_dir: str = ""
+    ff_dir: str = ""
+
+
+class Normalize(Group, frozen=True, extra="forbid"):
+    """Center and spread."""
+
+    normalize_im: str = "stack"
+    min_fraction: float = Field(default=0.0, ge=0, le=1)
+    normalize_channels: tuple[bool, ...] = ()
+    hist_clip_limits: tuple[float, float] | None = None
+
+
+class Resize(Group, frozen=True, extra="forbid"):
+    """A factor for the axes."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("num_slices_subvolume", "resize_3d", "overlap_slices"),
+        "slices are resized where they are read; there are no copies to be cut into sub-volumes.",
+    )
+
+    scale_factor: PositiveFloat | tuple[PositiveFloat, ...] = 1.0
+    num_slices_subvolume: int = -1
+    resize_3d: bool = False
+    overlap_slices: NonNegativeInt = 1
+
+
+class Masks(Group, frozen=True, extra="forbid"):
+    """Where there is something to see."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {
+        "mask_ext": "masks are computed where they are needed; --preview shows them.",
+        "csv_name": "masks are paired with images by name.",
+        "mask_channel": "a computed mask needs no channel of its own.",
+        "normalize_im": "thresholds are found on raw pixels.",
+    }
+
+    channels: Numbers = ()
+    mask_type: str = "otsu"
+    str_elem_radius: NonNegativeInt = 5
+    mask_ext: str = ".png"
+    mask_dir: str = ""
+    csv_name: str = ""
+    mask_channel: NonNegativeInt | None = None
+    normalize_im: bool | str = False
+
+
+class Tile(Group, frozen=True, extra="forbid"):
+    """Tiles that teach."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("step_size", "image_format", "save_tiled_masks", "channels", "mask_channel", "mask_depth", "depth"), _COPIES
+    ) | {
+        "tile_3d": "the network's dimensions decide (network.class).",
+        "depths": "the network's own depth decides (network.depth).",
+        "mask_dir": "masks are computed where they are needed (masks).",
+    }
+
+    tile_size: tuple[PositiveInt, ...] = Field(default=(256, 256), min_length=2, max_length=3)
+    step_size: tuple[PositiveInt, ...] = (128, 128)
+    depths: Numbers = ()
+    depth: NonNegativeInt = 1
+    mask_depth: NonNegativeInt = 1
+    image_format: Literal["zyx", "xyz", "zxy"] = "zyx"
+    min_fraction: float = Field(default=0.0, ge=0, le=1)
+    tile_3d: bool = False
+    channels: Ids = ()
+    save_tiled_masks: str | bool = ""
+    mask_channel: NonNegativeInt | None = None
+    mask_dir: str = ""
+    hist_clip_limits: tuple[float, float] | None = None
+
+
+class WeightMap(Group, frozen=True, extra="forbid"):
+    """Weights between touching objects."""
+
+    channels: Numbers = ()
+
+
+class Metadata(Group, frozen=True, extra="forbid"):
+    """How names of frames are read."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {
+        "order": "names of frames are read by their letters; see fieldmark frames --order.",
+        "name_parser": "names of frames are recognized.",
+    }
+
+    order: str = "cztp"
+    name_parser: str = ""
+
+
+class PreparationFile(Group, frozen=True, extra="forbid"):
+    """The whole file."""
+
+    ACCEPTED: ClassVar[dict[str, str]] = {
+        "verbose": _SHOWN,
+        "num_workers": "planes are prepared one after the other.",
+        "file_format": "formats are recognized by their content.",
+        "uniform_struct": "images need not be alike.",
+        "uniform_structure": "images need not be alike.",
+        "tile_stack": _COPIES,
+        "crop_2x": "images are padded and cut back, never cropped.",
+    }
+
+    input_dir: str
+    output_dir: str
+    verbose: bool | int = False
+    file_format: str = "image"
+    channel_ids: Ids = ()
+    channel_names: Words = ()
+    slice_ids: Ids = ()
+    pos_ids: Ids = ()
+    time_ids: Ids = ()
+    num_workers: NonNegativeInt = 1
+    flat_field: FlatField | None = None
+    correct_flat_field: bool = False
+    normalize: Normalize | None = None
+    uniform_struct: bool = True
+    uniform_structure: bool = True
+    resize: Resize | None = None
+    masks: Masks | None = None
+    use_masks: bool = True
+    make_weight_map: bool = False
+    weight_map: WeightMap | None = None
+    tile: Tile | None = None
+    tile_stack: bool = True
+    crop_2x: bool = False
+    metadata: Metadata = Metadata()
+
+
+def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> ForeignPrepare:
+    """The preparation of a preprocessing file.
+
+    Args:
+        values: As read.
+        beside: The folder that the file lies in: relative paths begin there.
+        source: The file, as the user typed it.
+
+    Raises:
+        BadRecipe: An unknown key (with the near miss) or a value that nothing here can do, named by its path.
+    """
+    file = validate(PreparationFile, values, source=source)
+    if file.channel_names:
+        raise refuse(source, "channel_names", "name channels by their numbers: channel_ids.")
+    notes = file.told()
+    prepare = {
+        "flat_field": _flat_field(file, beside, notes),
+        "resize": _resize(file.resize, source),
+        "normalize": _normalize(file, source),
+        "foreground": _foreground(file, beside, source),
+    }
+    return ForeignPrepare(
+        recipe={"prepare": prepare, "train": _train(file.tile, prepare["foreground"] is not None, notes)},
+        images=path_of(file.input_dir, beside),
+        out=path_of(file.output_dir, beside),
+        frames=Chosen(channels=file.channel_ids, positions=file.pos_ids, slices=file.slice_ids, times=file.time_ids),
+        mask=_mask(file, beside, source),
+        notes=tuple(notes),
+    )
+
+
+def last_run(info: Any, *, source: object) -> dict[str, Any]:
+    """The settings of the newest run in a `preprocessing_info.json`: `[{"processing_time": ..., "config": {...}}]`."""
+    runs = info if isinstance(info, list) else [info]
+    if not runs or not isinstance(runs[-1], dict) or not isinstance(runs[-1].get("config"), dict):
+        raise refuse(source, "config", "wanted a list of runs, each with its config. Prepare the data again.")
+    config: dict[str, Any] = runs[-1]["config"]
+    return config
+
+
+def _flat_field(file: PreparationFile, beside: Path, notes: list[str]) -> dict[str, Any] | None:
+    if file.flat_field is not None and file.correct_flat_field:
+        notes.append("correct_flat_field: flat_field decides.")
+    one = file.flat_field or (FlatField() if file.correct_flat_field else None)
+    if one is None or not one.correct:
+        return None
+    folder = one.flat_field_dir or one.ff_dir or str(Path(file.output_dir) / "flat_field_images")
+    from_file = one.method == "from_file" or not one.estimate
+    made: dict[str, Any] = {"channels": list(one.flat_field_channels), "method": "estimate"}
+    if from_file:
+        made |= {"method": "file", "folder": str(path_of(folder, beside))}
+    elif one.flat_field_dir or one.ff_dir:
+        name = "flat_field_dir" if one.flat_field_dir else "ff_dir"
+        notes.append(f"flat_field.{name}: what is estimated is kept in the model.")
+    return made | ({"block": one.block_size} if one.block_size else {})
+
+
+def _normalize(file: PreparationFile, source: object) -> dict[str, Any]:
+    one = file.normalize or Normalize()
+    said = one.normalize_channels
+    if one.normalize_im.lower() == "none" or (said and not any(said)):
+        return {"scheme": "none"}
+    if one.normalize_im not in SCHEMES:
+        raise refuse(
+            source,
+            "normalize.normalize_im",
+            f"{one.normalize_im!r} is no scheme. {near_miss(one.normalize_im, SCHEMES)}",
+        )
+    clip = one.hist_clip_limits or (file.tile.hist_clip_limits if file.tile is not None else None)
+    return {
+        **SCHEMES[one.normalize_im],
+        "min_fraction": one.min_fraction,
+        "channels": _normalized(file, said, source),
+        "clip": list(clip) if clip else None,
+    }
+
+
+def _normalized(file: PreparationFile, said: tuple[bool, ...], source: object) -> list[int]:
+    """The channels that `normalize_channels` says yes of; empty for all."""
+    if all(said):
+        return []
+    ids = file.channel_ids or tuple(range(len(said)))
+    if len(ids) != len(said):
+        raise refuse(
+            source,
+            "normalize.normalize_channels",
+            f"says yes or no {len(said)} times, for {len(ids)} channels (channel_ids). Say it once for each.",
+        )
+    return [channel for channel, yes in zip(ids, said, strict=True) if yes]
+
+
+def _resize(resize: Resize | None, source: object) -> float | None:
+    if resize is None:
+        return None
+    factors = resize.scale_factor if isinstance(resize.scale_factor, tuple) else (resize.scale_factor,)
+    plane = factors[-2:] if len(factors) > 1 else factors * 2
+    if plane[0] != plane[1] or any(factor != 1 for factor in factors[:-2]):
+        raise refuse(
+            source,
+            "resize.scale_factor",
+            f"{list(factors)} changes axes differently; one factor along y and x is what there is. "
+            "Resize the volumes before.",
+        )
+    return None if plane[0] == 1 else plane[0]
+
+
+def _foreground(file: PreparationFile, beside: Path, source: object) -> dict[str, Any] | None:
+    masks = file.masks if file.use_masks else None
+    if masks is None:
+        return None
+    if masks.mask_dir:
+        return {"method": "folder", "folder": str(path_of(masks.mask_dir, beside))}
+    method = _method(masks, source)
+    if method == "borders":
+        return None
+    return {"method": method, "channels": list(masks.channels), "radius": masks.str_elem_radius}
+
+
+def _mask(file: PreparationFile, beside: Path, source: object) -> dict[str, Any] | None:
+    """What a masked loss looks at."""
+    masks = file.masks if file.use_masks else None
+    if file.make_weight_map or file.weight_map is not None:
+        channels = (file.weight_map.channels if file.weight_map else ()) or (masks.channels if masks else ())
+        return {"method": "borders", "channel": channels[0] if channels else None}
+    if masks is None:
+        return None
+    if masks.mask_dir:
+        return {"folder": str(path_of(masks.mask_dir, beside))}
+    method = _method(masks, source)
+    return {
+        "method": "otsu" if method == "dataset-otsu" else method,
+        "channel": masks.channels[0] if masks.channels else None,
+    }
+
+
+def _method(masks: Masks, source: object) -> str:
+    if masks.mask_type not in METHODS:
+        raise refuse(
+            source, "masks.mask_type", f"{masks.mask_type!r} is no kind of mask. {near_miss(masks.mask_type, METHODS)}"
+        )
+    return METHODS[masks.mask_type]
+
+
+def _train(tile: Tile | None, has_foreground: bool, notes: list[str]) -> dict[str, Any]:
+    """What tiles say of crops."""
+    if tile is None:
+        return {}
+    made: dict[str, Any] = {"crop": list(tile.tile_size[:2])}
+    if len(tile.tile_size) == 3:
+        made["depth"] = tile.tile_size[2]
+    if tile.min_fraction and not has_foreground:
+        notes.append("tile.min_fraction: there is no mask that it could be a fraction of; every tile teaches.")
+    elif tile.min_fraction:
+        made["min_fraction"] = tile.min_fraction
+    return made
