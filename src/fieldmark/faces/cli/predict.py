@@ -70,16 +70,19 @@ def predict(
     """Write OUT/<stem>.<ext>, a label map, for each of the project's IMAGES (all of them by default).
 
     A model that makes images writes those; one that answers whole images writes OUT/answers.csv.
+    Without a project, MODEL is a model folder, and IMAGES are files or folders of images.
     """
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
     from fieldmark.recipes import PredictRecipe, validate
-    from fieldmark.workbench import Workbench
+    from fieldmark.workbench.loose.predict import bench_for
 
     given = {key: value for key, value in settings.items() if value is not None}
-    with errors_as_json(as_json), Workbench.open(project) as bench:
+    with errors_as_json(as_json):
         recipe = validate(PredictRecipe, given)
-        follow(bench.predict(model, images, out=out, form=form, recipe=recipe, truth=truth))
-        count = len(bench.chosen(images))
+        bench, names = bench_for(project, model, images, out)
+        with bench:
+            follow(bench.predict(model, names, out=out, form=form, recipe=recipe, truth=truth))
+            count = len(bench.chosen(names))
     if as_json:
         say_json({"images": count, "out": str(out)})
     else:

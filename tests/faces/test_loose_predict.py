@@ -1,0 +1,123 @@
+"""`predict MODEL_FOLDER IMAGES`, outside of any project."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from fieldmark.core.geometry import Box
+from fieldmark.faces.cli import main
+from fieldmark.images import open_image
+from fieldmark.testing.projects import drawn_images, drawn_project
+from fieldmark.testing.worker import use_fake_worker
+from fieldmark.workbench import Workbench
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    use_fake_worker(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run a command: exit status, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(one) for one in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A folder with the project that taught `model`."""
+    folder = tmp_path_factory.mktemp("taught")
+    with pytest.MonkeyPatch.context() as patch:
+        use_fake_worker(patch)
+        with Workbench.open(drawn_project(folder, images=3, taught=2)) as bench:
+            list(bench.fit("flim", name="tiny")[1])
+            list(bench.predict("tiny", ["drawn2.png"], out=folder / "wanted", form="npy", recipe=_recipe()))
+    shutil.copytree(folder / "project/models/tiny", folder / "model")
+    return folder
+
+
+def _recipe():
+    from fieldmark.recipes import PredictRecipe
+
+    return PredictRecipe()
+
+
+def read(path):
+    with open_image(path) as source:
+        return source.read(Box.whole(source.shape))
+
+
+def test_a_file_is_predicted_as_in_the_project(cli, taught, tmp_path):
+    drawn_images(tmp_path / "images", images=3)
+    status, out, err = cli("predict", taught / "model", "images/drawn2.png", "--out", "out", "--format", "npy")
+    assert (status, "1 images" in out) == (0, True), err
+    assert np.array_equal(np.load(tmp_path / "out/drawn2.npy"), np.load(taught / "wanted/drawn2.npy"))
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("png", ".png"), ("tiff", ".tif"), ("ome-zarr", ".ome.zarr")])
+def test_a_folder_is_predicted_in_every_format(cli, taught, tmp_path, form, suffix):
+    drawn_images(tmp_path / "images/deep", images=2)
+    status, out, err = cli("predict", taught / "model", "images", "--out", "out", "--format", form, "--json")
+    assert status == 0, err
+    assert json.loads(out) == {"images": 2, "out": "out"}
+    made = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob(f"*{suffix}"))
+    wanted = [f"deep/drawn{index}{suffix}" for index in range(2)]
+    assert [name for name in made if not name.startswith(".")] == wanted
+    values = read(tmp_path / "out" / wanted[0])
+    assert set(np.unique(values)) == {1, 2}
+
+
+def test_what_is_there_is_not_computed_again(cli, taught, tmp_path):
+    drawn_images(tmp_path / "images", images=1)
+    command = ["predict", taught / "model", "images", "--out", "out", "--format", "png"]
+    assert cli(*command)[0] == 0
+    made = (tmp_path / "out/drawn0.png").stat().st_mtime_ns
+    status, _, err = cli(*command)
+    assert (status, (tmp_path / "out/drawn0.png").stat().st_mtime_ns) == (0, made)
+    assert "already there" in err
+
+
+def test_a_project_in_this_folder_does_not_stand_in_the_way(cli, taught, tmp_path):
+    drawn_project(tmp_path, images=1, taught=0)
+    drawn_images(tmp_path / "others", images=2)
+    status, out, err = cli("-C", "project", "predict", taught / "model", "others", "--out", "out", "--format", "png")
+    assert (status, "2 images" in out) == (0, True), err
+    status, out, err = cli(
+        "-C", "project", "predict", taught / "model", "drawn0.png", "--out", "own", "--format", "png"
+    )
+    assert (status, "1 images" in out) == (0, True), err
+    assert (tmp_path / "own/drawn0.png").is_file()
+
+
+def test_what_cannot_be_done_is_said(cli, taught, tmp_path):
+    drawn_images(tmp_path / "images", images=1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/cell.png").write_bytes(b"\x89PNG\r\n\x1a\nrubbish")
+    for arguments, words in (
+        (["predict", taught / "model", "nothing.png", "--out", "out"], ["nothing.png", "no such file"]),
+        (["predict", taught / "model", "--out", "out"], ["No images were named", "IMAGES"]),
+        (["predict", taught / "model", "empty", "--out", "out"], ["empty", "no image"]),
+        (["predict", taught / "model", "broken", "--out", "out"], ["cell.png", "cannot be read"]),
+        (["predict", taught / "model", "images", "--out", "images/out"], ["images", "only read"]),
+        (["predict", "Model_2019.hdf5", "images", "--out", "out"], ["Model_2019.hdf5", "Keras", "Fit the model again"]),
+        (["predict", "no-model", "images", "--out", "out"], ["fieldmark.toml"]),
+    ):
+        status, _, err = cli(*arguments)
+        assert status == 1
+        assert all(word in err for word in words), err
+    assert not (tmp_path / "images/out").exists()
