@@ -34,6 +34,8 @@ FIXED_VOLUME = (32, 128)
 """The same tile of 3-D models: slices, and pixels along y and x."""
 VOLUME_OVERLAP = (4, 16)
 """And by how much it reaches over its borders, along z, and along y and x."""
+VOLUME_HALO = 32
+"""3-D models that see farther than this are predicted on that grid."""
 STACK_TILE = 8
 """Slices of a tile of models that see a window of slices for each; along z their halo makes them exact."""
 
@@ -75,7 +77,7 @@ def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: st
     header = model.header
     if source.shape[1] != header.channels:
         raise InputMismatch(model=model.name, expected=header.channels, found=source.shape[1], image=image)
-    exact = header.tile_exact and max(header.halo) <= recipe.max_halo
+    exact = header.tile_exact and max(header.halo) <= _most_halo(model, recipe)
     if not exact and not _jumps(model):
         return _blended(model, source, recipe)
     halo_z, halo_y, halo_x = (min(halo, recipe.max_halo) for halo in header.halo)
@@ -86,6 +88,12 @@ def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: st
         halo=(halo_z, halo_y, halo_x),
         depth=STACK_TILE if window_of(model.net) else 0,
     )
+
+
+def _most_halo(model: Model, recipe: PredictRecipe) -> int:
+    """The halo with which tiles are still read: in volumes a wide one would be many times the tile."""
+    solid = model.net.spatial == 3 and not window_of(model.net)
+    return min(recipe.max_halo, VOLUME_HALO) if solid else recipe.max_halo
 
 
 def _jumps(model: Model) -> bool:

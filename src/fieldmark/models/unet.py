@@ -15,8 +15,8 @@ from fieldmark.models.base import Net
 from fieldmark.models.unet_blocks import Blocks
 from fieldmark.recipes.unet import UNetConfig
 
-AT_ONCE = 4
-"""Windows of a stack that are computed together."""
+PIXELS_AT_ONCE = 1 << 20
+"""Windows of a stack that are computed together have at most so many pixels, or are one: memory follows this."""
 
 
 class UNet(Net):
@@ -80,8 +80,9 @@ class UNet(Net):
         stack = functional.pad(x, (0, 0, 0, 0, half, half), mode="replicate")
         windows = stack.unfold(2, self.window, 1).movedim(-1, 3)  # (B, C, Z, D, Y, X)
         slices = []
-        for first in range(0, x.shape[2], AT_ONCE):
-            some = windows[:, :, first : first + AT_ONCE].transpose(1, 2)
+        at_once = max(1, PIXELS_AT_ONCE // (self.window * x.shape[3] * x.shape[4]))
+        for first in range(0, x.shape[2], at_once):
+            some = windows[:, :, first : first + at_once].transpose(1, 2)
             answers = self(some.flatten(0, 1))
             middle = answers[:, :, answers.shape[2] // 2]
             slices.append(middle.unflatten(0, some.shape[:2]).transpose(1, 2))
