@@ -57,6 +57,12 @@ class UNet(Net):
         return z, self.radius, self.radius
 
     @property
+    def least(self) -> tuple[int, ...]:
+        """Instance norm needs more than one pixel at the bottom."""
+        *deep, y, x = super().least
+        return (*deep, 2 * y, 2 * x) if self.config.norm == "instance" else (*deep, y, x)
+
+    @property
     def tile_exact(self) -> bool:
         return self.config.norm not in ("instance", "group")
 
