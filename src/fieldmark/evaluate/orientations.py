@@ -41,19 +41,20 @@ def require_orientation(name: str) -> str:
     return name
 
 
-def views(volume: np.ndarray, orientation: str) -> Iterator[tuple[str, np.ndarray]]:
+def views(volume: np.ndarray, orientation: str, first: int = 0) -> Iterator[tuple[str, np.ndarray]]:
     """Planes of a volume with what their names end in, such as `_xz12`; the volume itself for `xyz`.
 
     Args:
         volume: (z, y, x).
         orientation: One of `ORIENTATIONS`.
+        first: The number of the first plane.
     """
     if require_orientation(orientation) == "xyz":
         yield "", volume
         return
     axis = _ACROSS[orientation]
     for place in range(volume.shape[axis]):
-        yield f"_{orientation}{place}", volume.take(place, axis)
+        yield f"_{orientation}{first + place}", volume.take(place, axis)
 
 
 def score_volume(
@@ -64,6 +65,7 @@ def score_volume(
     *,
     mask: np.ndarray | None = None,
     measure: Measure | None = None,
+    first: int = 0,
 ) -> Iterator[Row]:
     """A row for each plane, or one for the whole.
 
@@ -74,6 +76,7 @@ def score_volume(
         orientation: One of `ORIENTATIONS`.
         mask: (z, y, x) bool; where it is given, each metric is there twice: over all pixels and over the mask's.
         measure: All metrics where None.
+        first: The number of the first slice; other planes are counted from 0.
 
     Raises:
         NotFound: An unknown orientation or metric.
@@ -81,7 +84,8 @@ def score_volume(
     """
     measure = measure or Measure()
     masks = iter([None] * max(truth.shape)) if mask is None else (part for _, part in views(mask, orientation))
-    said, right = views(prediction, orientation), views(truth, orientation)
+    said = views(prediction, orientation, first if orientation == "xy" else 0)
+    right = views(truth, orientation)
     for (ending, a), (_, b), inside in zip(said, right, masks, strict=False):
         yield {"pred_name": name + ending, **_both(a, b, inside, measure)}
 

@@ -83,6 +83,7 @@ def summarize(
     baselines: Mapping[str, Sequence[ImageScore]] | None = None,
     without_truth: Sequence[str] = (),
     notes: Sequence[str] = (),
+    metrics: Sequence[str] = METRICS,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Means over the images that taught nothing, with bootstrap intervals, ready for JSON.
@@ -94,6 +95,7 @@ def summarize(
         baselines: Scores of other methods on the same images, by the method's name.
         without_truth: Names of images that could not be scored.
         notes: Sentences that a reader must see, such as how masks were read.
+        metrics: Those of the scores that are wanted.
         seed: Seeds the resampling; the same scores give the same intervals.
 
     Returns:
@@ -107,20 +109,24 @@ def summarize(
         "taught": sorted(left_out),
         "without_truth": sorted(without_truth),
         "notes": list(notes),
-        "classes": _classes(scores, left_out, seed),
-        "baselines": {method: _classes(theirs, left_out, seed) for method, theirs in (baselines or {}).items()},
+        "classes": _classes(scores, left_out, metrics, seed),
+        "baselines": {
+            method: _classes(theirs, left_out, metrics, seed) for method, theirs in (baselines or {}).items()
+        },
     }
 
 
-def _classes(scores: Sequence[ImageScore], left_out: set[str], seed: int) -> dict[str, dict[str, Any]]:
+def _classes(
+    scores: Sequence[ImageScore], left_out: set[str], metrics: Sequence[str], seed: int
+) -> dict[str, dict[str, Any]]:
     names = list(dict.fromkeys(name for score in scores for name in score.classes))
     counted = [score for score in scores if score.image not in left_out]
-    return {name: _one_class([score.classes.get(name, {}) for score in counted], name, seed) for name in names}
+    return {name: _one_class([score.classes.get(name, {}) for score in counted], name, metrics, seed) for name in names}
 
 
-def _one_class(scores: Sequence[Scores], name: str, seed: int) -> dict[str, Any]:
+def _one_class(scores: Sequence[Scores], name: str, metrics: Sequence[str], seed: int) -> dict[str, Any]:
     summary: dict[str, Any] = {}
-    for metric in METRICS:
+    for metric in metrics:
         values = [value for score in scores if (value := score.get(metric)) is not None]
         summary[metric] = float(np.mean(values)) if values else None
         summary[f"{metric}_interval"] = bootstrap_interval(values, derive_seed(seed, "bootstrap", name, metric))

@@ -65,6 +65,22 @@ def mask_values(array: np.ndarray, name: str) -> set[int]:
     return {int(value) for value in np.unique(_flat(array, name))}
 
 
+def label_map(array: np.ndarray, name: str) -> np.ndarray:
+    """A picture of numbered objects or classes, as it is.
+
+    Args:
+        array: (h, w), or (h, w, channels) where all color channels are equal.
+        name: The file's name, for errors.
+
+    Returns:
+        (h, w) int64.
+
+    Raises:
+        BadInput: It is a color picture, or its values are not whole numbers.
+    """
+    return _flat(array, name)
+
+
 def coding_for(found: Mapping[str, set[int]], class_values: Mapping[str, int], *, ignore: int | None = None) -> Coding:
     """How to read a folder of masks: decided once, from all their values together.
 

@@ -161,7 +161,8 @@ def _warped_values(target: Tensor, known: Tensor, one: Draw) -> Tensor:
     known = known.expand_as(target)
     values = torch.where(known, target, torch.zeros_like(target))
     total, share = _warped(torch.stack([values, known.to(target.dtype)]), one, "bilinear", "border")
-    return total / share.clamp(min=1e-6)
+    values = total / share.clamp(min=1e-6)
+    return values
 
 
 def _flat(part: Tensor) -> Tensor:
@@ -235,7 +236,8 @@ def _equalized(channel: Tensor) -> Tensor:
         return channel
     above = counts.cumsum(0) - counts[0]
     share = (above / above[-1]).to(channel.dtype)
-    return values[0] + share[place] * (values[-1] - values[0])
+    even: Tensor = values[0] + share[place] * (values[-1] - values[0])
+    return even
 
 
 def _normal(x: Tensor, seed: int) -> Tensor:

@@ -141,7 +141,7 @@ class Workbench:
         """Write a label map, or what else the model makes, for each image (all of the project where none is named)."""
         return predict(self, model, self.chosen(images), out, form, recipe, truth=truth)
 
-    def evaluate(self, model: str, truth: Path, **options: Any) -> Evaluation:
+    def evaluate(self, model: str, truth: Path | None, **options: Any) -> Evaluation:
         """Score a model on the images that taught it nothing."""
         from fieldmark.workbench.evaluating import evaluate
 

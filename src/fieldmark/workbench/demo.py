@@ -17,6 +17,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
 from fieldmark.images.png import encode_png
 from fieldmark.recipes import PredictRecipe
+from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.report.blocks import Page, Section, Table, Text
 from fieldmark.report.page import write_page
 from fieldmark.workbench.bench import Workbench
@@ -100,7 +101,7 @@ class Demo:
         yield from events
         recipe = PredictRecipe()
         yield from bench.predict(MODEL, out=folder / "masks", form="png", recipe=recipe)
-        return bench.evaluate(MODEL, folder / "truth", ignore=0)
+        return bench.evaluate(MODEL, folder / "truth", recipe=EvaluateRecipe(ignore=0))
 
 
 def _row(project: DemoProject, evaluation: Evaluation) -> tuple[str, ...]:

@@ -1,84 +1,85 @@
-"""Score a model against reference masks: only images that taught it nothing count."""
+"""Score a model against what is right: only images that taught it nothing count, and a baseline stands beside it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fieldmark.checkpoint import Header, header_of
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.core.geometry import Box
-from fieldmark.errors import BadInput, NothingLabelled
-from fieldmark.evaluate.baselines import Baseline, forest, majority, random
-from fieldmark.evaluate.summary import METRICS, ImageScore, score_image, summarize
-from fieldmark.evaluate.truth import Coding, Truth, coding_for, mask_values, pair_by_stem, read_truth
-from fieldmark.images import find_images, open_image
+from fieldmark.errors import BadInput
+from fieldmark.evaluate import instances, summary
+from fieldmark.evaluate.orientations import write_rows
+from fieldmark.evaluate.summary import summarize
 from fieldmark.recipes import PredictRecipe
-from fieldmark.workbench.fitting import collect_marks
-from fieldmark.workbench.predicting import HIDDEN, model_folder, predict, refuse_originals, stem_of
+from fieldmark.recipes.evaluate import EvaluateRecipe
+from fieldmark.workbench.cases import Case, Evaluation, Kind, Watch, paired
+from fieldmark.workbench.evaluating_classes import (
+    answered,
+    class_baselines,
+    class_lessons,
+    read_coding,
+    score_classes,
+)
+from fieldmark.workbench.evaluating_images import ImageJudge, Judged, image_baselines, require_channels, teaching_cases
+from fieldmark.workbench.evaluating_objects import ObjectJudge, object_class
+from fieldmark.workbench.predicting import (
+    HIDDEN,
+    model_folder,
+    output_of,
+    predict,
+    refuse_originals,
+    stem_of,
+)
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
-    from fieldmark.images import ImageSource
     from fieldmark.workbench.bench import Workbench
 
-FOREST_PIXELS = 4_000_000
-"""The forest keeps the features of whole images in memory; larger images are left to the other baselines."""
-
-Watch = Callable[[str], None]
+__all__ = ["Case", "Evaluation", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """One image with truth: what was said of it, and what is right."""
+class _Task:
+    """One evaluation under way."""
 
-    record: ImageRecord
-    truth: Path
-    prediction: Path
-    taught: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Scores with baselines, and what was looked at."""
-
-    model: str
+    bench: Workbench
+    name: str
     header: Header
-    summary: dict[str, Any]
+    recipe: EvaluateRecipe
     cases: tuple[Case, ...]
-    coding: Coding
+    without_truth: tuple[str, ...]
+    notes: tuple[str, ...]
     report: Path
+    watch: Watch
 
     @property
-    def notes(self) -> list[str]:
-        return list(self.summary["notes"])
+    def tested(self) -> list[Case]:
+        """Those that taught nothing."""
+        return [case for case in self.cases if not case.taught]
 
-    def to_json(self) -> dict[str, Any]:
-        return self.summary | {"model": self.model, "report": str(self.report)}
-
-    def table(self) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows for a terminal."""
-        methods = {self.model: self.summary["classes"], **self.summary["baselines"]}
-        rows = [
-            [method, klass, *("-" if values[m] is None else f"{values[m]:.3f}" for m in METRICS)]
-            for method, classes in methods.items()
-            for klass, values in classes.items()
-        ]
-        return ["method", "class", *METRICS], rows
+    def summary(self, scores: Sequence[Any], **more: Any) -> dict[str, Any]:
+        notes = [*more.pop("notes", []), *self.notes]
+        return summarize(
+            scores,
+            taught=[case.record.name for case in self.cases if case.taught],
+            without_truth=self.without_truth,
+            notes=notes,
+            **more,
+        )
 
 
 def evaluate(
     bench: Workbench,
     name: str,
-    truth: Path,
+    truth: Path | None,
     *,
-    ignore: int | None = None,
+    recipe: EvaluateRecipe | None = None,
+    mask: Path | None = None,
     report: Path | None = None,
     watch: Watch = lambda _line: None,
 ) -> Evaluation:
@@ -89,183 +90,143 @@ def evaluate(
     Args:
         bench: The project.
         name: A model of the project, or a model folder.
-        truth: A folder of reference masks, paired with the images by stem.
-        ignore: Pixel value of the masks that means unknown.
+        truth: A folder of reference masks, numbered objects or true images, paired with the images by stem; None where
+            channels of the images themselves are what a model of images should answer.
+        recipe: What is measured.
+        mask: A folder of masks within which predicted images are compared too.
         report: Where the report goes; beside the model's run where None.
         watch: Called with sentences about the progress.
     """
+    recipe = recipe or EvaluateRecipe()
     header = header_of(model_folder(bench, name))
-    if header.classes and "classes" not in header.outputs:
-        raise BadInput(f"Model {name!r} answers whole images and draws no masks. Mark pixels and fit it with a head.")
-    pairs, alone, unused = _paired(bench, truth)
-    taught = {item.content_hash for item in header.taught}
+    kind = _kind(header, name, recipe)
+    pairs, without, notes = _pairs(bench, kind, truth, recipe)
+    masks = _masks(bench, kind, mask, [record for record, _ in pairs])
     out = _predictions(bench, name)
     if report is not None:
         refuse_originals(bench, [report.parent])
-    recipe = PredictRecipe(propagate="none")
-    _watched(predict(bench, name, [record for record, _ in pairs], out, "ome-zarr", recipe), watch)
+    _watched(predict(bench, name, [record for record, _ in pairs], out, "ome-zarr", _how(kind, header, recipe)), watch)
+    taught = {item.content_hash for item in header.taught}
     cases = tuple(
-        Case(record, mask, out / f"{stem_of(record.name)}.ome.zarr", record.content_hash in taught)
-        for record, mask in pairs
+        Case(
+            record, right, out / f"{stem_of(record.name)}.ome.zarr", record.content_hash in taught, masks.get(record.id)
+        )
+        for record, right in pairs
     )
-    coding = coding_for(_values_of(cases), _values(header), ignore=ignore)
-    tested = [case for case in cases if not case.taught]
-    watch(f"Scoring {len(tested)} images that taught nothing.")
-    scores = [score for case in tested for score in _score(case, header, coding, ignore, _predicted(case))]
-    baselines = {
-        baseline.name: [
-            score for case in tested for score in _score(case, header, coding, ignore, _answered(baseline, case))
-        ]
-        for baseline in _baselines(bench, header, tested, watch)
-    }
-    notes = [coding.note] if coding.note else []
-    notes += [f"Masks without an image: {', '.join(unused)}."] if unused else []
-    notes += ["No image with truth is left that did not teach the model."] if not tested else []
-    summary = summarize(
-        scores,
-        taught=[case.record.name for case in cases if case.taught],
-        baselines=baselines,
-        without_truth=[record.name for record in alone],
-        notes=notes,
-    )
-    result = Evaluation(name, header, summary, cases, coding, report or _report_path(bench, header, name))
+    if all(case.taught for case in cases):
+        notes = (*notes, "No image with truth is left that did not teach the model.")
+    place = report or _report_path(bench, header, name)
+    task = _Task(bench, name, header, recipe, cases, tuple(record.name for record in without), notes, place, watch)
+    result = {"classes": _classes, "objects": _objects, "images": _images}[kind](task)
     _write(bench, result)
     return result
 
 
-def _paired(bench: Workbench, truth: Path) -> tuple[list[tuple[ImageRecord, Path]], list[ImageRecord], tuple[str, ...]]:
-    """Images with their masks, images without, and masks without an image."""
-    if not truth.is_dir():
-        raise BadInput(f"{truth} is no folder. Name a folder of reference masks with --truth.")
-    records = {record.name: record for record in bench.collection.all()}
-    root = truth.resolve()
-    files = {path.resolve().relative_to(root).as_posix(): path for path, _ in find_images(truth).images}
-    pairing = pair_by_stem(records, files)
-    if not pairing.pairs:
+def _kind(header: Header, name: str, recipe: EvaluateRecipe) -> Kind:
+    """What a model's answer is scored as."""
+    output = output_of(header, name)
+    if output not in ("classes", "image"):
+        raise BadInput(f"Model {name!r} answers whole images and draws no masks. Mark pixels and fit it with a head.")
+    if output == "image" and recipe.instances:
+        raise BadInput(f"Model {name!r} makes images, which hold no objects. Leave --instances away.")
+    if output == "image":
+        return "images"
+    return "objects" if recipe.instances else "classes"
+
+
+def _pairs(
+    bench: Workbench, kind: Kind, truth: Path | None, recipe: EvaluateRecipe
+) -> tuple[list[tuple[ImageRecord, Path]], list[ImageRecord], tuple[str, ...]]:
+    """Images with their truth, images without, and what there is to say of it."""
+    if truth is not None:
+        pairs, alone, unused = paired(bench, truth, "true images" if kind == "images" else "reference masks")
+        return pairs, alone, (f"Masks without an image: {', '.join(unused)}.",) if unused else ()
+    if kind != "images" or not recipe.target_channels:
         raise BadInput(
-            f"No file in {truth} has the stem of an image of the project. "
-            f"Images: {_some(records)}; masks: {_some(files)}. Name the masks as their images."
+            "Nothing says what is right. Name a folder with --truth, or, for a model that makes images, the channels "
+            "of the project's own images with --target-channels."
         )
-    pairs = [(records[image], files[mask]) for image, mask in pairing.pairs]
-    return pairs, [records[image] for image in pairing.without_truth], pairing.unused_truth
+    return [(record, record.path) for record in bench.collection.all()], [], ()
 
 
-def _values_of(cases: Sequence[Case]) -> dict[str, set[int]]:
-    return {case.truth.name: mask_values(_picture(case.truth), case.truth.name) for case in cases}
+def _masks(bench: Workbench, kind: Kind, folder: Path | None, records: Sequence[ImageRecord]) -> dict[int, Path]:
+    """Image id to its mask."""
+    if folder is None:
+        return {}
+    if kind != "images":
+        raise BadInput("--mask is for models that make images; name the value that means unknown with --ignore.")
+    found = {record.id: path for record, path in paired(bench, folder, "masks")[0]}
+    if missing := [record.name for record in records if record.id not in found]:
+        raise BadInput(f"{folder} holds no mask for {', '.join(missing[:3])}. Give one for each image that has truth.")
+    return found
 
 
-def _values(header: Header) -> dict[str, int]:
-    return {spec.name: spec.value for spec in header.classes}
+def _how(kind: Kind, header: Header, recipe: EvaluateRecipe) -> PredictRecipe:
+    if kind != "objects":
+        return PredictRecipe(propagate="none")
+    klass = object_class(header, recipe.class_name)
+    return PredictRecipe(propagate="none", instances=klass, split=recipe.split, split_distance=recipe.split_distance)
 
 
-def _picture(path: Path) -> np.ndarray:
-    """(y, x) or (y, x, c): the first plane of a file."""
-    with open_image(path) as source:
-        plane = read_plane(source, 0, 0)
-    return plane[0] if len(plane) == 1 else np.moveaxis(plane, 0, -1)
+def _classes(task: _Task) -> Evaluation:
+    coding = read_coding(task.cases, task.header, task.recipe.ignore)
+    task.watch(f"Scoring {len(task.tested)} images that taught nothing.")
+    lessons = class_lessons(task.bench, task.header, task.cases, coding)
+    baselines = {
+        one.name: [score_classes(case, task.header, coding, answered(one, case, task.header)) for case in task.tested]
+        for one in class_baselines(task.header, lessons, task.tested, task.watch)
+    }
+    scores = [score_classes(case, task.header, coding) for case in task.tested]
+    found = task.summary(scores, baselines=baselines, notes=[coding.note] if coding.note else [])
+    return _result(task, found, "classes", summary.METRICS, coding)
 
 
-def read_plane(source: ImageSource, t: int, z: int) -> np.ndarray:
-    """(c, y, x) of one plane."""
-    _, c, _, y, x = source.shape
-    return source.read(Box((t, 0, z, 0, 0), (t + 1, c, z + 1, y, x)))[0, :, 0]
+def _objects(task: _Task) -> Evaluation:
+    judge = ObjectJudge.of(task.header, task.recipe, task.cases)
+    task.watch(f"Scoring objects of {len(task.tested)} images that taught nothing.")
+    lessons = class_lessons(task.bench, task.header, task.cases, None)
+    baselines = {
+        one.name: [judge.score_map(case, answered(one, case, task.header)) for case in task.tested]
+        for one in class_baselines(task.header, lessons, task.tested, task.watch)
+    }
+    notes = (
+        ["The truth holds masks, not numbered objects: its connected parts are the objects."] if judge.binary else []
+    )
+    scores = [judge.score(case) for case in task.tested]
+    found = task.summary(scores, baselines=baselines, notes=notes, metrics=instances.METRICS)
+    return _result(task, found, "objects", instances.METRICS)
 
 
-def truth_planes(
-    case: Case, header: Header, coding: Coding, ignore: int | None = None
-) -> Iterator[tuple[int, int, Truth]]:
-    """The reference of each plane: (t, z, truth). A mask must have the planes of its image."""
-    with open_image(case.truth) as mask:
-        shape = case.record.shape
-        if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
-            raise BadInput(
-                f"{case.truth.name}: has {mask.shape[0]} times and {mask.shape[2]} slices, but {case.record.name} has "
-                f"{shape[0]} and {shape[2]}. Give one mask plane for each plane of the image."
-            )
-        for t, z in np.ndindex(mask.shape[0], mask.shape[2]):
-            plane = read_plane(mask, t, z)
-            flat = plane[0] if len(plane) == 1 else np.moveaxis(plane, 0, -1)
-            yield (
-                t,
-                z,
-                read_truth(flat, _values(header), name=case.truth.name, shape=shape[3:], ignore=ignore, coding=coding),
-            )
+def _images(task: _Task) -> Evaluation:
+    for case in task.cases:
+        require_channels(case, task.recipe.target_channels)
+    judge = ImageJudge.of(task.header, task.recipe, task.cases)
+    task.watch(f"Scoring {len(task.tested)} images that taught nothing.")
+    judged = judge.judge(task.tested)
+    taught = teaching_cases(task.bench, task.header, task.cases)
+    baselines, note = image_baselines(judge, taught, task.tested, task.watch)
+    found = _by_orientation(task, judge, judged, baselines, [*judge.notes(task.tested), *([note] if note else [])])
+    for orientation, rows in judged.rows.items():
+        write_rows(task.report.parent / f"metrics_{orientation}.csv", rows)
+    return _result(task, found, "images", judge.metrics)
 
 
-Answer = Callable[[int, int], np.ndarray]
-"""(t, z) to the (y, x) label map of that plane."""
+def _by_orientation(
+    task: _Task, judge: ImageJudge, judged: Judged, baselines: dict[str, Judged], notes: list[str]
+) -> dict[str, Any]:
+    """The summary of the first orientation, and below `orientations` that of each."""
+    each = {}
+    for orientation, scores in judged.scores.items():
+        beside = {method: other.scores[orientation] for method, other in baselines.items()}
+        found = task.summary(scores, baselines=beside, notes=notes, metrics=judge.metrics)
+        each[orientation] = found | {"channels": found.pop("classes")}
+    first = next(iter(each.values()))
+    kept = {name: {key: one[key] for key in ("channels", "baselines")} for name, one in each.items()}
+    return first | {"orientation": next(iter(each)), "orientations": kept}
 
 
-def _score(case: Case, header: Header, coding: Coding, ignore: int | None, answer: Answer) -> list[ImageScore]:
-    """The scores of one image; a volume is scored plane by plane and averaged over its planes."""
-    planes = [
-        score_image(case.record.name, answer(t, z), truth.labels, _values(header), unknown=truth.unknown)
-        for t, z, truth in truth_planes(case, header, coding, ignore)
-    ]
-    return [planes[0] if len(planes) == 1 else _mean(planes)]
-
-
-def _mean(planes: list[ImageScore]) -> ImageScore:
-    classes: dict[str, dict[str, float | None]] = {}
-    for name, metrics in planes[0].classes.items():
-        classes[name] = {}
-        for metric in metrics:
-            known = [value for plane in planes if (value := plane.classes[name][metric]) is not None]
-            classes[name][metric] = float(np.mean(known)) if known else None
-    return ImageScore(planes[0].image, classes)
-
-
-def _predicted(case: Case) -> Answer:
-    def answer(t: int, z: int) -> np.ndarray:
-        with open_image(case.prediction) as source:
-            labels: np.ndarray = read_plane(source, t, z)[0]
-        return labels
-
-    return answer
-
-
-def _answered(baseline: Baseline, case: Case) -> Answer:
-    def answer(t: int, z: int) -> np.ndarray:
-        with open_image(case.record.path) as source:
-            return baseline.predict(np.moveaxis(read_plane(source, t, z), 0, -1), case.record.name).labels
-
-    return answer
-
-
-def _baselines(bench: Workbench, header: Header, tested: Sequence[Case], watch: Watch) -> list[Baseline]:
-    """Majority, chance, and scikit-image's features with a forest, taught by the strokes of the model's images."""
-    hashes = {item.content_hash for item in header.taught}
-    pictures, labels = _lessons(bench, header, [r for r in bench.collection.all() if r.content_hash in hashes])
-    if not labels or not tested:
-        return []
-    try:
-        found = [majority(labels), random(labels)]
-    except NothingLabelled:
-        return []
-    sizes = [picture.shape[0] * picture.shape[1] for picture in pictures]
-    sizes += [case.record.shape[3] * case.record.shape[4] for case in tested]
-    if max(sizes) > FOREST_PIXELS:
-        watch(f"The forest baseline is left out: an image has {max(sizes)} pixels, more than {FOREST_PIXELS}.")
-        return found
-    watch("Fitting the baseline: multiscale features and a random forest.")
-    return [*found, forest(pictures, labels, classes=list(_values(header).values()))]
-
-
-def _lessons(bench: Workbench, header: Header, records: list[ImageRecord]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """The marked planes of images, (y, x, c), and their labels (y, x) by written value, 0 unknown."""
-    places = {spec.id: place for place, spec in enumerate(header.classes)}
-    values = np.array([spec.value for spec in header.classes])
-    pictures, labels = [], []
-    for record in records:
-        marks = collect_marks(bench.labels, [record], places)
-        for t, z in np.unique(marks["place"][:, :2], axis=0):
-            here = (marks["place"][:, :2] == (t, z)).all(axis=1)
-            plane = np.zeros(record.shape[3:], np.int64)
-            plane[tuple(marks["place"][here, 2:].T)] = values[marks["klass"][here]]
-            with open_image(record.path) as source:
-                pictures.append(np.moveaxis(read_plane(source, int(t), int(z)), 0, -1))
-            labels.append(plane)
-    return pictures, labels
+def _result(task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, ...], coding: Any = None) -> Evaluation:
+    return Evaluation(task.name, task.header, found, task.cases, coding, task.report, kind, metrics)
 
 
 def _watched(events: Iterator[Event], watch: Watch) -> None:
@@ -291,8 +252,3 @@ def _write(bench: Workbench, result: Evaluation) -> None:
 
     write_page(result.report, evaluation_page(bench, result))
     write_atomic(result.report.with_suffix(".json"), json.dumps(result.to_json(), indent=2).encode())
-
-
-def _some(names: Any) -> str:
-    listed = list(names)
-    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")

@@ -8,9 +8,8 @@ import numpy as np
 
 from fieldmark.checkpoint import Header, load
 from fieldmark.core.colors import class_color
-from fieldmark.evaluate.summary import METRICS
+from fieldmark.errors import BadInput
 from fieldmark.images import open_image
-from fieldmark.images.png import encode_png
 from fieldmark.recipes.layers import layer_name
 from fieldmark.report.blocks import (
     Block,
@@ -26,23 +25,22 @@ from fieldmark.report.blocks import (
     Table,
     Text,
 )
-from fieldmark.report.pictures import displayable, filter_picture, overlay
-from fieldmark.workbench.evaluating import read_plane, truth_planes
+from fieldmark.report.pictures import filter_picture, overlay
+from fieldmark.workbench.cases import read_plane, truth_planes
+from fieldmark.workbench.evaluating_pictures import object_figures, picture_figure, shown_image, value_figures
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.predicting import model_folder
 from fieldmark.workbench.runs import read_history
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
-    from fieldmark.core.colors import RGB
     from fieldmark.workbench.bench import Workbench
-    from fieldmark.workbench.evaluating import Case, Evaluation
+    from fieldmark.workbench.cases import Case, Evaluation
 
 MOST_PICTURES = 12
 MOST_KERNELS = 48
 KERNEL_SIDE = 48
 """Pictures of kernels have about this many pixels a side."""
-SHOWN_SIDE = 512
 
 
 def evaluation_page(bench: Workbench, result: Evaluation) -> Page:
@@ -87,20 +85,24 @@ def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
 
 def _scores(result: Evaluation) -> tuple[Block, ...]:
     summary = result.summary
-    methods = {result.model: summary["classes"], **summary["baselines"]}
+    methods = {result.model: summary[result.rows], **summary["baselines"]}
     rows: tuple[tuple[Cell, ...], ...] = tuple(
-        (f"{method}: {klass}", *(_measured(values, metric) for metric in METRICS))
+        (f"{method}: {klass}", *(_measured(values, metric) for metric in result.metrics))
         for method, classes in methods.items()
         for klass, values in classes.items()
     )
     note = f"Means over {summary['images']} images that taught nothing"
     note += "; 95 % bootstrap intervals over images." if summary["images"] >= 5 else " (too few for intervals)."
-    blocks: list[Block] = [Table(("method and class", *METRICS), rows, note=note)]
+    blocks: list[Block] = [Table((f"method and {_row_word(result)}", *result.metrics), rows, note=note)]
     if summary["taught"]:
         blocks.append(Text(f"Taught the model, so not counted: {', '.join(summary['taught'])}."))
     if summary["without_truth"]:
         blocks.append(Text(f"Without a reference mask: {', '.join(summary['without_truth'])}."))
     return (*blocks, *(Text(note) for note in summary["notes"]))
+
+
+def _row_word(result: Evaluation) -> str:
+    return "channel" if result.kind == "images" else "class"
 
 
 def _measured(values: dict[str, Any], metric: str) -> Measured:
@@ -109,44 +111,48 @@ def _measured(values: dict[str, Any], metric: str) -> Measured:
 
 
 def _pictures(bench: Workbench, result: Evaluation) -> tuple[Block, ...]:
-    colors = {spec.value: class_color(place) for place, spec in enumerate(result.header.classes)}
     shown = sorted(result.cases, key=lambda case: case.taught)[:MOST_PICTURES]
-    figures = tuple(figure for case in shown for figure in _row(bench, result, case, colors))
-    legend = Legend(tuple((spec.name, colors[spec.value]) for spec in result.header.classes))
+    figures = tuple(figure for case in shown for figure in _row(bench, result, case))
     more = len(result.cases) - len(shown)
-    text = "Each row: the image, its strokes, the prediction, the reference."
-    return (Text(text + (f" {more} more images are not shown." if more else "")), legend, Gallery(figures, columns=4))
+    seen = "the image" if result.kind == "images" else "the image, its strokes"
+    text = f"Each row: {seen}, the prediction, the reference." + (f" {more} more images are not shown." if more else "")
+    if result.kind != "classes":
+        return Text(text), Gallery(figures, columns=3 if result.kind == "images" else 4)
+    legend = Legend(tuple((spec.name, class_color(n)) for n, spec in enumerate(result.header.classes)))
+    return Text(text), legend, Gallery(figures, columns=4)
 
 
-def _row(bench: Workbench, result: Evaluation, case: Case, colors: dict[int, RGB]) -> tuple[Figure, ...]:
-    record = case.record
-    image, step = _shown(record)
-    t, z, truth = next(truth_planes(case, result.header, result.coding))
-    with open_image(case.prediction) as source:
-        predicted = read_plane(source, t, z)[0][::step, ::step]
-    strokes = _stroke_map(bench, result.header, record)[::step, ::step]
-    right = np.where(truth.unknown, 0, truth.labels)[::step, ::step]
+def _row(bench: Workbench, result: Evaluation, case: Case) -> tuple[Figure, ...]:
     kind = "taught the model" if case.taught else "taught nothing"
+    if result.kind == "images":
+        return value_figures(case, kind)
+    image, step = shown_image(case.record)
+    colors = {spec.value: class_color(place) for place, spec in enumerate(result.header.classes)}
+    strokes = _stroke_map(bench, result.header, case.record)[::step, ::step]
+    said, right = object_figures(case, image, step) if result.kind == "objects" else _maps(result, case, image, step)
     return (
-        _figure(image, f"{record.name} ({kind})"),
-        _figure(
+        picture_figure(image, f"{case.record.name} ({kind})"),
+        picture_figure(
             overlay(image, strokes, colors, alpha=1.0, outline=False), "strokes" if strokes.any() else "no strokes"
         ),
-        _figure(overlay(image, predicted, colors), "prediction"),
-        _figure(overlay(image, right, colors), "reference"),
+        said,
+        right,
     )
 
 
-def _figure(picture: np.ndarray, caption: str) -> Figure:
-    return Figure(encode_png(picture), caption)
-
-
-def _shown(record: ImageRecord) -> tuple[np.ndarray, int]:
-    """The first plane as (y, x, 3) uint8, every `step`-th pixel of it."""
-    step = max(1, -(-max(record.shape[3:]) // SHOWN_SIDE))
-    with open_image(record.path) as source:
-        plane = read_plane(source, 0, 0)[:, ::step, ::step]
-    return displayable(np.moveaxis(plane[:3], 0, -1) if len(plane) >= 3 else plane[0]), step
+def _maps(result: Evaluation, case: Case, image: np.ndarray, step: int) -> tuple[Figure, Figure]:
+    """The predicted classes and the right ones over a picture of the first plane."""
+    if result.coding is None:
+        raise BadInput(f"{case.truth.name}: nothing says how its values are read. Evaluate the classes anew.")
+    colors = {spec.value: class_color(place) for place, spec in enumerate(result.header.classes)}
+    t, z, truth = next(truth_planes(case, result.header, result.coding, result.coding.ignore))
+    with open_image(case.prediction) as source:
+        predicted = read_plane(source, t, z)[0][::step, ::step]
+    right = np.where(truth.unknown, -1, truth.labels)[::step, ::step]
+    return (
+        picture_figure(overlay(image, predicted, colors), "prediction"),
+        picture_figure(overlay(image, right, colors), "reference"),
+    )
 
 
 def _stroke_map(bench: Workbench, header: Header, record: ImageRecord) -> np.ndarray:
@@ -190,7 +196,9 @@ def _kernel_gallery(bench: Workbench, header: Header, item: dict[str, Any], weig
         said = classes.get(stroke.class_id or 0, "a deleted class") if stroke else "a stroke that is gone"
         index, _, _, y, x = place
         figures.append(
-            _figure(filter_picture(kernel, KERNEL_SIDE), f"{said}: {header.details['images'][index]} at x {x}, y {y}")
+            picture_figure(
+                filter_picture(kernel, KERNEL_SIDE), f"{said}: {header.details['images'][index]} at x {x}, y {y}"
+            )
         )
     return Gallery(tuple(figures), columns=8)
 

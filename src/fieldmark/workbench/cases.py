@@ -1,0 +1,171 @@
+"""What is scored: images with their truth, the planes of both, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from fieldmark.checkpoint import Header
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput
+from fieldmark.evaluate.summary import ImageScore
+from fieldmark.evaluate.truth import Coding, Truth, pair_by_stem, read_truth
+from fieldmark.images import find_images, open_image
+
+if TYPE_CHECKING:
+    from fieldmark.collection import ImageRecord
+    from fieldmark.images import ImageSource
+    from fieldmark.workbench.bench import Workbench
+
+Watch = Callable[[str], None]
+Kind = Literal["classes", "objects", "images"]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image with truth: what was said of it, and what is right."""
+
+    record: ImageRecord
+    truth: Path
+    prediction: Path
+    taught: bool
+    mask: Path | None = None
+    """Where predicted images are compared; None for everywhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Scores with baselines, and what was looked at."""
+
+    model: str
+    header: Header
+    summary: dict[str, Any]
+    cases: tuple[Case, ...]
+    coding: Coding | None
+    """How masks of classes are read; None where the truth is something else."""
+    report: Path
+    kind: Kind = "classes"
+    metrics: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> list[str]:
+        return list(self.summary["notes"])
+
+    @property
+    def rows(self) -> str:
+        """What the summary's numbers stand beside: classes, or the channels of images."""
+        return "channels" if self.kind == "images" else "classes"
+
+    def to_json(self) -> dict[str, Any]:
+        return self.summary | {"model": self.model, "report": str(self.report)}
+
+    def table(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows for a terminal."""
+        methods = {self.model: self.summary[self.rows], **self.summary["baselines"]}
+        rows = [
+            [method, name, *("-" if values[m] is None else f"{values[m]:.3f}" for m in self.metrics)]
+            for method, named in methods.items()
+            for name, values in named.items()
+        ]
+        return ["method", "channel" if self.kind == "images" else "class", *self.metrics], rows
+
+
+def paired(
+    bench: Workbench, truth: Path, what: str = "reference masks"
+) -> tuple[list[tuple[ImageRecord, Path]], list[ImageRecord], tuple[str, ...]]:
+    """Images with their files of a folder, images without, and files without an image.
+
+    Args:
+        bench: The project.
+        truth: The folder.
+        what: What the files are, for errors.
+    """
+    if not truth.is_dir():
+        raise BadInput(f"{truth} is no folder. Name a folder of {what}.")
+    records = {record.name: record for record in bench.collection.all()}
+    root = truth.resolve()
+    files = {path.resolve().relative_to(root).as_posix(): path for path, _ in find_images(truth).images}
+    pairing = pair_by_stem(records, files)
+    if not pairing.pairs:
+        raise BadInput(
+            f"No file in {truth} has the stem of an image of the project. "
+            f"Images: {some(records)}; {what}: {some(files)}. Name the {what} as their images."
+        )
+    pairs = [(records[image], files[file]) for image, file in pairing.pairs]
+    return pairs, [records[image] for image in pairing.without_truth], pairing.unused_truth
+
+
+def some(names: Any) -> str:
+    """A few names for an error."""
+    listed = list(names)
+    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
+
+
+def values_of(header: Header) -> dict[str, int]:
+    """Names of a model's classes and what each is written as."""
+    return {spec.name: spec.value for spec in header.classes}
+
+
+def read_plane(source: ImageSource, t: int, z: int) -> np.ndarray:
+    """(c, y, x) of one plane."""
+    _, c, _, y, x = source.shape
+    return source.read(Box((t, 0, z, 0, 0), (t + 1, c, z + 1, y, x)))[0, :, 0]
+
+
+def as_picture(plane: np.ndarray) -> np.ndarray:
+    """(c, y, x) as (y, x), or (y, x, c) where there are several channels."""
+    return plane[0] if len(plane) == 1 else np.moveaxis(plane, 0, -1)
+
+
+def mask_planes(case: Case) -> Iterator[tuple[int, int, np.ndarray]]:
+    """(t, z, picture) of the truth; it must have the planes of its image."""
+    with open_image(case.truth) as mask:
+        shape = case.record.shape
+        if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
+            raise BadInput(
+                f"{case.truth.name}: has {mask.shape[0]} times and {mask.shape[2]} slices, but {case.record.name} has "
+                f"{shape[0]} and {shape[2]}. Give one mask plane for each plane of the image."
+            )
+        for t, z in np.ndindex(mask.shape[0], mask.shape[2]):
+            yield t, z, as_picture(read_plane(mask, t, z))
+
+
+def truth_planes(
+    case: Case, header: Header, coding: Coding, ignore: int | None = None
+) -> Iterator[tuple[int, int, Truth]]:
+    """The reference classes of each plane: (t, z, truth)."""
+    values, shape = values_of(header), case.record.shape[3:]
+    for t, z, plane in mask_planes(case):
+        yield t, z, read_truth(plane, values, name=case.truth.name, shape=shape, ignore=ignore, coding=coding)
+
+
+def mean_score(planes: Sequence[ImageScore]) -> ImageScore:
+    """The score of an image from those of its planes: means over the planes that have a number."""
+    if len(planes) == 1:
+        return planes[0]
+    classes: dict[str, dict[str, float | None]] = {}
+    for name, metrics in planes[0].classes.items():
+        classes[name] = {}
+        for metric in metrics:
+            known = [value for plane in planes if (value := plane.classes[name][metric]) is not None]
+            classes[name][metric] = float(np.mean(known)) if known else None
+    return ImageScore(planes[0].image, classes)
+
+
+Answer = Callable[[int, int], np.ndarray]
+"""(t, z) to the (y, x) label map of that plane, as values that are written."""
+
+
+def predicted(case: Case) -> Answer:
+    """What was predicted of a case."""
+
+    def answer(t: int, z: int) -> np.ndarray:
+        with open_image(case.prediction) as source:
+            labels: np.ndarray = read_plane(source, t, z)[0]
+        return labels
+
+    return answer

@@ -1,0 +1,69 @@
+"""`fieldmark evaluate` for objects and for images, as typed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from skimage.measure import label
+
+from fieldmark.core.files import write_atomic
+from fieldmark.faces.cli import main
+from fieldmark.images import encode_png
+from fieldmark.testing.drawn import draw_discs
+from fieldmark.testing.projects import drawn_project
+from fieldmark.testing.worker import use_fake_worker
+from fieldmark.workbench import Workbench
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A project of drawn images with the model `tiny`, and the discs of each image numbered in `numbered`."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        use_fake_worker(patch)
+        with Workbench.open(drawn_project(folder, images=2, taught=1)) as bench:
+            list(bench.fit("flim", name="tiny", overrides=("head.kind=logistic",))[1])
+    for seed in range(2):
+        objects = label(draw_discs(61, 75, seed=seed).mask).astype(np.uint16)
+        write_atomic(folder / "numbered" / f"drawn{seed}.png", encode_png(objects))
+    return folder
+
+
+@pytest.fixture
+def cli(capsys, monkeypatch):
+    use_fake_worker(monkeypatch)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(one) for one in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def test_objects_as_json_and_as_a_table(cli, fitted):
+    command = ("-C", fitted / "project", "evaluate", "tiny", "--truth", fitted / "numbered", "--instances")
+    status, out, err = cli(*command, "--split", "watershed", "--split_distance", 6, "--class", "disc", "--json")
+    assert status == 0, err
+    values = json.loads(out)
+    assert set(values["classes"]["disc"]) >= {"ap50", "ap", "pq", "vi_split", "vi_merge", "pq_interval"}
+    assert "Scoring objects of 1 images" in err
+    status, out, _ = cli(*command)
+    assert status == 0
+    assert "ap50" in out
+
+
+def test_what_cannot_be_asked(cli, fitted):
+    command = ("-C", fitted / "project", "evaluate", "tiny")
+    assert "Name a folder with --truth" in cli(*command)[2]
+    status, out, _ = cli(*command, "--truth", fitted / "numbered", "--split", "watershed", "--json")
+    assert status == 1
+    assert "ask for instances" in json.loads(out)["error"]["message"]
+    status, _, err = cli(*command, "--truth", fitted / "numbered", "--orientations", "xy,zz")
+    assert status == 1
+    assert "orientations" in err

@@ -1,0 +1,294 @@
+"""Objects and predicted images against truth, with baselines, tables and reports."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.measure import label
+
+from fieldmark.checkpoint import Header, Taught, load, save
+from fieldmark.core.files import write_atomic
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput, BadRecipe, NotFound
+from fieldmark.evaluate.images import METRICS, score_values
+from fieldmark.evaluate.instances import score_objects
+from fieldmark.images import encode_png, open_image
+from fieldmark.models.build import build
+from fieldmark.models.tensors import arrays_of
+from fieldmark.prepare import scale_step
+from fieldmark.recipes import validate
+from fieldmark.recipes.evaluate import EvaluateRecipe
+from fieldmark.testing.drawn import draw_discs
+from fieldmark.testing.worker import use_fake_worker
+from fieldmark.workbench import Workbench
+
+
+def evaluate(bench, model, truth, *, mask=None, report=None, **recipe):
+    return bench.evaluate(model, truth, recipe=validate(EvaluateRecipe, recipe), mask=mask, report=report)
+
+
+def pixels(path: Path) -> np.ndarray:
+    with open_image(path) as source:
+        return source.read(Box.whole(source.shape))
+
+
+@pytest.fixture
+def numbered(tmp_path) -> Path:
+    """The discs of every image, numbered, 16 bits."""
+    for seed in range(3):
+        objects = label(draw_discs(61, 75, seed=seed).mask).astype(np.uint16) * 300
+        write_atomic(tmp_path / "numbered" / f"drawn{seed}.png", encode_png(objects))
+    return tmp_path / "numbered"
+
+
+def test_objects_are_scored_beside_baselines(bench, numbered):
+    result = evaluate(bench, "tiny", numbered, instances=True)
+    found = result.to_json()
+    assert found["images"] == 1
+    assert sorted(found["taught"]) == ["drawn0.png", "drawn1.png"]
+    out = bench.project.predictions / "tiny"
+    expected = score_objects(
+        pixels(out / "drawn2-instances.ome.zarr")[0, 0, 0], pixels(numbered / "drawn2.png")[0, 0, 0]
+    )
+    assert {metric: found["classes"]["disc"][metric] for metric in expected} == expected
+    assert found["classes"]["disc"]["ap50"] > 0.5
+    assert {"majority", "random", "forest"} <= set(found["baselines"])
+    assert found["baselines"]["random"]["disc"]["ap50"] < 0.1
+    assert list(found["classes"]) == ["disc"]
+    assert "predicted objects" in result.report.read_text()
+    columns, rows = result.table()
+    assert columns[:4] == ["method", "class", "ap50", "ap75"]
+    assert rows[0][:2] == ["tiny", "disc"]
+    assert json.loads(result.report.with_suffix(".json").read_text()) == found
+
+
+def test_objects_that_touch_are_split_on_request(bench, numbered):
+    result = evaluate(bench, "tiny", numbered, instances=True, split="watershed", split_distance=6)
+    made = pixels(bench.project.predictions / "tiny" / "drawn2-instances.ome.zarr")[0, 0, 0]
+    truth = pixels(numbered / "drawn2.png")[0, 0, 0]
+    assert result.summary["classes"]["disc"]["ap50"] == score_objects(made, truth)["ap50"]
+
+
+def test_masks_of_one_value_are_split_into_their_parts(bench, numbered, tmp_path):
+    for path in numbered.iterdir():
+        mask = (pixels(path)[0, 0, 0] > 0).astype(np.uint8) * 255
+        write_atomic(tmp_path / "masks" / path.name, encode_png(mask))
+    result = evaluate(bench, "tiny", tmp_path / "masks", instances=True)
+    assert any("connected parts" in note for note in result.notes)
+    told = evaluate(bench, "tiny", numbered, instances=True)
+    assert result.summary["classes"] == told.summary["classes"]
+    assert not told.notes
+
+
+def test_what_is_unknown_is_ignored_among_objects(bench, numbered):
+    path = numbered / "drawn2.png"
+    truth = pixels(path)[0, 0, 0].copy()
+    truth[:, 30:] = 9
+    write_atomic(path, encode_png(truth))
+    found = evaluate(bench, "tiny", numbered, instances=True, ignore=9).summary["classes"]["disc"]
+    made = pixels(bench.project.predictions / "tiny" / "drawn2-instances.ome.zarr")[0, 0, 0]
+    expected = score_objects(made, np.where(truth == 9, 0, truth), truth == 9)
+    assert {metric: found[metric] for metric in expected} == expected
+
+
+def test_a_baseline_stands_beside_objects_where_nothing_was_drawn(bench, numbered):
+    """Taught by something else than strokes: the truth of what taught it teaches the baselines."""
+    from fieldmark.workbench.cases import Case
+    from fieldmark.workbench.evaluating_classes import class_lessons
+
+    header, _ = load(bench.project.models / "tiny")
+    records = bench.collection.all()
+    cases = [Case(r, numbered / r.name, numbered / r.name, taught=r.name != "drawn2.png") for r in records]
+    strange = replace(header, taught=(Taught(image="x", content_hash="none"),))
+    lessons = class_lessons(bench, strange, cases, None)
+    assert len(lessons) == 2
+    for (picture, places), case in zip(lessons, cases[:2], strict=True):
+        assert picture.shape == (61, 75, 3)
+        assert np.array_equal(places == 2, pixels(case.truth)[0, 0, 0] > 0)
+
+
+def test_questions_about_objects_that_have_no_answer(bench, numbered):
+    with pytest.raises(NotFound, match="'disk'"):
+        evaluate(bench, "tiny", numbered, instances=True, class_name="disk")
+    with pytest.raises(BadRecipe, match="ask for instances"):
+        evaluate(bench, "tiny", numbered, split="watershed")
+    with pytest.raises(BadInput, match="Nothing says what is right"):
+        evaluate(bench, "tiny", None)
+    with pytest.raises(BadInput, match="--mask is for models that make images"):
+        evaluate(bench, "tiny", numbered, mask=numbered)
+    tifffile.imwrite(numbered / "drawn2.tif", np.zeros((60, 75), np.uint16))
+    (numbered / "drawn2.png").unlink()
+    with pytest.raises(BadInput, match=r"drawn2.tif: is 75 x 60 pixels, but drawn2.png is 75 x 61"):
+        evaluate(bench, "tiny", numbered, instances=True)
+
+
+@pytest.fixture
+def stacks(tmp_path, monkeypatch):
+    """A project of four stacks of two channels and five slices, and an untrained model taught by `s0` and `s1`."""
+    use_fake_worker(monkeypatch)
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        stack = rng.integers(50, 200, (5, 2, 32, 24)).astype(np.uint8)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"s{number}.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
+    with Workbench.init(tmp_path / "project", ("a",)) as bench:
+        bench.add([tmp_path / "images"])
+        taught = [Taught(image=r.name, content_hash=r.content_hash) for r in bench.collection.all()[:2]]
+        config = {"width": 4, "latent": 4, "depth": 1}
+        net = build("autoencoder", config, 2, seed=3)
+        header = Header(
+            family="autoencoder",
+            config=config,
+            preparation=[scale_step(25.5)],
+            outputs=("image", "features"),
+            channels=2,
+            stride=net.strides,
+            halo=net.halo,
+            tile_exact=net.tile_exact,
+            taught=tuple(taught),
+            details={"target_channels": ["first", "second"]},
+        )
+        save(bench.project.models / "painter", header, arrays_of(net))
+        yield bench
+
+
+def write_truth(bench, folder: Path, *, slices=slice(None)) -> Path:
+    """A line of the input, with noise: (z, c, y, x) stacks."""
+    rng = np.random.default_rng(1)
+    folder.mkdir(exist_ok=True)
+    for record in bench.collection.all():
+        stack = pixels(record.path)[0].astype(np.float32)
+        truth = np.stack([2 * stack[0] + 7, stack[1] - stack[0]]) + rng.normal(0, 0.5, stack.shape)
+        tifffile.imwrite(
+            folder / f"{Path(record.name).stem}.tif",
+            np.moveaxis(truth, 0, 1)[slices].astype(np.float32),
+            imagej=True,
+            metadata={"axes": "ZCYX"},
+        )
+    return folder
+
+
+def test_images_are_scored_along_every_orientation(stacks, tmp_path):
+    truth = write_truth(stacks, tmp_path / "truth")
+    report = tmp_path / "reports" / "r.html"
+    orientations = ["xy", "xz", "yz", "xyz"]
+    result = evaluate(stacks, "painter", truth, orientations=orientations, report=report)
+    found = result.to_json()
+    assert (found["images"], sorted(found["taught"])) == (2, ["s0.tif", "s1.tif"])
+    assert list(found["orientations"]) == orientations
+    made, right = (pixels(p)[0] for p in (stacks.project.predictions / "painter" / "s2.ome.zarr", truth / "s2.tif"))
+    planes = {"xy": 5, "xz": 32, "yz": 24, "xyz": 1}
+    for axis, (orientation, count) in enumerate(planes.items()):
+        with (report.parent / f"metrics_{orientation}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert list(rows[0]) == ["pred_name", *METRICS]
+        assert len(rows) == 2 * 2 * count
+        last = count - 1
+        a, b = (part[1] if orientation == "xyz" else part[1].take(last, axis) for part in (made, right))
+        name = "s2_second" if orientation == "xyz" else f"s2_second_{orientation}{last}"
+        row = next(row for row in rows if row["pred_name"] == name)
+        assert {m: float(row[m]) if row[m] else None for m in METRICS} == pytest.approx(score_values(a, b))
+    # the truth is a line of the input, so the line is right and the mean is not
+    baselines = found["orientations"]["xyz"]["baselines"]
+    assert baselines["linear"]["first"]["r2"] > 0.99
+    assert abs(baselines["mean"]["second"]["r2"]) < 0.05
+    assert found["channels"]["first"]["corr_interval"] is None
+    assert "prediction" in report.read_text()
+    columns, rows = result.table()
+    assert columns == ["method", "channel", *METRICS]
+    assert {row[0] for row in rows} == {"painter", "mean", "linear"}
+    json.dumps(found, allow_nan=False)
+
+
+def test_images_are_scored_within_masks_too(stacks, tmp_path):
+    truth = write_truth(stacks, tmp_path / "truth")
+    (tmp_path / "masks").mkdir()
+    mask = np.zeros((5, 32, 24), np.uint8)
+    mask[:, :16] = 1
+    for number in range(4):
+        tifffile.imwrite(tmp_path / "masks" / f"s{number}.tif", mask, imagej=True, metadata={"axes": "ZYX"})
+    report = tmp_path / "reports" / "r.html"
+    result = evaluate(stacks, "painter", truth, mask=tmp_path / "masks", metrics=["corr", "mae"], report=report)
+    with (report.parent / "metrics_xy.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["pred_name", "corr", "mae", "vol_frac", "corr_masked", "mae_masked"]
+    made, right = (pixels(p)[0] for p in (stacks.project.predictions / "painter" / "s2.ome.zarr", truth / "s2.tif"))
+    assert float(rows[0]["mae_masked"]) == pytest.approx(np.abs(made - right)[0, 0, :16].mean())
+    assert float(rows[0]["vol_frac"]) == 0.5
+    assert "mae_masked_interval" in result.summary["channels"]["first"]
+    (tmp_path / "masks" / "s3.tif").unlink()
+    with pytest.raises(BadInput, match=r"no mask for s3\.tif"):
+        evaluate(stacks, "painter", truth, mask=tmp_path / "masks")
+
+
+def test_channels_of_the_images_themselves_can_be_the_truth(stacks):
+    header, weights = load(stacks.project.models / "painter")
+    save(stacks.project.models / "painter", replace(header, details={}), weights)
+    found = evaluate(stacks, "painter", None, target_channels=[1, 0]).summary
+    assert list(found["channels"]) == ["channel 0", "channel 1"]
+    with pytest.raises(BadInput, match=r"answers 2.*--target-channels"):
+        evaluate(stacks, "painter", None, target_channels=[0])
+    with pytest.raises(BadInput, match=r"answers 2.*--target-channels"):
+        evaluate(stacks, "painter", None, target_channels=[0, 5])
+
+
+def test_one_true_slice_belongs_to_the_middle(stacks, tmp_path):
+    truth = write_truth(stacks, tmp_path / "truth", slices=slice(2, 3))
+    report = tmp_path / "reports" / "r.html"
+    result = evaluate(stacks, "painter", truth, report=report, metrics=["mae"])
+    assert any("the middle one is compared" in note for note in result.notes)
+    with (report.parent / "metrics_xy.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["pred_name"] for row in rows] == ["s2_first_xy2", "s2_second_xy2", "s3_first_xy2", "s3_second_xy2"]
+    made, right = (pixels(p)[0] for p in (stacks.project.predictions / "painter" / "s3.ome.zarr", truth / "s3.tif"))
+    assert float(rows[3]["mae"]) == pytest.approx(np.abs(made[1, 2] - right[1, 0]).mean())
+
+
+def test_a_baseline_stands_beside_images_whose_teachers_are_out_of_reach(stacks, tmp_path):
+    truth = write_truth(stacks, tmp_path / "truth")
+    for name in ("s0.tif", "s1.tif"):
+        (truth / name).unlink()
+    result = evaluate(stacks, "painter", truth, orientations=["xyz"])
+    assert list(result.summary["baselines"]) == ["own mean"]
+    assert any("no constant can beat" in note for note in result.notes)
+
+
+def test_targets_of_the_run_teach_the_baselines(stacks, tmp_path):
+    from fieldmark.workbench.runs import new_run, write_run
+
+    truth, lessons = write_truth(stacks, tmp_path / "truth"), write_truth(stacks, tmp_path / "lessons")
+    for name in ("s0.tif", "s1.tif"):
+        (truth / name).unlink()
+    run = new_run(stacks.project, "autoencoder", "painter")
+    write_run(run)
+    records = stacks.collection.all()
+    images = [
+        {"name": r.name, "uri": r.uri, "content_hash": r.content_hash, "target": str(lessons / r.name)} for r in records
+    ]
+    write_atomic(run.folder / "job.json", json.dumps({"images": images}).encode())
+    header, weights = load(stacks.project.models / "painter")
+    save(stacks.project.models / "painter", replace(header, details={"run": run.id}), weights)
+    result = evaluate(stacks, "painter", truth)
+    assert list(result.summary["baselines"]) == ["mean", "linear"]
+    assert result.summary["baselines"]["linear"]["channel 0"]["r2"] > 0.99
+    assert result.report == run.folder / "report.html"
+    assert (run.folder / "metrics_xy.csv").is_file()
+
+
+def test_questions_about_images_that_have_no_answer(stacks, tmp_path):
+    truth = write_truth(stacks, tmp_path / "truth")
+    with pytest.raises(BadInput, match="hold no objects"):
+        evaluate(stacks, "painter", truth, instances=True)
+    with pytest.raises(NotFound, match="'ssimm'"):
+        evaluate(stacks, "painter", truth, metrics=["ssimm"])
+    with pytest.raises(BadRecipe, match="orientations"):
+        evaluate(stacks, "painter", truth, orientations=["zz"])
+    tifffile.imwrite(truth / "s3.tif", np.zeros((5, 2, 32, 20), np.float32), imagej=True, metadata={"axes": "ZCYX"})
+    with pytest.raises(BadInput, match=r"s3.tif: its shape .* does not fit that of s3.tif"):
+        evaluate(stacks, "painter", truth)
