@@ -2,9 +2,37 @@
 
 from __future__ import annotations
 
-from fieldmark.recipes import ClassifyConfig, DescendConfig, FitRecipe, HeadConfig, ImageHeadConfig
+from fieldmark.recipes import ClassifyConfig, DescendConfig, FitRecipe, HeadConfig, ImageHeadConfig, TrainConfig
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.testing.families import FamilyContract
+
+
+def unet(**net: object) -> FitRecipe:
+    """A U-Net that learns from strokes."""
+    train = TrainConfig(
+        epochs=2, batch_size=4, crop=(32, 32), depth=2, crops_per_epoch=72, lr=2e-2, save_every_steps=11
+    )
+    return FitRecipe(family="unet", net={"filters": (4, 8), **net}, train=train)
+
+
+class TestUNet(FamilyContract):
+    recipe = unet()
+
+
+class TestUNetOfEveryOtherSetting(FamilyContract):
+    recipe = unet(residual=True, skip="add", pool="conv", up="transposed", norm="layer", dropout=0.1, activation="elu")
+
+
+class TestUNetWithStatisticsOfSpace(FamilyContract):
+    recipe = unet(norm="group", pool="average", up="nearest", block="conv-activation-norm")
+
+
+class TestUNetOfStacks(FamilyContract):
+    recipe = unet(dims="2.5", depth=3)
+
+
+class TestUNetOfVolumes(FamilyContract):
+    recipe = unet(dims="3")
 
 
 class TestFlim(FamilyContract):

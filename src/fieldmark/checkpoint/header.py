@@ -36,6 +36,7 @@ class Header:
         family: Name in the registry of model families.
         config: What the family's network is built from.
         preparation: Steps from raw pixels to what the network sees (see `fieldmark.prepare`).
+        target_preparation: Steps that the images which it learned to paint went through; backwards for its answers.
         outputs: What the model gives: `classes`, `features`, `image`, `vector`.
         channels: Channels of an image.
         stride: Total downsampling along z, y, x, in pixels.
@@ -58,6 +59,7 @@ class Header:
     stride: tuple[int, int, int]
     halo: tuple[int, int, int]
     tile_exact: bool
+    target_preparation: list[dict[str, Any]] = field(default_factory=list)
     pixel_size: PixelSize = field(default_factory=PixelSize)
     classes: tuple[ClassSpec, ...] = ()
     taught: tuple[Taught, ...] = ()
@@ -89,6 +91,7 @@ _KINDS: dict[str, type] = {
     "family": str,
     "config": dict,
     "preparation": list,
+    "target_preparation": list,
     "outputs": list,
     "channels": int,
     "stride": list,
@@ -109,7 +112,7 @@ _MOST = 1 << 16
 def _parts(values: dict[str, Any]) -> dict[str, Any]:
     """The parts of a header that JSON has no words for, each checked."""
     _int("channels", values["channels"], 1)
-    if not all(isinstance(step, dict) for step in values["preparation"]):
+    if not all(isinstance(step, dict) for step in [*values["preparation"], *values.get("target_preparation", [])]):
         raise TypeError("preparation must be a list of steps")
     if not all(isinstance(output, str) for output in values["outputs"]):
         raise TypeError("outputs must be a list of words")

@@ -161,8 +161,8 @@ def _warped_values(target: Tensor, known: Tensor, one: Draw) -> Tensor:
     known = known.expand_as(target)
     values = torch.where(known, target, torch.zeros_like(target))
     total, share = _warped(torch.stack([values, known.to(target.dtype)]), one, "bilinear", "border")
-    values = total / share.clamp(min=1e-6)
-    return values
+    mixed: Tensor = total / share.clamp(min=1e-6)
+    return mixed
 
 
 def _flat(part: Tensor) -> Tensor:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from fieldmark.core.events import Event
+from fieldmark.errors import BadRecipe
+from fieldmark.learn.averaging import as_arrays, average, copied, from_arrays, lent, put
 from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
+from fieldmark.learn.schedule import ends_cycle, rate
+from fieldmark.recipes.steps import EarlyConfig
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from lightning_fabric import Fabric
 
+    from fieldmark.learn.averaging import Weights
     from fieldmark.learn.engine import Engine
     from fieldmark.learn.state import FitState
     from fieldmark.models.base import Net
@@ -40,6 +44,14 @@ class Task(Protocol):
     def load_state(self, arrays: dict[str, np.ndarray]) -> None: ...
 
 
+@runtime_checkable
+class Validates(Protocol):
+    """A task that looks at held-out images at the end of each epoch."""
+
+    def validate(self, engine: Fabric) -> dict[str, float]:
+        """Numbers named `val_...`; nothing where there is nothing to look at. The network is in evaluation mode."""
+
+
 class Batches(Protocol):
     """The batches of an epoch. Batch `index` of `epoch` depends on nothing drawn before it."""
 
@@ -52,7 +64,14 @@ class Batches(Protocol):
 class Descend:
     """Gradient descent over epochs; resumes at the last finished epoch or `save_every_steps`.
 
-    Progress is counted in steps (batches).
+    Progress is counted in steps (batches). Where the task validates, the best epoch's weights become the network's
+    (`keep`), and the descent may end early; with `ema_decay` both look at the running mean of the weights.
+
+    Args:
+        name: Of the phase.
+        task: What is minimized.
+        batches: What it is minimized on.
+        config: How.
     """
 
     def __init__(self, name: str, task: Task, batches: Batches, config: StepsConfig) -> None:
@@ -62,6 +81,8 @@ class Descend:
         self.config = config
         self.total = config.epochs * batches.per_epoch
         self.descends = True
+        self.mean: Weights | None = None
+        self.best: Weights | None = None
 
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         begun = state.progress.get(self.name, 0)
@@ -69,41 +90,91 @@ class Descend:
             self._load(state.phase_tensors)
         fabric = cast("Fabric", engine)
         self.task.set_up(fabric)
-        sums: dict[str, float] = dict(state.notes.get(self.name, {}))
+        note: dict[str, Any] = state.notes.setdefault(self.name, {})
         for step in range(begun, self.total):
             epoch, index = divmod(step, self.batches.per_epoch)
             if index == 0:
-                sums = {}
+                note["sums"] = {}
                 self.task.on_epoch(epoch)
-            self._set_rate(step)
-            net.train()
-            for key, value in self.task.step(fabric, self.batches.get(epoch, index)).items():
-                sums[key] = sums.get(key, 0.0) + value
-            if self._saves(step, index):
-                yield self._saved(fabric, net, state, step + 1, sums)
+            self._step(fabric, net, step, note["sums"])
+            last = index == self.batches.per_epoch - 1
+            told = self._validated(fabric, net, note, step + 1) if last else {}
+            done = step + 1 == self.total or bool(last and note.get("stop"))
+            if last or self._saves(step):
+                yield self._saved(fabric, net, state, step + 1, told, done=done)
+            if done:
+                return
 
     def tensors(self) -> dict[str, np.ndarray]:
         arrays = {f"task/{name}": value for name, value in self.task.state().items()}
         for place, optimizer in enumerate(self.task.optimizers()):
             arrays |= {f"optimizer{place}/{name}": value for name, value in optimizer_arrays(optimizer).items()}
-        return arrays
+        return arrays | as_arrays(self.mean, "mean/") | as_arrays(self.best, "best/")
 
-    def _saved(self, engine: Fabric, net: Net, state: FitState, steps: int, sums: dict[str, float]) -> Event:
-        state.progress[self.name] = steps
-        state.notes[self.name] = sums
+    def _step(self, engine: Fabric, net: Net, step: int, sums: dict[str, float]) -> None:
+        epoch, index = divmod(step, self.batches.per_epoch)
+        self._set_rate(step)
+        net.train()
+        for key, value in self.task.step(engine, self.batches.get(epoch, index)).items():
+            sums[key] = sums.get(key, 0.0) + value
+        if self.config.ema_decay is not None:
+            self.mean = copied(net) if self.mean is None else self.mean
+            average(self.mean, net, self.config.ema_decay)
+
+    def _validated(self, engine: Fabric, net: Net, note: dict[str, Any], steps: int) -> dict[str, float]:
+        """What the task says of an epoch's weights; remembers the best ones, and whether it is time to stop."""
+        if not isinstance(self.task, Validates):
+            return {}
+        with lent(net, self.mean):
+            net.eval()
+            told = self.task.validate(engine)
+            if told and self._improves(told, note):
+                self.best = copied(net)
+        early = self.config.early
+        if early is not None and note.get("waited", 0) >= early.patience:
+            note["stop"] = ends_cycle(self.config, steps, self.batches.per_epoch)
+        return told
+
+    def _improves(self, told: dict[str, float], note: dict[str, Any]) -> bool:
+        early = self.config.early or EarlyConfig()
+        if early.monitor not in told:
+            raise BadRecipe(f"train.early.monitor: there is no {early.monitor!r}; there are {', '.join(told)}.")
+        sign = 1.0 if early.mode == "max" else -1.0
+        value = sign * told[early.monitor]
+        better = not isinstance(note.get("best"), float) or value > note["best"] + early.min_delta
+        note["waited"] = 0 if better else note.get("waited", 0) + 1
+        if better:
+            note["best"] = value
+        return better
+
+    def _saved(
+        self, engine: Fabric, net: Net, state: FitState, steps: int, told: dict[str, float], *, done: bool
+    ) -> Event:
+        sums = state.notes[self.name]["sums"]
+        state.progress[self.name] = self.total if done else steps
+        if done:
+            self._finish(net)
         if engine.is_global_zero:
-            state.save(net, self.tensors())
+            state.save(net, {} if done else self.tensors())
         seen = (steps - 1) % self.batches.per_epoch + 1
-        metrics = {key: value / seen for key, value in sums.items()} | {"lr": self._rate(steps - 1)}
+        metrics = {key: value / seen for key, value in sums.items()} | told | {"lr": self._rate(steps - 1)}
         epoch = -(-steps // self.batches.per_epoch)
-        return Event(self.name, steps, self.total, metrics | {"epoch": float(epoch)})
+        return Event(self.name, self.total if done else steps, self.total, metrics | {"epoch": float(epoch)})
 
-    def _saves(self, step: int, index: int) -> bool:
+    def _finish(self, net: Net) -> None:
+        """The weights that become the model's: the best ones, or the mean, or the last."""
+        if self.best is not None and self.config.keep == "best":
+            put(net, self.best)
+        elif self.mean is not None:
+            put(net, self.mean)
+
+    def _saves(self, step: int) -> bool:
         every = self.config.save_every_steps
-        return index == self.batches.per_epoch - 1 or bool(every and (step + 1) % every == 0)
+        return bool(every and (step + 1) % every == 0)
 
     def _load(self, arrays: dict[str, np.ndarray]) -> None:
         self.task.load_state(_part(arrays, "task/"))
+        self.mean, self.best = (from_arrays(_part(arrays, f"{name}/")) for name in ("mean", "best"))
         for place, optimizer in enumerate(self.task.optimizers()):
             load_optimizer(optimizer, _part(arrays, f"optimizer{place}/"))
 
@@ -113,16 +184,7 @@ class Descend:
                 group["lr"] = self._rate(step)
 
     def _rate(self, step: int) -> float:
-        """The learning rate of a step: linear warm-up, then constant, in steps, or half a cosine."""
-        config = self.config
-        if step < config.warmup_steps:
-            return config.lr * (step + 1) / config.warmup_steps
-        if config.schedule == "constant":
-            return config.lr
-        if config.schedule == "step":
-            return float(config.lr * config.gamma ** (step // self.batches.per_epoch // config.step_epochs))
-        done = (step - config.warmup_steps) / max(1, self.total - config.warmup_steps)
-        return config.lr * 0.5 * (1 + math.cos(math.pi * done))
+        return rate(self.config, step, self.batches.per_epoch, self.total)
 
 
 def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -1,9 +1,26 @@
-"""The memory of an optimizer as named arrays, so that it is saved without pickle."""
+"""Optimizers by name, and their memory as named arrays, so that it is saved without pickle."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+
+if TYPE_CHECKING:
+    from fieldmark.recipes import StepsConfig
+
+
+def make_optimizer(weights: Iterable[torch.Tensor], config: StepsConfig) -> torch.optim.Optimizer:
+    """The optimizer that a recipe names; its rate is set before every step."""
+    match config.optimizer:
+        case "adam":
+            return torch.optim.Adam(weights, lr=config.lr, weight_decay=config.weight_decay)
+        case "sgd":
+            return torch.optim.SGD(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        case _:
+            return torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay)
 
 
 def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:

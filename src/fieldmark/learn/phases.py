@@ -20,6 +20,7 @@ PHASES = Registry(
         "pixel-head": Entry("fieldmark.learn.pixel_head:pixel_head", "Classifier of pixels from the marks"),
         "classify": Entry("fieldmark.learn.tasks.classify:classify", "Dense classifier of images from the answers"),
         "svm": Entry("fieldmark.learn.svm:svm", "Linear support vector machine on images' features, from the answers"),
+        "targets": Entry("fieldmark.learn.tasks.targets:learn_targets", "Classes or images from targets, by descent"),
         "reconstruct": Entry("fieldmark.learn.tasks.reconstruct:reconstruct", "Paint the image from its embedding"),
     },
 )

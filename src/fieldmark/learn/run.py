@@ -22,7 +22,9 @@ from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.preparation import estimate_preparation
+from fieldmark.learn.splits import split_images
 from fieldmark.learn.state import FitState
+from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
@@ -32,6 +34,7 @@ from fieldmark.recipes.registry import FAMILIES
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
+    from fieldmark.learn.targets import Targets
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe
 
@@ -60,9 +63,12 @@ class FitJob:
                 # as text: a fingerprint sorts keys, and the order of an architecture's layers is that of computing
                 "recipe": self.recipe.model_dump(mode="json") | {"net": json.dumps(full_config(self.recipe))},
                 "begin": begin.fingerprint() if begin else "",
-                "images": [image.content_hash for image in self.samples.images],
+                "images": [
+                    [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split]
+                    for image in self.samples.images
+                ],
                 "marks": marks.hexdigest(),
-                "classes": [item.name for item in self.classes],
+                "classes": [[item.name, item.value] for item in self.classes],
             }
         )
 
@@ -77,9 +83,11 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     channels = check_channels(samples)
     samples.class_names = tuple(item.name for item in job.classes)
     color = str(full_config(recipe).get("color", "auto"))
+    config = full_config(recipe)
+    yield from _find_targets(job, config)
     samples.preparation = _preparation(samples, recipe, color)
     seen = prepared_channels(samples.preparation, channels)
-    net = build(recipe.family, recipe.net, seen, seed=derive_seed(recipe.seed, "init"))
+    net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
     require_begin(net, recipe)
     state = FitState(job.folder / STATE, job.made_from())
     resumed = state.restore(net)
@@ -89,7 +97,34 @@ def run_fit(job: FitJob) -> Iterator[Event]:
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
     yield from fit(make_engine(recipe, phases), net, phases, state)
-    save(job.folder / MODEL, header_of_fit(job, net), arrays_of(net))
+    save(job.folder / MODEL, header_of_fit(job, net, config), arrays_of(net))
+
+
+def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
+    """For a family that learns targets: find and part them, and complete the network's settings by them."""
+    if not {"task", "out_channels"} <= config.keys():
+        return
+    samples, recipe = job.samples, job.recipe
+    samples.targets = targets_of(samples, recipe.data, job.classes)
+    samples.split = split_images(samples.images, samples.targets.images(), recipe.data.split, recipe.seed)
+    samples.taught = sorted(samples.split.train + samples.split.validation)
+    config["task"] = _task(config["task"], samples.targets)
+    config["out_channels"] = config["out_channels"] or samples.targets.channels
+    if config["out_channels"] != samples.targets.channels:
+        raise BadInput(
+            f"net.out_channels is {config['out_channels']}, and the targets have {samples.targets.channels}. "
+            "Leave it out."
+        )
+    if not samples.split.validation:
+        yield Event("note", 0, 0, message="Too few images to hold any out: the last epoch's weights are the model's.")
+
+
+def _task(asked: str, targets: Targets) -> str:
+    found = "segment" if targets.classes else "regress"
+    if asked not in ("auto", found):
+        kind = "classes" if targets.classes else "images"
+        raise BadInput(f"net.task is {asked!r}, and the targets are {kind}. Leave it out, or change data.target.kind.")
+    return found
 
 
 def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[str, Any]]:
@@ -123,14 +158,14 @@ def check_channels(samples: Samples) -> int:
     return channels[0]
 
 
-def header_of_fit(job: FitJob, net: Net) -> Header:
-    """What inference must know of a fitted network."""
+def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:
+    """What inference must know of a fitted network; `config` holds its settings."""
     samples = job.samples
     taught = _teachers(samples)
-    config = full_config(job.recipe)
     outputs = list(net.outputs)
     if net.head is not None:
         config["head"] = net.head.config()
+    if net.gives_classes:
         outputs.insert(0, "classes")
     if net.image_head is not None:
         config["image_head"] = net.image_head.config()
@@ -139,13 +174,14 @@ def header_of_fit(job: FitJob, net: Net) -> Header:
         family=job.recipe.family,
         config=config,
         preparation=samples.preparation,
+        target_preparation=samples.target_preparation,
         outputs=tuple(outputs),
         channels=samples.source(0).shape[1],
         stride=net.strides,
         halo=net.halo,
         tile_exact=net.tile_exact,
         pixel_size=job.pixel_size,
-        classes=job.classes if net.head is not None or net.image_head is not None else (),
+        classes=job.classes if net.gives_classes or net.image_head is not None else (),
         taught=tuple(Taught(image=samples.images[i].name, content_hash=samples.images[i].content_hash) for i in taught),
         fingerprint=job.made_from(),
         details=net.details() | {"images": [image.name for image in samples.images]},
@@ -155,6 +191,8 @@ def header_of_fit(job: FitJob, net: Net) -> Header:
 
 def _teachers(samples: Samples) -> list[int]:
     """Places of the images that taught: the labelled ones, or all where nothing is labelled."""
+    if samples.taught is not None:
+        return samples.taught
     labelled = np.union1d(samples.marks.image, samples.answers.image)
     return [int(index) for index in labelled] if len(labelled) else list(range(len(samples.images)))
 

@@ -18,6 +18,8 @@ from fieldmark.prepare import apply, image_maximum, of_image
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
+    from fieldmark.learn.splits import Split
+    from fieldmark.learn.targets import Targets
 
 OPEN_IMAGES = 4
 
@@ -29,6 +31,14 @@ class SampleImage:
     name: str
     uri: str
     content_hash: str
+    target: str = ""
+    """The file of its label map or target image; empty for none."""
+    target_hash: str = ""
+    mask: str = ""
+    """The file of its mask; empty for none."""
+    mask_hash: str = ""
+    group: str = ""
+    split: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,11 @@ class Samples:
         self.answers = answers if answers is not None else Answers.none()
         self.classes = classes
         self.preparation: list[dict[str, Any]] = []
+        self.target_preparation: list[dict[str, Any]] = []
+        self.targets: Targets | None = None
+        self.split: Split | None = None
+        self.taught: list[int] | None = None
+        """Places of the images that teach or choose; None for those with marks or answers."""
         self.class_names: tuple[str, ...] = ()
         self._max_bytes = max_bytes
         self.source = lru_cache(maxsize=OPEN_IMAGES)(self._open)
@@ -136,6 +151,9 @@ class Samples:
         """Raise BadFile, which names the image, where a file is not what it was when the fit was begun."""
         for image in self.images:
             require_content(Path(image.uri), image.content_hash, image.name)
+            for file, digest in ((image.target, image.target_hash), (image.mask, image.mask_hash)):
+                if file:
+                    require_content(Path(file), digest, f"{Path(file).name} (of {image.name})")
 
     def read(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """Prepared pixels, float32: (C, y, x) for a box over t, z, y, x of one t and z; (C, z, y, x) with 3 axes."""

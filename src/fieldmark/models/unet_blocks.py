@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -45,7 +46,7 @@ class Block(nn.Module):
     def __init__(self, before: int, width: int, config: UNetConfig, size: tuple[int, ...]) -> None:
         super().__init__()
         widths = [before, *[width] * config.convs_per_block]
-        steps = [_step(a, b, config, size) for a, b in zip(widths, widths[1:], strict=False)]
+        steps = [_step(a, b, config, size) for a, b in pairwise(widths)]
         self.steps = nn.Sequential(*steps)
         self.across: nn.Module | None = None
         if config.residual:
@@ -75,7 +76,7 @@ class Blocks(nn.Module):
         self.factor = (1, 2, 2) if stacked else (2,) * self.axes
         self.stem = Block(channels, widths[0], config, down_size)
         self.pools = nn.ModuleList(_pool(width, config, self.factor) for width in widths[:-1])
-        self.down = nn.ModuleList(Block(a, b, config, down_size) for a, b in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(Block(a, b, config, down_size) for a, b in pairwise(widths))
         gather = widths if self.flat else ()
         self.gather = nn.ModuleList(_conv(width, width, (config.depth, 1, 1), valid=True) for width in gather)
         joins = [(below, across) for below, across in zip(widths[:0:-1], widths[-2::-1], strict=True)]

@@ -113,7 +113,7 @@ class FamilyContract:
         assert any(not np.array_equal(first[name], second[name]) for name in first)
 
     def test_a_resumed_fit_refuses_other_labels(self, tmp_path: Path) -> None:
-        next(run_fit(drawn_job(tmp_path, self.recipe)))
+        next(event for event in run_fit(drawn_job(tmp_path, self.recipe)) if event.phase != "note")
         job = drawn_job(tmp_path, self.recipe)
         job.samples.marks.klass[0] = 1 - job.samples.marks.klass[0]
         with pytest.raises(BadFile, match="other labels"):
@@ -159,6 +159,8 @@ class FamilyContract:
         assert np.abs(predicted(bare, volume, tile=64) - whole).max() > 1e-3
 
     def test_an_image_alone_equals_its_slice_of_a_stack(self, model: Model, volume: Path, tmp_path: Path) -> None:
+        if model.header.halo[0]:
+            pytest.skip("looks at neighboring slices")
         alone = tmp_path / "slice.npy"
         np.save(alone, np.load(volume, allow_pickle=False)[:, :, 1:2])
         _assert_close(predicted(model, alone)[:, :, 0], predicted(model, volume)[:, :, 1])
@@ -221,7 +223,7 @@ def _weights(folder: Path, recipe: FitRecipe, *, stops: tuple[int, ...]) -> dict
     """The weights of a fit that is stopped after so many events, each time going on in a new object from the disk."""
     for stop in stops:
         events = run_fit(drawn_job(folder, recipe))
-        new = (event for event in events if event.phase != "resume")
+        new = (event for event in events if event.phase not in ("resume", "note"))
         if len(list(islice(new, stop))) < stop:
             break
         events.close()  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 from fieldmark.core.seeds import derive_seed
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.images import image_maps, look_for, require_answers, whole_image
+from fieldmark.learn.optimizers import make_optimizer
 from fieldmark.learn.svm import standardization
 from fieldmark.models.image_heads import DenseHead, ImageHead, Look, OwnHead, PooledVector, trimmed
 
@@ -146,7 +147,7 @@ class Classify:
         for weight in weights:
             weight.requires_grad_(True)
         config = self.config.descend
-        return torch.optim.Adam(weights, lr=config.lr, weight_decay=config.weight_decay)
+        return make_optimizer(weights, config)
 
     def _new_head(self) -> ImageHead:
         classes, first = self.samples.classes, int(self.samples.answers.image[0])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from fieldmark.learn.crops import CropBatches
 from fieldmark.learn.descend import Descend
+from fieldmark.learn.optimizers import make_optimizer
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from lightning_fabric import Fabric
+    from torch import Tensor
 
     from fieldmark.learn.samples import Samples
     from fieldmark.models.base import Net
@@ -33,7 +34,7 @@ class Reconstruct:
     def __init__(self, net: Net, config: DescendConfig) -> None:
         self.net = net
         self.clip = config.clip_norm
-        self.optimizer = torch.optim.AdamW(net.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+        self.optimizer = make_optimizer(net.parameters(), config)
         self._module: Any = net
         self._stepper: Any = self.optimizer
 

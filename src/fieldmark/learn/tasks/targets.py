@@ -1,0 +1,174 @@
+"""Learn to answer with targets: classes of pixels (segment) or other images (regress)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fieldmark.learn.descend import Descend
+from fieldmark.learn.lessons import LessonBatches, Shape
+from fieldmark.learn.losses import build_loss
+from fieldmark.learn.optimizers import make_optimizer
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from fieldmark.learn.lessons import Lesson
+    from fieldmark.learn.samples import Samples
+    from fieldmark.learn.targets import Targets
+    from fieldmark.models.base import Net
+    from fieldmark.recipes import FitRecipe, TrainConfig
+
+BALANCE_CROPS = 32
+"""Crops that are looked at to balance the classes."""
+
+
+def learn_targets(net: Net, samples: Samples, recipe: FitRecipe) -> Descend:
+    """The phase that fits a network on the samples' targets (see `learn.run`, which parts and prepares them)."""
+    if samples.targets is None or samples.split is None:
+        raise RuntimeError("the targets are found before the phases are planned")
+    config = recipe.train
+    shape = Shape.of(net, config)
+    batches = LessonBatches(samples, samples.targets, shape, config, samples.split.train, recipe.seed)
+    return Descend(
+        "targets", OnTargets(net, samples.targets, batches, config, samples.split.validation), batches, config
+    )
+
+
+class OnTargets:
+    """A loss over known pixels; Dice or correlation of the images that validate.
+
+    Args:
+        net: Gives raw scores (B, K, *S).
+        targets: What is answered.
+        batches: Of the images that teach.
+        config: Of the training.
+        validation: Places of the images that validate.
+    """
+
+    def __init__(
+        self, net: Net, targets: Targets, batches: LessonBatches, config: TrainConfig, validation: Sequence[int]
+    ) -> None:
+        self.net, self.targets, self.batches, self.config = net, targets, batches, config
+        self.validation = list(validation)
+        self.optimizer = make_optimizer(net.parameters(), config)
+        self.loss = build_loss(config.loss, classes=targets.classes, class_weights=self._class_weights())
+        self._module: Any = net
+        self._stepper: Any = self.optimizer
+        self._kept: list[Lesson] | None = None
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [self.optimizer]
+
+    def set_up(self, engine: Fabric) -> None:
+        if engine.device.type == "cuda" or self.net.spatial == 2:
+            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = torch.compile(self.net) if self.config.compile else self.net
+        self._module, self._stepper = engine.setup(module, self.optimizer)
+        self.batches.rank, self.batches.world = engine.global_rank, engine.world_size
+
+    def on_epoch(self, epoch: int) -> None:
+        encoder = getattr(self.net, "encoder", None)
+        if encoder is not None and self.config.only_decoder_epochs:
+            for weight in encoder.parameters():
+                weight.requires_grad_(epoch >= self.config.only_decoder_epochs)
+
+    def step(self, engine: Fabric, batch: Lesson) -> dict[str, float]:
+        devices = [torch.cuda.current_device()] if engine.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(batch.seed)
+            loss = self._loss(engine, batch)
+        self._stepper.zero_grad(set_to_none=True)
+        engine.backward(loss)
+        if self.config.clip_norm is not None:
+            engine.clip_gradients(self._module, self._stepper, max_norm=self.config.clip_norm)
+        self._stepper.step()
+        return {"loss": float(loss.detach())}
+
+    def validate(self, engine: Fabric) -> dict[str, float]:
+        """`val_loss`, and `val_dice` (mean over classes) or `val_pearson`, of fixed crops; nothing without images."""
+        if not self.validation:
+            return {}
+        if self._kept is None:
+            self._kept = list(self.batches.validation(self.validation))
+        scoring = _Overlap(self.targets.channels) if self.targets.classes else _Correlation()
+        losses = []
+        with torch.inference_mode():
+            for lesson in self._kept:
+                target, weight = engine.to_device(lesson.target), engine.to_device(lesson.weight)
+                if not weight.any():
+                    continue
+                scores = self._module(engine.to_device(lesson.x)).float()
+                losses.append(float(self.loss(scores, target, weight)))
+                scoring.add(scores, target, weight > 0)
+        return {"val_loss": float(np.mean(losses)) if losses else 0.0, scoring.name: scoring.value()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def load_state(self, arrays: dict[str, np.ndarray]) -> None:
+        pass
+
+    def _loss(self, engine: Fabric, batch: Lesson) -> Tensor:
+        scores = self._module(engine.to_device(batch.x)).float()
+        return self.loss(scores, engine.to_device(batch.target), engine.to_device(batch.weight))
+
+    def _class_weights(self) -> Tensor | None:
+        """(K,) as the recipe says; `balanced` gives every class the same voice, by the first crops of the fit."""
+        asked = self.config.loss.class_weights
+        if asked is None or not self.targets.classes:
+            return None
+        if asked != "balanced":
+            return torch.tensor(asked, dtype=torch.float32)
+        counts = np.zeros(self.targets.channels)
+        for index in range(-(-BALANCE_CROPS // self.config.batch_size)):
+            lesson = self.batches.get(0, index)
+            known = lesson.weight > 0
+            places = lesson.target[known].long().numpy()
+            counts += np.bincount(places, weights=lesson.weight[known].numpy(), minlength=len(counts))[: len(counts)]
+        shares = np.maximum(counts, 1) / max(1.0, counts.sum())
+        return torch.from_numpy((1 / shares / np.mean(1 / shares)).astype(np.float32))
+
+
+class _Overlap:
+    """Dice of each class over all known pixels together; the mean over classes that are there."""
+
+    name = "val_dice"
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.counts = np.zeros((3, classes))  # both, found, true
+
+    def add(self, scores: Tensor, target: Tensor, known: Tensor) -> None:
+        found = scores.argmax(dim=1, keepdim=True)[known].cpu().numpy()
+        truth = target[known].long().cpu().numpy()
+        for row, places in enumerate((found[found == truth], found, truth)):
+            self.counts[row] += np.bincount(places, minlength=self.classes)[: self.classes]
+
+    def value(self) -> float:
+        both, found, true = self.counts
+        there = found + true > 0
+        return float((2 * both[there] / (found + true)[there]).mean()) if there.any() else 0.0
+
+
+class _Correlation:
+    """Pearson's correlation over all known pixels together."""
+
+    name = "val_pearson"
+
+    def __init__(self) -> None:
+        self.sums = np.zeros(6)
+
+    def add(self, scores: Tensor, target: Tensor, known: Tensor) -> None:
+        wide = known.expand_as(target)
+        x, y = (part[wide].double().cpu().numpy() for part in (scores, target))
+        self.sums += [len(x), x.sum(), y.sum(), (x * x).sum(), (y * y).sum(), (x * y).sum()]
+
+    def value(self) -> float:
+        n, x, y, xx, yy, xy = self.sums
+        spread = np.sqrt(max(0.0, (n * xx - x * x) * (n * yy - y * y)))
+        return float((n * xy - x * y) / spread) if spread > 0 else 0.0
