@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -87,6 +86,7 @@ class LabelTargets:
         self.samples = samples
         self.channels = len(classes)
         self._values = {spec.value: place for place, spec in enumerate(classes)}
+        self._objects = config.target.objects
         self._ignore, self._most = config.target.ignore, config.target.classes
         self._opened = lru_cache(maxsize=OPEN_TARGETS)(self._open)
 
@@ -95,6 +95,8 @@ class LabelTargets:
 
     def read(self, index: int, box: Box) -> Known:
         labels = self._opened(index).read(with_channels(box, 1))[0]
+        if self._objects:
+            labels = np.where((labels != 0) & (labels != (-1 if self._ignore is None else self._ignore)), 1, labels)
         if self._most is not None:
             unknown = labels == self._ignore if self._ignore is not None else np.zeros(labels.shape, bool)
             labels = np.where((labels >= self._most) & ~unknown, 0, labels)
@@ -215,24 +217,6 @@ def open_target(file: str, image: str) -> ImageSource:
     from fieldmark.images import open_image
 
     return open_image(Path(file), shown=f"{Path(file).name} (target of {image})")
-
-
-def label_values(files: list[str], images: list[str]) -> list[int]:
-    """Every value that label maps hold, in order. Each is read whole, plane by plane."""
-    found: set[int] = set()
-    for file, image in zip(files, images, strict=True):
-        with open_target(file, image) as source:
-            if source.dtype.kind not in "ui":
-                raise BadInput(f"{Path(file).name}: holds {source.dtype} values; label maps hold whole numbers.")
-            for box in _planes(source.shape):
-                found.update(np.unique(source.read(box)).tolist())
-    return sorted(found)
-
-
-def _planes(shape: tuple[int, ...]) -> Iterator[Box]:
-    t, _, z, y, x = shape
-    for at in np.ndindex(t, z):
-        yield Box((at[0], 0, at[1], 0, 0), (at[0] + 1, 1, at[1] + 1, y, x))
 
 
 def _require_size(source: ImageSource, shape: tuple[int, ...], file: str, image: str) -> None:

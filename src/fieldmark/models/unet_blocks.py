@@ -137,7 +137,7 @@ def _norm(width: int, kind: str, axes: int) -> nn.Module:
             made = nn.InstanceNorm2d if axes == 2 else nn.InstanceNorm3d
             return made(width, affine=True)
         case "group":
-            return nn.GroupNorm(next(n for n in range(min(GROUPS, width), 0, -1) if width % n == 0), width)
+            return nn.GroupNorm(next(n for n in range(max(1, min(GROUPS, width // 2)), 0, -1) if width % n == 0), width)
         case "layer":
             return ChannelNorm(width)
     return nn.Identity()

@@ -20,6 +20,8 @@ class TargetConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the target image; empty for all."""
     ignore: NonNegativeInt | None = None
     """The value of label maps that means unknown: such pixels teach nothing."""
+    objects: bool = False
+    """Label maps number single objects: every value but 0 is class 1."""
     classes: PositiveInt | None = None
     """Values of label maps from this number on are class 0, the background (OpenFIBSEM)."""
 

@@ -22,6 +22,7 @@ from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.project import Project, checked_name
 from fieldmark.workbench.runs import JOB, Run, new_run, recorded, this_process, write_run
+from fieldmark.workbench.targets import classes_for, facts_of
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -47,17 +48,19 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None, *, gpus: Se
     images = bench.collection.all()
     if not images:
         raise BadInput(f"Project {bench.project.name!r} has no images. Add some: fieldmark add FOLDER.")
-    classes = class_specs(bench.labels)
+    own = class_specs(bench.labels)
+    facts = facts_of(images, recipe.data)
+    classes = classes_for(facts, recipe.data, own)
     run = new_run(bench.project, recipe.family, model)
-    places = {spec.id: place for place, spec in enumerate(classes)}
-    answers = collect_answers(bench.labels, images, classes) if recipe.image_head.kind != "none" else {}
+    places = {spec.id: place for place, spec in enumerate(own)}
+    answers = collect_answers(bench.labels, images, own) if recipe.image_head.kind != "none" else {}
     write_bundle(run.folder, MARKS, {}, collect_marks(bench.labels, images, places) | answers)
     settings = recipe.model_dump(mode="json")
     job = {
         "kind": "fit",
         "folder": str(run.folder),
         "recipe": settings,
-        "images": [_image(record) for record in images],
+        "images": facts,
         "classes": [asdict(spec) for spec in classes],
         "pixel_size": asdict(images[0].pixel_size),
         "gpus": list(gpus),
@@ -152,10 +155,6 @@ def collect_answers(labels: Labels, images: list[ImageRecord], classes: tuple[Cl
         )
     image, klass = np.nonzero(yes)
     return {"answer_image": image.astype(np.int64), "answer_klass": klass.astype(np.int64)}
-
-
-def _image(record: ImageRecord) -> dict[str, Any]:
-    return {"name": record.name, "uri": record.uri, "content_hash": record.content_hash}
 
 
 def _keep_model(project: Project, run: Run) -> None:
