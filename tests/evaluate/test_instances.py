@@ -175,6 +175,13 @@ def test_components_touch_by_corners_too():
     assert labels[0, 0] == labels[1, 1] != labels[5, 5]
 
 
+def test_specks_are_left_out():
+    mask = np.zeros((8, 8), bool)
+    mask[0, 0] = mask[2:4, 2:4] = mask[6, 5:8] = True
+    assert [objects_of(mask, 0, area).max() for area in (0, 1, 2, 3, 4, 5)] == [3, 3, 2, 2, 1, 0]
+    assert objects_of(mask, 3, 4)[2, 2] == 1
+
+
 def test_touching_discs_are_split_and_one_disc_is_not():
     mask = discs((20, 15), (20, 29), (20, 50))
     assert objects_of(mask).max() == 2

@@ -75,6 +75,12 @@ def test_objects_that_touch_are_split_on_request(bench, numbered):
     assert result.summary["classes"]["disc"]["ap50"] == score_objects(made, truth)["ap50"]
 
 
+def test_specks_are_left_out_on_request(bench, numbered):
+    evaluate(bench, "tiny", numbered, instances=True, min_area=40)
+    made = pixels(bench.project.predictions / "tiny" / "drawn2-instances.ome.zarr")
+    assert np.bincount(made.ravel())[1:].min() >= 40
+
+
 def test_masks_of_one_value_are_split_into_their_parts(bench, numbered, tmp_path):
     for path in numbered.iterdir():
         mask = (pixels(path)[0, 0, 0] > 0).astype(np.uint8) * 255

@@ -171,7 +171,7 @@ def score_objects(prediction: np.ndarray, truth: np.ndarray, unknown: np.ndarray
     }
 
 
-def objects_of(mask: np.ndarray, split: int = 0) -> np.ndarray:
+def objects_of(mask: np.ndarray, split: int = 0, min_area: int = 0) -> np.ndarray:
     """Number the objects of a mask from 1; pixels touch by corners too.
 
     The rule is that of `fieldmark predict --instances`, on an image that is in memory: with a split, objects are the
@@ -180,6 +180,7 @@ def objects_of(mask: np.ndarray, split: int = 0) -> np.ndarray:
     Args:
         mask: (y, x) or (z, y, x) bool.
         split: Least distance in pixels between the middles of objects that touch; 0 to leave them together.
+        min_area: Connected parts of fewer pixels are background.
 
     Returns:
         int32 labels of the mask's shape, 0 outside.
@@ -190,6 +191,9 @@ def objects_of(mask: np.ndarray, split: int = 0) -> np.ndarray:
     from skimage.segmentation import watershed
 
     whole: np.ndarray = label(mask, connectivity=mask.ndim).astype(np.int32)
+    if min_area > 1:
+        mask = mask & (np.bincount(whole.ravel())[whole] >= min_area)
+        whole = label(mask, connectivity=mask.ndim).astype(np.int32)
     if not split or not mask.any():
         return whole
     depth = np.where(mask, gaussian_filter(distance_transform_edt(mask), _SMOOTH), 0.0)

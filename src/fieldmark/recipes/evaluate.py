@@ -20,6 +20,8 @@ class EvaluateRecipe(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     """Whether predicted objects that touch are taken apart, by their distance to the border."""
     split_distance: PositiveInt = 7
     """Least distance between the middles of two such objects, in pixels."""
+    min_area: NonNegativeInt = 0
+    """Predicted objects of fewer pixels are background."""
     target_channels: tuple[NonNegativeInt, ...] = ()
     """Channels of the true images; empty for all of them."""
     orientations: tuple[Literal["xy", "xz", "yz", "xyz"], ...] = Field(default=("xy",), min_length=1)
@@ -31,6 +33,6 @@ class EvaluateRecipe(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
 
     @model_validator(mode="after")
     def _objects(self) -> EvaluateRecipe:
-        if not self.instances and (self.split != "none" or self.class_name is not None):
-            raise ValueError("split and class_name belong to objects: ask for instances")
+        if not self.instances and (self.split != "none" or self.class_name is not None or self.min_area):
+            raise ValueError("split, min_area and class_name belong to objects: ask for instances")
         return self

@@ -165,7 +165,13 @@ def _how(kind: Kind, header: Header, recipe: EvaluateRecipe) -> PredictRecipe:
     if kind != "objects":
         return PredictRecipe(propagate="none")
     klass = object_class(header, recipe.class_name)
-    return PredictRecipe(propagate="none", instances=klass, split=recipe.split, split_distance=recipe.split_distance)
+    return PredictRecipe(
+        propagate="none",
+        instances=klass,
+        split=recipe.split,
+        split_distance=recipe.split_distance,
+        min_area=recipe.min_area,
+    )
 
 
 def _classes(task: _Task) -> Evaluation:

@@ -96,7 +96,7 @@ class ObjectJudge:
         for t, places, truth, unknown in self._units(case):
             said = np.stack([answer(t, z) for z in places])
             said = said[0] if len(said) == 1 else said
-            objects = said if numbered else objects_of(said == value, self.split)
+            objects = said if numbered else objects_of(said == value, self.split, self.recipe.min_area)
             units.append(ImageScore(case.record.name, {self.klass: score_objects(objects, truth, unknown)}))
         return mean_score(units)
 

@@ -22,6 +22,7 @@ import click
     help="Take predicted objects that touch apart, by their distance to the border.",
 )
 @click.option("--split-distance", type=int, help="Least distance between the middles of two such objects, in pixels.")
+@click.option("--min-area", type=int, help="Predicted objects of fewer pixels are background.")
 @click.option("--target-channels", metavar="N,N,...", help="Channels of the true images, counted from 0.")
 @click.option("--mask", type=click.Path(path_type=Path), help="A folder of masks: compare images within them too.")
 @click.option("--orientations", metavar="xy,xz,yz,xyz", help="Planes that predicted images are compared in.")
