@@ -62,7 +62,7 @@ def test_the_documents_file_becomes_a_recipe_with_its_numbers():
     assert (train.epochs, train.batch_size, train.lr, train.optimizer) == (20, 4, 1e-4, "adam")
     assert (train.schedule, train.warmup_steps, train.weight_decay, train.clip_norm) == ("constant", 0, 0, None)
     assert train.loss.terms == LOSS == {"ce": 1, "dice": 1, "focal": 1}
-    assert recipe.data.target.model_dump(exclude={"folder", "channels", "ignore"}) == {
+    assert recipe.data.target.model_dump(include={"kind", "pair_by", "classes"}) == {
         "kind": "labels",
         "pair_by": "order",
         "classes": 3,

@@ -23,6 +23,7 @@ from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.preparation import estimate_preparation
 from fieldmark.learn.splits import split_images
+from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
@@ -63,6 +64,7 @@ class FitJob:
                 # as text: a fingerprint sorts keys, and the order of an architecture's layers is that of computing
                 "recipe": self.recipe.model_dump(mode="json") | {"net": json.dumps(full_config(self.recipe))},
                 "begin": begin.fingerprint() if begin else "",
+                "start": start_hash(self.recipe.start),
                 "images": [
                     [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split]
                     for image in self.samples.images
@@ -89,6 +91,8 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
     require_begin(net, recipe)
+    if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
+        yield Event("note", 0, 0, message=left)
     state = FitState(job.folder / STATE, job.made_from())
     resumed = state.restore(net)
     if resumed:

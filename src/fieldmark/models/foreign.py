@@ -42,6 +42,14 @@ def read_state(path: Path) -> State:
 
     Raises BadFile for anything else than plain tensors by name.
     """
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
+    """The tensors of a state dict by name, and the words and numbers beside it; nothing in the file is run.
+
+    Raises BadFile for anything else than plain tensors by name.
+    """
     _require_archive(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
@@ -50,11 +58,14 @@ def read_state(path: Path) -> State:
         raise BadFile(
             path, f"holds more than weights, or is damaged ({why}); nothing of it was run. Save its state_dict() alone."
         ) from error
-    if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
+    facts: dict[str, Any] = {}
+    for wrapper in ("state_dict", "checkpoint"):
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            facts = {str(name): value for name, value in found.items() if isinstance(value, str | int | float)}
+            found = found[wrapper]
     if not isinstance(found, Mapping) or not found or not all(_is_weight(*item) for item in found.items()):
         raise BadFile(path, "is no state dict: wanted plain tensors by name. Save the model's state_dict() alone.")
-    return {str(name): np.asarray(value.detach().to(torch.float32)) for name, value in found.items()}
+    return {str(name): np.asarray(value.detach().to(torch.float32)) for name, value in found.items()}, facts
 
 
 def _require_archive(path: Path) -> None:

@@ -112,6 +112,8 @@ class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     family: str = "flim"
     net: dict[str, Any] = Field(default_factory=dict)
     begin: BeginConfig | None = None
+    start: str | None = None
+    """A model folder whose weights the network begins with."""
     data: DataConfig = DataConfig()
     prepare: PrepareConfig = PrepareConfig()
     train: TrainConfig = TrainConfig()

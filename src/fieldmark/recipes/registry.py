@@ -27,5 +27,11 @@ FAMILIES = Registry(
             "Convolutional autoencoder: learns from images alone, then a pixel head from strokes",
             config="fieldmark.recipes.families:AutoEncoderConfig",
         ),
+        "smp-unet": Entry(
+            "fieldmark.models.old:OldUNet",
+            "U-Net of segmentation-models-pytorch, for its old checkpoints",
+            config="fieldmark.recipes.old:OldUNetConfig",
+            needs="backbones",
+        ),
     },
 )

@@ -32,5 +32,6 @@ def use_fake_worker(patch: pytest.MonkeyPatch) -> None:
         "flim.inspect",
         "exporting",
         "importing",
+        "loose.old",
     ):
         patch.setattr(f"fieldmark.workbench.{room}.run_job", run_here)

@@ -118,9 +118,10 @@ class Workbench:
         config: Path | None = None,
         overrides: tuple[str, ...] = (),
         name: str | None = None,
+        gpus: Sequence[int] = (),
     ) -> tuple[Run, Iterator[Event]]:
-        """Begin a fit: the run, and the events of its worker."""
-        run = begin_fit(self, read_fit_recipe(family, config, overrides), name)
+        """Begin a fit: the run, and the events of its worker; `gpus` are those that it may see, none for all."""
+        run = begin_fit(self, read_fit_recipe(family, config, overrides), name, gpus=gpus)
         return run, follow_fit(self.project, run)
 
     def resume(self, run: str) -> tuple[Run, Iterator[Event]]:

@@ -83,6 +83,10 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.infer.importing import import_from_job
 
             return import_from_job(job)
+        case "convert":
+            from fieldmark.models.old import convert_from_job
+
+            return convert_from_job(job)
         case "export":
             from fieldmark.infer.export import export_from_job
 

@@ -13,6 +13,7 @@ import click
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
 @click.option("--name", help="The model's name; the family's where none is given.")
 @click.option("--resume", metavar="RUN", help="Go on with a fit that was stopped.")
+@click.option("--gpu", type=click.IntRange(0), help="The one GPU to use; by itself all that are there.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def fit(
@@ -22,22 +23,56 @@ def fit(
     overrides: tuple[str, ...],
     name: str | None,
     resume: str | None,
+    gpu: int | None,
     as_json: bool,
 ) -> None:
-    """Fit a model of FAMILY (flim, autoencoder) on the project's images and labels."""
+    """Fit a model of FAMILY (flim, unet, autoencoder) on the project's images and labels.
+
+    With the config of OpenFIBSEM or microDL, a model folder is written where the config says; that needs no project.
+    """
     from fieldmark.faces.cli.show import errors_as_json, follow, note, say, say_json
     from fieldmark.workbench import Workbench
+    from fieldmark.workbench.loose.fit import is_foreign
 
     if resume is not None and (family is not None or config is not None or overrides or name is not None):
         raise click.UsageError("--resume goes on with a fit as it was begun; give it no other options.")
+    gpus = () if gpu is None else (gpu,)
+    with errors_as_json(as_json):
+        foreign = is_foreign(config)
+    if foreign and config is not None and family is None:
+        fit_config(config, overrides, name, gpus, as_json=as_json)
+        return
     with errors_as_json(as_json), Workbench.open(project) as bench:
         if resume is not None:
             run, events = bench.resume(resume)
         else:
-            run, events = bench.fit(family, config=config, overrides=overrides, name=name)
+            run, events = bench.fit(family, config=config, overrides=overrides, name=name, gpus=gpus)
         note(f"Run {run.id}. Stop it with Ctrl-C; go on with: fieldmark -C {project} fit --resume {run.id}")
         follow(events)
     if as_json:
         say_json({"run": run.id, "model": run.model, "folder": str(bench.project.models / run.model)})
     else:
         say(f"Model {run.model}. Next: fieldmark -C {project} predict {run.model} --out FOLDER")
+
+
+def fit_config(
+    config: Path,
+    overrides: tuple[str, ...],
+    name: str | None,
+    gpus: tuple[int, ...],
+    *,
+    begin: Path | None = None,
+    as_json: bool,
+) -> None:
+    """Fit what another system's file says, where it says; `begin` is a model whose weights to begin with."""
+    from fieldmark.faces.cli.show import errors_as_json, follow, note, say, say_json
+    from fieldmark.workbench.loose.fit import follow_plan, plan_fit
+
+    with errors_as_json(as_json):
+        plan = plan_fit(config, overrides=overrides, name=name, gpus=gpus, begin=begin)
+        note(f"Stop it with Ctrl-C; the same command goes on. Its model will be {plan.target}.")
+        follow(follow_plan(plan))
+    if as_json:
+        say_json({"model": plan.target.name, "folder": str(plan.target)})
+    else:
+        say(f"Model {plan.target}. Next: fieldmark predict {plan.target} IMAGES --out FOLDER")

@@ -28,6 +28,7 @@ COMMANDS = {
     "redo": "Do again what you undid last.",
     "runs": "List, show and prune fits.",
     "status": "Say what the project holds.",
+    "train": "Fit a model as a config of microDL or OpenFIBSEM says.",
     "undo": "Take back your newest change.",
 }
 

@@ -79,7 +79,7 @@ def predict(
     given = {key: value for key, value in settings.items() if value is not None}
     with errors_as_json(as_json):
         recipe = validate(PredictRecipe, given)
-        bench, names = bench_for(project, model, images, out)
+        bench, model, names = bench_for(project, model, images, out)
         with bench:
             follow(bench.predict(model, names, out=out, form=form, recipe=recipe, truth=truth))
             count = len(bench.chosen(names))

@@ -10,14 +10,15 @@ from fieldmark.errors import BadFile, BadInput
 from fieldmark.recipes.dialects.weights import refuse_keras
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, refuse_inside
+from fieldmark.workbench.loose.old import TORCH, begin_folder
 from fieldmark.workbench.project import CONFIG
 
 
-def bench_for(place: Path, model: str, images: Sequence[str], out: Path) -> tuple[Workbench, tuple[str, ...]]:
-    """The project whose images are to be predicted, and their names in it.
+def bench_for(place: Path, model: str, images: Sequence[str], out: Path) -> tuple[Workbench, str, tuple[str, ...]]:
+    """The project whose images are to be predicted, the model, and the images' names in it.
 
     That is the project at `place`; or, for a model folder and images that no project there knows, one of our own
-    below `out`.
+    below `out`. An old checkpoint (`.pt`) is converted.
 
     Args:
         place: Where the user is at work.
@@ -26,14 +27,16 @@ def bench_for(place: Path, model: str, images: Sequence[str], out: Path) -> tupl
         out: Where predictions are written.
     """
     refuse_keras(model)
+    if Path(model).suffix.lower() in TORCH and Path(model).is_file():
+        model = str(begin_folder(Path(model), out.resolve() / HIDDEN / "converted"))
     if not _is_model(model):
-        return Workbench.open(place), tuple(images)
+        return Workbench.open(place), model, tuple(images)
     if (place / CONFIG).is_file():
         bench = Workbench.open(place)
         if not images or not _strangers(bench, images):
-            return bench, tuple(images)
+            return bench, model, tuple(images)
         bench.close()
-    return loose_bench([Path(name) for name in images], out), ()
+    return loose_bench([Path(name) for name in images], out), model, ()
 
 
 def loose_bench(images: Sequence[Path], out: Path) -> Workbench:

@@ -1,0 +1,227 @@
+"""`fit --config FILE` of another system's file: through the same path as every fit, without a project."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fieldmark import __version__
+from fieldmark.checkpoint import header_of, load, save
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.core.fingerprint import fingerprint
+from fieldmark.core.geometry import round_up
+from fieldmark.errors import BadInput, BadRecipe, near_miss
+from fieldmark.recipes import FitRecipe, load_recipe, validate
+from fieldmark.recipes.dialects import microdl, openfibsem
+from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
+from fieldmark.recipes.loading import with_overrides
+from fieldmark.recipes.registry import FAMILIES
+from fieldmark.workbench.bench import Workbench
+from fieldmark.workbench.fitting import begin_fit, follow_fit
+from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, refuse_inside
+from fieldmark.workbench.loose.old import begin_folder
+from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
+from fieldmark.workbench.project import checked_name
+from fieldmark.workbench.runs import Run, list_runs
+
+LARGEST_WHOLE = 512
+"""Whole images of at most this side teach as they are; of larger ones, crops of this side."""
+STRIDE = 32
+GATHERED = "labels"
+VERBS = {"microdl-prepare": "prepare", "microdl-predict": "predict"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A fit that is about to begin: what is learned from what, and where the model is put."""
+
+    fit: ForeignFit
+    recipe: dict[str, Any]
+    target: Path
+    notes: tuple[str, ...]
+    gpus: tuple[int, ...] = ()
+
+
+def is_foreign(config: Path | None) -> bool:
+    """Whether a file is another system's, which needs no project."""
+    return config is not None and dialect_of(load_recipe(config)) is not None
+
+
+def read_foreign(config: Path) -> ForeignFit:
+    """The fit that another system's file describes. Raises BadRecipe."""
+    values = load_recipe(config)
+    dialect = dialect_of(values)
+    beside = config.resolve().parent
+    if dialect == "openfibsem":
+        return openfibsem.fit_of(values, beside=beside, source=config)
+    if dialect == "microdl-fit":
+        from fieldmark.workbench.loose.frames import prepared_before
+
+        data = values.get("dataset")
+        return microdl.fit_of(values, beside=beside, source=config, prepared=prepared_before(data, beside))
+    if dialect in VERBS:
+        raise BadRecipe(f"{config}: is no file for fit. Give it to: fieldmark {VERBS[dialect]} --config {config}.")
+    raise BadRecipe(f"{config}: holds none of `train`, `dataset`, `trainer`, `network`. {near_miss('train', values)}")
+
+
+def plan_fit(
+    config: Path,
+    *,
+    overrides: tuple[str, ...] = (),
+    name: str | None = None,
+    gpus: Sequence[int] = (),
+    begin: Path | None = None,
+) -> Plan:
+    """Read another system's file, and refuse what could not be fitted or written.
+
+    Args:
+        config: The file, as the user typed it.
+        overrides: `KEY=VALUE` for the recipe that the file becomes.
+        name: The model's name below the folder that models are saved in; the file's own where none is given.
+        gpus: Those that the fit may see; none for all.
+        begin: A model whose weights to begin with, instead of the file's own.
+    """
+    fit = read_foreign(config)
+    if begin is not None:
+        random = [note for note in fit.notes if note.partition(": ")[0].endswith("encoder")]
+        fit = replace(fit, checkpoint=begin, notes=tuple(note for note in fit.notes if note not in random))
+    if fit.find is not None:
+        raise BadRecipe(
+            f"{config}: looks for a learning rate (lr_find: true). Give it to: fieldmark lr-find --config {config}."
+        )
+    values, notes = _possible(with_overrides(_begun(fit), overrides))
+    recipe = validate(FitRecipe, values, source=config)
+    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=config)
+    called = name or fit.name
+    target = fit.save / checked_name("model", called) if called else fit.save
+    refuse_inside(target, (*fit.images, *fit.labels))
+    _refuse_strangers(target)
+    return Plan(fit, values, target, (*grouped(fit.notes), *notes), tuple(gpus))
+
+
+def follow_plan(plan: Plan) -> Iterator[Event]:
+    """Fit into `plan.target`; stopped, the same command goes on.
+
+    The work lies in a project beside the model, in `.fieldmark`, one for each set of inputs and settings.
+    """
+    yield from (_note(text) for text in plan.notes)
+    pairs = _pairs(plan.fit)
+    work = plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
+    with assemble(work, lambda bench: _fill(bench, plan, pairs)) as bench:
+        recipe = validate(FitRecipe, _completed(plan, pairs, bench))
+        run = yield from _fit(bench, recipe, plan)
+    _deliver(run, plan.target)
+
+
+def _begun(fit: ForeignFit) -> dict[str, Any]:
+    """The recipe; where it begins with another model, the network is that model's."""
+    if fit.checkpoint is None:
+        return fit.recipe
+    folder = begin_folder(fit.checkpoint, fit.save / HIDDEN / "begin")
+    header = header_of(folder)
+    net = {key: value for key, value in header.config.items() if key not in ("task", "out_channels", "head")}
+    return fit.recipe | {"family": header.family, "net": net, "start": str(folder)}
+
+
+def _possible(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Without loggers that are not installed, and a sentence for each that says how to get it."""
+    train = dict(values.get("train", {}))
+    wanted = list(train.get("loggers", []))
+    missing = [name for name in wanted if find_spec(name) is None]
+    train["loggers"] = [name for name in wanted if name not in missing]
+    notes = [
+        f"{name}: is not installed, so numbers go into history.csv alone. To have it: pip install 'fieldmark[{name}]'."
+        for name in missing
+    ]
+    return values | {"train": train}, notes
+
+
+def _pairs(fit: ForeignFit) -> list[Pairs]:
+    if fit.layout != "pairs":
+        return []
+    if not fit.labels:
+        return [pairs_below(folder) for folder in fit.images]
+    return [pairs_in(images, labels) for images, labels in zip(fit.images, fit.labels, strict=True)]
+
+
+def _inputs(plan: Plan, pairs: Sequence[Pairs]) -> str:
+    """The fingerprint of all that decides the model: settings, names, sizes and times of files."""
+    files = [path for one in pairs for path in (*one.images, *one.labels)]
+    if plan.fit.layout == "frames":
+        files = sorted(path for folder in plan.fit.images for path in folder.rglob("*") if path.is_file())
+    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return fingerprint([__version__, facts, json.dumps(plan.recipe), str(plan.fit.checkpoint), repr(plan.fit.frames)])
+
+
+def _fill(bench: Workbench, plan: Plan, pairs: Sequence[Pairs]) -> None:
+    if plan.fit.layout == "frames":
+        from fieldmark.workbench.loose.frames import add_frames
+
+        add_frames(bench, plan.fit.images, plan.fit.frames)
+        return
+    add_whole(bench, [path for one in pairs for path in one.images])
+    if not stands_alone(pairs):
+        by_place = {record.path.resolve(): record.name for record in bench.collection.all()}
+        names = [by_place[path.resolve()] for one in pairs for path in one.images]
+        gather(pairs, names, bench.project.folder / GATHERED)
+
+
+def _completed(plan: Plan, pairs: Sequence[Pairs], bench: Workbench) -> dict[str, Any]:
+    """The recipe with what only the images say: where label maps lie, and how large crops are."""
+    values = dict(plan.recipe)
+    if pairs:
+        data = dict(values["data"])
+        folder = pairs[0].folder if stands_alone(pairs) else bench.project.folder / GATHERED
+        data["target"] = data["target"] | {"folder": str(folder)}
+        values["data"] = data
+    shapes = [record.shape for record in bench.collection.all()]
+    train = dict(values["train"])
+    if plan.fit.whole and "crop" not in train:
+        sides = [max(shape[axis] for shape in shapes) for axis in (-2, -1)]
+        train["crop"] = [min(LARGEST_WHOLE, round_up(side, STRIDE)) for side in sides]
+    if plan.fit.share < 1 and "crops_per_epoch" not in train:
+        train["crops_per_epoch"] = _share_of_crops(plan.fit.share, shapes, train.get("crop", [256, 256]))
+    return values | {"train": train}
+
+
+def _share_of_crops(share: float, shapes: Sequence[tuple[int, ...]], crop: Sequence[int]) -> int:
+    """The `train_fraction` of microDL: this share of the crops that cover the images once."""
+    cover = sum(shape[0] * shape[2] * -(-shape[3] // crop[0]) * -(-shape[4] // crop[1]) for shape in shapes)
+    return max(1, round(share * cover))
+
+
+def _fit(bench: Workbench, recipe: FitRecipe, plan: Plan) -> Generator[Event, None, Run]:
+    """Begin, go on with, or find finished the one fit of this project; returns its run."""
+    runs = list_runs(bench.project)
+    run = runs[-1] if runs else begin_fit(bench, recipe, "model", gpus=plan.gpus)
+    if run.status == "done":
+        yield _note("The same was learned before; it is taken as it is.")
+        return run
+    yield from follow_fit(bench.project, run)
+    return run
+
+
+def _refuse_strangers(target: Path) -> None:
+    """What is no model is never overwritten."""
+    if target.exists() and not target.is_dir():
+        raise BadInput(f"{target} is a file. Choose another folder for the model, or another --name.")
+    if (target / "model.json").exists():
+        header_of(target)
+
+
+def _deliver(run: Run, target: Path) -> None:
+    """The model under its name, and beside its weights what the run says of it."""
+    header, weights = load(run.folder / "model")
+    save(target, replace(header, details={**header.details, "run": run.id}), weights)
+    for name in ("recipe.yaml", "history.csv", "report.html"):
+        if (run.folder / name).is_file():
+            write_atomic(target / name, (run.folder / name).read_bytes())
+
+
+def _note(text: str) -> Event:
+    return Event("note", 0, 0, message=text)

@@ -1,0 +1,58 @@
+"""Folders of frames, as microDL lays them out, and what it wrote beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.errors import BadFile
+from fieldmark.recipes.dialects import microdl_prepare
+from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, path_of
+from fieldmark.recipes.loading import MAX_RECIPE_BYTES
+from fieldmark.recipes.texts import parse_json
+from fieldmark.workbench.loose.images import add_whole
+
+if TYPE_CHECKING:
+    from fieldmark.workbench.bench import Workbench
+
+INFO = "preprocessing_info.json"
+"""Where microDL, and `fieldmark prepare --config`, write the settings that data were prepared with."""
+
+
+def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
+    """What prepared the data of a training file; None where nothing says it.
+
+    microDL trains on tiles in a folder of the preparation's `output_dir`; `preprocessing_info.json` lies there.
+    Here nothing is copied, so that the folder of tiles need not exist.
+
+    Raises:
+        BadFile: The file is damaged.
+    """
+    folder = dataset.get("data_dir") if isinstance(dataset, dict) else None
+    if not isinstance(folder, str):
+        return None
+    place = path_of(folder, beside)
+    for home in (place, place.parent):
+        if (home / INFO).is_file():
+            return _read(home / INFO)
+    return None
+
+
+def _read(file: Path) -> ForeignPrepare:
+    if file.stat().st_size > MAX_RECIPE_BYTES:
+        raise BadFile(file, f"is larger than {MAX_RECIPE_BYTES} bytes, which no such file is. Prepare the data again.")
+    try:
+        info = parse_json(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadFile(file, f"cannot be parsed ({error}). Prepare the data again.") from error
+    values = microdl_prepare.last_run(info, source=file)
+    return microdl_prepare.prepare_of(values, beside=file.parent, source=file)
+
+
+def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> None:
+    """The positions of folders of frames as images of a project, or those of them that were chosen."""
+    for folder in folders:
+        if not folder.is_dir():
+            raise BadFile(folder, "there is no such folder. Correct the path.")
+    add_whole(bench, folders, layout="frames")

@@ -1,0 +1,212 @@
+"""`fit --config` and `train --config` on files of OpenFIBSEM and microDL, outside of any project."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from fieldmark.checkpoint import load
+from fieldmark.core.geometry import Box
+from fieldmark.faces.cli import main
+from fieldmark.images import open_image
+from fieldmark.testing.drawn import draw_discs
+from fieldmark.testing.worker import use_fake_worker
+
+SMALL = ["--set", "train.epochs=2", "--set", "net.encoder=unet", "--set", "net.filters=[4,8]"]
+CONFIG = """
+train:
+  data_dir: {data}
+  save_dir: {save}
+  checkpoint: null
+  encoder: "resnet34"
+  epochs: 20
+  cuda: true
+  batch_size: 4
+  num_classes: 3
+  learning_rate: 0.0001
+  wandb: true
+  wandb_project: "fibsem_pipeline"
+  wandb_entity: "demarcolab"
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    use_fake_worker(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def cli(capsys):
+    """Run a command: exit status, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(one) for one in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def draw(folder: Path, *, images: str = "images", labels: str = "labels", count: int = 8, side: int = 64) -> None:
+    """Pairs of TIFFs as OpenFIBSEM lays them out."""
+    for name in (images, labels):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        drawn = draw_discs(side, side, seed=index)
+        gray = np.asarray(drawn.image) if drawn.image.ndim == 2 else drawn.image.mean(axis=-1).astype(np.uint8)
+        tifffile.imwrite(folder / images / f"cell{index}.tif", gray)
+        tifffile.imwrite(folder / labels / f"cell{index}.tif", drawn.mask.astype(np.uint8))
+
+
+def write(tmp_path: Path, text: str = CONFIG, **paths: str) -> Path:
+    file = tmp_path / "config.yaml"
+    file.write_text(text.format(**({"data": "data", "save": "models"} | paths)))
+    return file
+
+
+def read(path: Path) -> np.ndarray:
+    with open_image(path) as source:
+        return source.read(Box.whole(source.shape))
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_documented_file_teaches_a_model_that_predicts(cli, tmp_path):
+    draw(tmp_path / "data")
+    originals = tree(tmp_path / "data")
+    status, out, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 0, err
+    folder = tmp_path / "models/unet-resnet34"
+    assert str(folder) in out
+    assert {"model.json", "history.csv", "recipe.yaml"} <= {path.name for path in folder.iterdir()}
+    header = load(folder)[0]
+    assert [(spec.name, spec.value) for spec in header.classes] == [("background", 0), ("class 1", 1), ("class 2", 2)]
+    for words in ("train.cuda", "train.wandb_project", "pip install 'fieldmark[wandb]'", "val_dice"):
+        assert words in err
+    assert not (tmp_path / "fieldmark.toml").exists()
+    status, _, err = cli("predict", folder, "data/images", "--out", "out", "--format", "tiff")
+    assert status == 0, err
+    values = read(tmp_path / "out/cell0.tif")
+    assert values.shape[-2:] == (64, 64)
+    assert set(np.unique(values)) <= {0, 1, 2}
+    assert tree(tmp_path / "data") == originals
+
+
+def test_begun_again_it_goes_on_or_is_taken_as_it_is(cli, tmp_path):
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    assert cli("fit", "--config", config, *SMALL)[0] == 0
+    first = tree(tmp_path / "models/unet-resnet34")
+    status, _, err = cli("fit", "--config", config, *SMALL)
+    assert status == 0
+    assert "The same was learned before" in err
+    assert tree(tmp_path / "models/unet-resnet34") == first
+
+
+@pytest.mark.parametrize(
+    ("images", "labels"), [("train/images", "train/labels"), (".", "labels"), ("train", "train/labels")]
+)
+def test_other_layouts_teach_the_same(cli, tmp_path, images, labels):
+    draw(tmp_path / "data", count=4)
+    draw(tmp_path / "other", images=images, labels=labels, count=4)
+    (tmp_path / "other" / labels / "rgb").mkdir()
+    shutil.copy(tmp_path / "other" / labels / "cell0.tif", tmp_path / "other" / labels / "rgb/cell0.tif")
+    weights = []
+    for data in ("data", "other"):
+        status, _, err = cli("fit", "--config", write(tmp_path, data=data, save=f"{data}-models"), *SMALL)
+        assert status == 0, err
+        weights.append(load(tmp_path / f"{data}-models/unet-resnet34")[1])
+    assert all(np.array_equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_several_folders_are_one_data_set(cli, tmp_path):
+    draw(tmp_path / "one", count=3)
+    draw(tmp_path / "two", count=2)
+    text = "data_paths: [one/images, two/images]\nlabel_paths: [one/labels, two/labels]\nsave_path: models\nnum_classes: 2\n"
+    (tmp_path / "config.yaml").write_text(text)
+    status, out, err = cli("fit", "--config", "config.yaml", *SMALL, "--json")
+    assert status == 0, err
+    header = load(Path(json.loads(out)["folder"]))[0]
+    assert len(header.taught) == 5
+
+
+def test_train_is_the_same_command_and_begins_with_given_weights(cli, tmp_path):
+    draw(tmp_path / "data", count=4)
+    config = write(tmp_path)
+    assert cli("fit", "--config", config, *SMALL)[0] == 0
+    assert cli("train", "--config", config, *SMALL, "--name", "same", "--gpu_mem_frac", "0.5")[0] == 0
+    first, same = (load(tmp_path / "models" / name)[1] for name in ("unet-resnet34", "same"))
+    assert all(np.array_equal(first[name], same[name]) for name in first)
+    start = ["--model_fname", "models/same", "--set", "train.epochs=1", "--set", "train.lr=1e-9"]
+    status, _, err = cli("train", "--config", config, *start, "--name", "more")
+    assert status == 0, err
+    more = load(tmp_path / "models/more")[1]
+    name = next(name for name in same if name.endswith("weight") and same[name].ndim == 4)
+    assert np.abs(more[name] - same[name]).max() < 1e-6
+
+
+def test_a_checkpoint_is_one_of_ours_or_refused_by_name(cli, tmp_path):
+    draw(tmp_path / "data", count=2)
+    (tmp_path / "old.pt").write_bytes(b"no archive")
+    for checkpoint, words in (
+        ("Model_2019.hdf5", ["Keras", "Fit the model again"]),
+        ("missing.pt", ["no such file"]),
+        ("weights.bin", ["no model folder"]),
+        ("old.pt", ["pip install 'fieldmark[backbones]'"] if not _has_timm() else ["no archive"]),
+    ):
+        config = write(tmp_path, CONFIG.replace("checkpoint: null", f"checkpoint: {checkpoint}"))
+        status, _, err = cli("fit", "--config", config, *SMALL)
+        assert status == 1
+        assert all(word in err for word in [checkpoint, *words]), err
+        assert not (tmp_path / "models/unet-resnet34").exists()
+
+
+def _has_timm() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("timm") is not None
+
+
+def test_what_cannot_be_fitted_is_said(cli, tmp_path):
+    draw(tmp_path / "data", count=3)
+    draw(tmp_path / "odd", count=3)
+    (tmp_path / "odd/labels/cell2.tif").unlink()
+    (tmp_path / "empty").mkdir()
+    for paths, words in (
+        ({"data": "nowhere"}, ["nowhere", "no such folder"]),
+        ({"data": "empty"}, ["empty", "images", "labels"]),
+        ({"data": "odd"}, ["3 images", "2 label maps", "cell2"]),
+        ({"save": "data/models"}, ["data", "only read"]),
+    ):
+        status, _, err = cli("fit", "--config", write(tmp_path, **paths), *SMALL)
+        assert status == 1
+        assert all(word in err for word in words), err
+    status, _, err = cli("fit", "--config", write(tmp_path, CONFIG.replace("epochs:", "epoch:")))
+    assert status == 1
+    assert re.search(r"config\.yaml: train\.epoch: unknown key\. Did you mean 'epochs'", err)
+
+
+@pytest.mark.parametrize(
+    ("text", "verb"),
+    [
+        ("input_dir: a\noutput_dir: b\n", "prepare"),
+        ("model_dir: a\nimage_dir: b\n", "predict"),
+    ],
+)
+def test_files_for_other_commands_are_sent_there(cli, tmp_path, text, verb):
+    (tmp_path / "config.yml").write_text(text)
+    status, _, err = cli("fit", "--config", "config.yml")
+    assert status == 1
+    assert f"fieldmark {verb} --config config.yml" in err
