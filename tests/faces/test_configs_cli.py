@@ -134,7 +134,7 @@ def test_other_layouts_teach_the_same(cli, tmp_path, images, labels):
 def test_several_folders_are_one_data_set(cli, tmp_path):
     draw(tmp_path / "one", count=3)
     draw(tmp_path / "two", count=2)
-    text = "data_paths: [one/images, two/images]\nlabel_paths: [one/labels, two/labels]\nsave_path: models\nnum_classes: 2\n"
+    text = "data_paths: [one/images, two/images]\nlabel_paths: [one/labels, two/labels]\nsave_path: models\n"
     (tmp_path / "config.yaml").write_text(text)
     status, out, err = cli("fit", "--config", "config.yaml", *SMALL, "--json")
     assert status == 0, err
