@@ -68,6 +68,12 @@ def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
     return {str(name): np.asarray(value.detach().to(torch.float32)) for name, value in found.items()}, facts
 
 
+def read_packaged(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file that an installed package ships, in torch's old format too; nothing in it is run."""
+    found = torch.load(path, map_location="cpu", weights_only=True)
+    return {str(name): value.detach().clone() for name, value in found.items()}
+
+
 def _require_archive(path: Path) -> None:
     try:
         size = path.stat().st_size

@@ -8,10 +8,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fieldmark.models.base import Net
+from fieldmark.models.encoders import RADIUS, STRIDE, encoded_unet
 from fieldmark.models.unet_blocks import Blocks
 from fieldmark.recipes.unet import UNetConfig
 
@@ -42,10 +43,25 @@ class UNet(Net):
         self.out_channels = max(1, config.out_channels)
         self.spatial = 2 if config.dims == "2" else 3
         self.window = config.depth if config.dims == "2.5" else 0
-        self.body = Blocks(channels, config, self.out_channels)
-        self.stride = self.body.stride
-        self.radius = self.body.radius
+        self.body: nn.Module
+        if config.encoder == "unet":
+            blocks = Blocks(channels, config, self.out_channels)
+            self.body, self.stride, self.radius = blocks, blocks.stride, blocks.radius
+        else:
+            self.body = encoded_unet(channels, config, self.out_channels)
+            self.stride, self.radius = STRIDE, RADIUS
         self.outputs = ("image",) if self.task == "regress" else ()  # type: ignore[misc]
+
+    @property
+    def gives(self) -> str:
+        """`slice` or `stack`: what a 2.5-D network answers for a window."""
+        return self.config.gives
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The published part of the network, whose weights may rest at first."""
+        found = getattr(self.body, "encoder", None)
+        return found if isinstance(found, nn.Module) else None
 
     @property
     def strides(self) -> tuple[int, int, int]:

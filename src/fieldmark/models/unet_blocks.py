@@ -50,7 +50,7 @@ class Block(nn.Module):
         self.steps = nn.Sequential(*steps)
         self.across: nn.Module | None = None
         if config.residual:
-            self.across = nn.Identity() if before == width else _conv(before, width, (1,) * len(size))
+            self.across = nn.Identity() if before == width else conv(before, width, (1,) * len(size))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.steps(x)
@@ -78,13 +78,13 @@ class Blocks(nn.Module):
         self.pools = nn.ModuleList(_pool(width, config, self.factor) for width in widths[:-1])
         self.down = nn.ModuleList(Block(a, b, config, down_size) for a, b in pairwise(widths))
         gather = widths if self.flat else ()
-        self.gather = nn.ModuleList(_conv(width, width, (config.depth, 1, 1), valid=True) for width in gather)
+        self.gather = nn.ModuleList(conv(width, width, (config.depth, 1, 1), valid=True) for width in gather)
         joins = [(below, across) for below, across in zip(widths[:0:-1], widths[-2::-1], strict=True)]
         self.risers = nn.ModuleList(_riser(below, across, config, self.factor) for below, across in joins)
         self.up = nn.ModuleList(
             Block(2 * across if config.skip == "concat" else across, across, config, up_size) for _, across in joins
         )
-        self.last = _conv(widths[0], out_channels, (1,) * self.axes)
+        self.last = conv(widths[0], out_channels, (1,) * self.axes)
         self.stride = 2 ** (len(widths) - 1)
         self.radius = _radius(config)
 
@@ -115,7 +115,8 @@ class Enlarge(nn.Module):
         return functional.interpolate(x, scale_factor=self.factor, mode=self.mode, **aligned)  # type: ignore[arg-type]
 
 
-def _conv(before: int, after: int, size: tuple[int, ...], *, valid: bool = False) -> nn.Module:
+def conv(before: int, after: int, size: tuple[int, ...], *, valid: bool = False) -> nn.Module:
+    """A convolution with a center, whose border repeats itself; `valid` looks at nothing beyond the border."""
     padding: Any = 0 if valid else tuple(n // 2 for n in size)
     kind = nn.Conv2d if len(size) == 2 else nn.Conv3d
     return cast("nn.Module", kind(before, after, size, padding=padding, padding_mode="replicate"))  # type: ignore[arg-type]
@@ -126,7 +127,7 @@ def _step(before: int, after: int, config: UNetConfig, size: tuple[int, ...]) ->
     tail = [norm, activation] if config.block == "conv-norm-activation" else [activation, norm]
     if config.dropout:
         tail.append(nn.Dropout2d(config.dropout) if len(size) == 2 else nn.Dropout3d(config.dropout))
-    return nn.Sequential(_conv(before, after, size), *tail)
+    return nn.Sequential(conv(before, after, size), *tail)
 
 
 def _norm(width: int, kind: str, axes: int) -> nn.Module:
@@ -164,7 +165,7 @@ def _riser(below: int, across: int, config: UNetConfig, factor: tuple[int, ...])
         kind: Any = nn.ConvTranspose2d if flat else nn.ConvTranspose3d
         return cast("nn.Module", kind(below, across, factor, stride=factor))
     mode = _MODES[config.up, len(factor)]
-    return nn.Sequential(_conv(below, across, (1,) * len(factor)), Enlarge(factor, mode))
+    return nn.Sequential(conv(below, across, (1,) * len(factor)), Enlarge(factor, mode))
 
 
 def _radius(config: UNetConfig) -> int:
