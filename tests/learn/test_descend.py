@@ -1,0 +1,130 @@
+"""What descent keeps: the best epoch, a running mean, an early end; the same after a stop."""
+
+from __future__ import annotations
+
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fieldmark.errors import BadRecipe
+from fieldmark.learn.descend import Descend
+from fieldmark.learn.engine import fit, make_engine
+from fieldmark.learn.state import FitState
+from fieldmark.recipes import FitRecipe
+from fieldmark.recipes.steps import EarlyConfig, StepsConfig
+
+
+class Tiny(nn.Module):
+    """One weight; the net of a fit has heads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.head = self.image_head = None
+
+
+class Numbers:
+    """Batch n of an epoch is n."""
+
+    per_epoch = 2
+
+    def get(self, epoch: int, index: int) -> int:
+        return epoch * 2 + index
+
+
+class Walk:
+    """Adds 1 to the weight at each step; what validation says is given."""
+
+    def __init__(self, net: Tiny, said: list[float]) -> None:
+        self.net, self.said, self.asked = net, said, 0
+        self.optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+
+    def optimizers(self):
+        return [self.optimizer]
+
+    def set_up(self, engine) -> None:
+        pass
+
+    def on_epoch(self, epoch: int) -> None:
+        self.asked = epoch
+
+    def step(self, engine, batch) -> dict[str, float]:
+        with torch.no_grad():
+            self.net.weight += 1
+        return {"loss": 1.0}
+
+    def validate(self, engine) -> dict[str, float]:
+        return {"val_loss": self.said[self.asked], "val_seen": self.net.weight.item()} if self.said else {}
+
+    def state(self):
+        return {"asked": np.array([self.asked])}
+
+    def load_state(self, arrays) -> None:
+        self.asked = int(arrays["asked"][0])
+
+
+def walked(folder, said: list[float], stops: tuple[int, ...] = (), **settings: object):
+    """The net after its fit, and the events of the last run; stopped after so many events each time."""
+    config = StepsConfig(**{"epochs": 5, "warmup_steps": 0, **settings})
+    for stop in (*stops, None):
+        net = Tiny()
+        state = FitState(folder, "here")
+        state.restore(net)
+        phase = Descend("walk", Walk(net, said), Numbers(), config)
+        events = list(islice(fit(make_engine(FitRecipe(), []), net, [phase], state), stop))
+    return net.weight.item(), events
+
+
+def test_the_best_epochs_weights_are_the_models(tmp_path):
+    weight, events = walked(tmp_path, [5.0, 3.0, 1.0, 2.0, 4.0])
+    assert weight == 6  # after three epochs of two steps
+    assert [event.metrics["val_loss"] for event in events] == [5, 3, 1, 2, 4]
+
+
+def test_or_the_last_ones(tmp_path):
+    assert walked(tmp_path / "kept", [5.0, 3.0, 1.0, 2.0, 4.0], keep="last")[0] == 10
+    assert walked(tmp_path / "unheard", [])[0] == 10
+
+
+def test_a_fit_ends_early(tmp_path):
+    weight, events = walked(tmp_path, [5.0, 1.0, 2.0, 3.0, 0.0], early=EarlyConfig(patience=2))
+    assert weight == 4
+    assert [event.step for event in events] == [2, 4, 6, 10]  # told as finished after the fourth epoch
+    assert walked(tmp_path, [5.0, 1.0, 2.0, 3.0, 0.0], early=EarlyConfig(patience=2)) == (4, [])  # nothing is left
+
+
+def test_small_gains_do_not_count(tmp_path):
+    early = EarlyConfig(patience=2, min_delta=0.5)
+    assert walked(tmp_path, [5.0, 4.9, 4.8, 0.0, 0.0], early=early)[0] == 2
+
+
+def test_more_is_better_where_that_is_said(tmp_path):
+    early = EarlyConfig(monitor="val_seen", mode="max")
+    assert walked(tmp_path, [1.0] * 5, early=early)[0] == 10
+
+
+def test_an_unknown_monitor_is_named(tmp_path):
+    with pytest.raises(BadRecipe, match=r"val_dcie.*val_loss, val_seen"):
+        walked(tmp_path, [1.0] * 5, early=EarlyConfig(monitor="val_dcie"))
+
+
+def test_the_running_mean_validates_and_becomes_the_model(tmp_path):
+    weight, events = walked(tmp_path, [3.0, 2.0, 1.0, 0.5, 0.2], ema_decay=0.5)
+    mean, seen = 1.0, []  # begins with the first step's weights
+    for step in range(1, 11):
+        mean = 0.5 * mean + 0.5 * step
+        if step % 2 == 0:
+            seen.append(mean)
+    assert [event.metrics["val_seen"] for event in events] == pytest.approx(seen)
+    assert weight == pytest.approx(seen[-1])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_stopped_and_resumed_it_ends_alike(tmp_path, stop):
+    settings = {"ema_decay": 0.7, "early": EarlyConfig(patience=2), "save_every_steps": 1}
+    said = [5.0, 1.0, 2.0, 3.0, 0.0]
+    unbroken, _ = walked(tmp_path / "whole", said, **settings)
+    assert walked(tmp_path / "broken", said, (stop, 1), **settings)[0] == unbroken

