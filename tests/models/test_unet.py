@@ -60,7 +60,7 @@ CHANGES = [
 
 @pytest.mark.parametrize("change", CHANGES, ids=str)
 def test_every_setting_acts(change):
-    x = noise(1, 1, 16, 16)
+    x = noise(2, 1, 16, 16)
     plain, changed = net_of().train(), net_of(**change).train()
     with torch.no_grad():
         assert changed(x).shape == plain(x).shape
