@@ -18,14 +18,17 @@ MARKS = "marks.json"
 
 def fit_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Run the fit that a job describes (see `fieldmark.workbench.fitting`)."""
-    return run_fit(
-        FitJob(
-            recipe=validate(FitRecipe, job["recipe"]),
-            samples=samples_of(job),
-            classes=tuple(ClassSpec(**item) for item in job["classes"]),
-            folder=Path(job["folder"]),
-            pixel_size=PixelSize(**job.get("pixel_size", {})),
-        )
+    return run_fit(fit_job(job))
+
+
+def fit_job(job: dict[str, Any]) -> FitJob:
+    """The fit that a job describes."""
+    return FitJob(
+        recipe=validate(FitRecipe, job["recipe"]),
+        samples=samples_of(job),
+        classes=tuple(ClassSpec(**item) for item in job["classes"]),
+        folder=Path(job["folder"]),
+        pixel_size=PixelSize(**job.get("pixel_size", {})),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from math import prod
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,19 +14,25 @@ import torch
 
 from fieldmark.core.geometry import Box, round_up
 from fieldmark.core.seeds import derive_seed
+from fieldmark.errors import BadInput
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from fieldmark.learn.samples import Samples
+    from fieldmark.learn.target_files import Within
     from fieldmark.learn.targets import Targets
     from fieldmark.models.base import Net
     from fieldmark.recipes.train import TrainConfig
 
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Pixels (C, *S), target (T, *S) and weight (1, *S) of one crop."""
+
 TRIES = 10
 """How often a crop is drawn again that shows too little."""
 MOST_VALIDATION = 64
-"""Crops that validate; spread over the images where there are more."""
+"""Crops that validate, spread over the images where there are more; fewer where they are large."""
+VALIDATION_PIXELS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,7 @@ class Lesson:
         weight: (B, 1, *S) float32, as large as the target; 0 where nobody knows the answer.
         classes: Whether the target holds places of classes.
         seed: Of what is drawn by chance while it is learned, such as dropout.
+        epoch: That it belongs to.
     """
 
     x: Tensor
@@ -46,6 +54,7 @@ class Lesson:
     weight: Tensor
     classes: bool = False
     seed: int = 0
+    epoch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +92,7 @@ class LessonBatches:
         config: Sizes and counts.
         images: Places of the images that teach.
         seed: Of the run.
-        rank: This process among `world`: it gets every `world`-th sample of a batch.
-        world: Processes that share each batch.
+        within: The planes of these that teach; None for all.
     """
 
     def __init__(
@@ -96,17 +104,28 @@ class LessonBatches:
         images: Sequence[int],
         seed: int,
         *,
-        rank: int = 0,
-        world: int = 1,
+        within: Within | None = None,
     ) -> None:
         self.samples, self.targets, self.shape, self.config = samples, targets, shape, config
-        self.images = list(images)
+        self.images, self.within = list(images), within
+        self._require_possible()
         self.seed = derive_seed(seed, "lessons")
-        self.rank, self.world = rank, world
+        self.rank, self.world = 0, 1
         count = config.crops_per_epoch or self._cover()
         self.per_epoch = max(1, -(-count // config.batch_size))
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="lessons")
+        self._reading = Lock()  # validation may read while the next batch is made
         self._ahead: tuple[tuple[int, int], Future[Lesson]] | None = None
+
+    def share(self, rank: int, world: int) -> None:
+        """Make this process one of `world` that share each batch: it gets every `world`-th sample."""
+        if world > self.config.batch_size:
+            raise BadInput(
+                f"{world} processes cannot share batches of {self.config.batch_size}. Raise train.batch_size, or lower "
+                "devices or num_nodes."
+            )
+        if (rank, world) != (self.rank, self.world):
+            self.rank, self.world, self._ahead = rank, world, None
 
     def get(self, epoch: int, index: int) -> Lesson:
         """A batch; the next one is made meanwhile."""
@@ -116,32 +135,47 @@ class LessonBatches:
         self._ahead = ((following[0], following[1]), self._pool.submit(self._batch, *following))
         return lesson
 
-    def validation(self, images: Sequence[int]) -> Iterator[Lesson]:
-        """Crops that cover images, without chance and unchanged, one a batch."""
-        boxes = [(index, box) for index in images for box in self._tiles(index)]
-        step = max(1, -(-len(boxes) // MOST_VALIDATION))
+    def validation(self, images: Sequence[int], within: Within | None = None) -> Iterator[Lesson]:
+        """Crops that cover images, or planes of them, without chance and unchanged, one a batch."""
+        boxes = [(index, box) for index in images for box in self._tiles(index, within)]
+        most = min(MOST_VALIDATION, max(4, VALIDATION_PIXELS // prod(self.shape.crop)))
+        step = max(1, -(-len(boxes) // most))
         for index, box in boxes[::step]:
-            yield self._stacked([self._sample(index, box)], 0)
+            yield self._stacked([self._sample(index, box)], 0, 0)
+
+    def _require_possible(self) -> None:
+        if (
+            self.within is not None
+            and self.within[0] == 1
+            and (self.shape.stack or (self.shape.spatial == 3 and not self.shape.window))
+        ):
+            raise BadInput(
+                "data.split.by=slice parts the slices of an image, and this network answers whole stacks. Split by "
+                "image, group or time, or take one that answers slices."
+            )
 
     def _batch(self, epoch: int, index: int) -> Lesson:
         size = self.config.batch_size
         numbers = range(index * size + self.rank, (index + 1) * size, self.world)
-        lesson = self._stacked([self._drawn(epoch, number) for number in numbers], derive_seed(self.seed, epoch, index))
+        drawn = [self._drawn(epoch, number) for number in numbers]
+        lesson = self._stacked(drawn, derive_seed(self.seed, epoch, index), epoch)
         from fieldmark.learn.augment import augmented
 
         return augmented(
             lesson, self.config.augment, [derive_seed(self.seed, "augment", epoch, number) for number in numbers]
         )
 
-    def _drawn(self, epoch: int, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _drawn(self, epoch: int, number: int) -> Sample:
+        """The first of a few crops that shows enough, or the best of them."""
         rng = np.random.default_rng(derive_seed(self.seed, "crop", epoch, number))
-        best = None
+        best, most = None, -1.0
         for _ in range(TRIES):
             index = self.images[int(rng.integers(len(self.images)))]
             sample = self._sample(index, self._crop(index, rng))
-            if best is None or sample[2].mean() > best[2].mean():
-                best = sample
-            if best[2].any() and (best[2] > 0).mean() >= self.config.min_fraction:
+            share = self.targets.share(sample[1:]) if sample[2].any() else -0.5
+            if share > most:
+                best, most = sample, share
+            if most >= self.config.min_fraction:
                 break
         if best is None:
             raise ValueError("no crop was drawn")
@@ -149,8 +183,8 @@ class LessonBatches:
 
     def _crop(self, index: int, rng: np.random.Generator) -> Box:
         """A box over t, z, y, x inside the image; around a known pixel where few are known."""
-        t, _, z, y, x = self.samples.source(index).shape
-        known = self.targets.somewhere(index, rng)
+        t, _, z, y, x = self.samples.shape(index)
+        known = self.targets.somewhere(index, rng, self.within)
         start = [int(rng.integers(t))]
         for axis, (size, side) in enumerate(zip((z, y, x), self.shape.crop, strict=True), start=1):
             most = max(0, size - side)
@@ -161,28 +195,31 @@ class LessonBatches:
         stop = [start[0] + 1, *(min(n, a + s) for n, a, s in zip((z, y, x), start[1:], self.shape.crop, strict=True))]
         return Box(tuple(start), tuple(stop))
 
-    def _tiles(self, index: int) -> Iterator[Box]:
-        """Boxes of a crop's size that cover an image; the last ones are flush with its border."""
-        t, _, z, y, x = self.samples.source(index).shape
+    def _tiles(self, index: int, within: Within | None) -> Iterator[Box]:
+        """Boxes of a crop's size that cover an image where it has answers; the last ones are flush with its border."""
+        t, _, z, y, x = self.samples.shape(index)
         axes = [_starts(n, side) for n, side in zip((z, y, x), self.shape.crop, strict=True)]
         for time in range(t):
             for at in np.ndindex(*(len(axis) for axis in axes)):
                 start = tuple(axis[n] for axis, n in zip(axes, at, strict=True))
                 stop = (min(n, a + s) for n, a, s in zip((z, y, x), start, self.shape.crop, strict=True))
-                yield Box((time, *start), (time + 1, *stop))
+                box = Box((time, *start), (time + 1, *stop))
+                meant = within is None or box.start[within[0]] in within[1]
+                if meant and self.targets.knows(index, box):
+                    yield box
 
-    def _sample(self, index: int, box: Box) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _sample(self, index: int, box: Box) -> Sample:
         """Prepared pixels, target and weight of a box, grown to the crop's size: (C | T | 1, *S)."""
         wide = self._window(index, box) if self.shape.window else box
-        pixels = self.samples.read(index, wide, spatial=3)
-        target, weight = self.targets.read(index, wide if self.shape.stack else box)
+        with self._reading:
+            pixels = self.samples.kept(index, wide)
+            target, weight = self.targets.read(index, wide if self.shape.stack else box)
         if self.shape.window:
-            pixels = _between(pixels, index, box, wide, self.shape.window)
+            pixels = _between(pixels, box, wide, self.shape.window)
             if self.shape.stack:
-                target, weight = (_between(part, index, box, wide, self.shape.window) for part in (target, weight))
-        grown = [_grown(part, self.shape.crop[1:], self._depth(part)) for part in (pixels, target)]
-        known = _grown(weight, self.shape.crop[1:], self._depth(weight), constant=True)
-        x, answer, weight = (*grown, known)
+                target, weight = (_between(part, box, wide, self.shape.window) for part in (target, weight))
+        x, answer = (_grown(part, self.shape.crop[1:], self._depth(part)) for part in (pixels, target))
+        weight = _grown(weight, self.shape.crop[1:], self._depth(weight), constant=True)
         return (x, answer, weight) if self.shape.spatial == 3 else (x[:, 0], answer[:, 0], weight[:, 0])
 
     def _depth(self, part: np.ndarray) -> int:
@@ -190,21 +227,25 @@ class LessonBatches:
 
     def _window(self, index: int, box: Box) -> Box:
         """The slices around a slice, as far as the image has them."""
-        half, depth = self.shape.window // 2, self.samples.source(index).shape[2]
+        half, depth = self.shape.window // 2, self.samples.shape(index)[2]
         (t, z, *start), (t1, _, *stop) = box.start, box.stop
         return Box((t, max(0, z - half), *start), (t1, min(depth, z + half + 1), *stop))
 
-    def _stacked(self, parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], seed: int) -> Lesson:
+    def _stacked(self, parts: Sequence[Sample], seed: int, epoch: int) -> Lesson:
         x, target, weight = (torch.from_numpy(np.stack(part)) for part in zip(*parts, strict=True))
-        return Lesson(x, target, weight, self.targets.classes, seed)
+        return Lesson(x, target, weight, self.targets.classes, seed, epoch)
 
     def _cover(self) -> int:
-        """Crops that are as large as all teaching images together."""
-        sizes = (self.samples.source(index).shape for index in self.images)
-        pixels = sum(
-            max(1.0, t * prod(n / c for n, c in zip(size, self.shape.crop, strict=True))) for t, _, *size in sizes
-        )
-        return max(1, round(pixels))
+        """Crops that are as large as all that teaches."""
+        return max(1, round(sum(self._crops_of(index) for index in self.images)))
+
+    def _crops_of(self, index: int) -> float:
+        planes = [
+            len(along) if self.within is None or self.within[0] != axis else len(self.within[1] & {*along})
+            for axis, along in enumerate(self.targets.planes(index))
+        ]
+        size = (planes[1], *self.samples.shape(index)[3:])
+        return planes[0] * max(1.0, prod(n / c for n, c in zip(size, self.shape.crop, strict=True)))
 
 
 def _starts(size: int, side: int) -> list[int]:
@@ -213,7 +254,7 @@ def _starts(size: int, side: int) -> list[int]:
     return [*range(0, size - side, side), size - side]
 
 
-def _between(part: np.ndarray, index: int, box: Box, wide: Box, window: int) -> np.ndarray:
+def _between(part: np.ndarray, box: Box, wide: Box, window: int) -> np.ndarray:
     """A window of slices: those that the image lacks repeat its first and last one."""
     half = window // 2
     before = half - (box.start[1] - wide.start[1])

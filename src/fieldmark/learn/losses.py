@@ -35,13 +35,16 @@ FOR_CLASSES = ("ce", "bce", "dice", "focal", "tversky")
 FOR_VALUES = ("mae", "mse", "kl", "dssim", "ms-ssim")
 
 
-def build_loss(config: LossConfig, *, classes: bool, class_weights: Tensor | None = None) -> Loss:
+def build_loss(
+    config: LossConfig, *, classes: bool, class_weights: Tensor | None = None, span: float | None = None
+) -> Loss:
     """The sum that a recipe asks for.
 
     Args:
         config: Names and weights.
         classes: Whether targets are places of classes; else values of images.
         class_weights: (K,) of the classes; None for ones.
+        span: The range of the targets' values, for SSIM; None for that of each sample's known pixels.
 
     Raises BadRecipe for a loss that is unknown, or for the other kind of target.
     """
@@ -53,7 +56,7 @@ def build_loss(config: LossConfig, *, classes: bool, class_weights: Tensor | Non
             raise BadRecipe(f"train.loss.terms: {name!r} does not suit targets that are {kind}. Use {', '.join(own)}.")
         if name not in own:
             raise BadRecipe(f"train.loss.terms: unknown loss {name!r}. {near_miss(name, own)}")
-    parts = [(share, _loss(name, config, class_weights)) for name, share in terms.items()]
+    parts = [(share, _loss(name, config, class_weights, span)) for name, share in terms.items()]
 
     def total(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         known = torch.where(weight > 0, target, torch.zeros_like(target))
@@ -81,7 +84,7 @@ def over_samples(each: Tensor, known: Tensor) -> Tensor:
     return (rows * known).sum() / known.sum().clamp_min(1)
 
 
-def _loss(name: str, config: LossConfig, class_weights: Tensor | None) -> Loss:
+def _loss(name: str, config: LossConfig, class_weights: Tensor | None, span: float | None) -> Loss:
     match name:
         case "ce":
             return lambda s, t, w: masked_mean(_cross_entropy(s, t), _classed(w, t, class_weights))
@@ -104,10 +107,12 @@ def _loss(name: str, config: LossConfig, class_weights: Tensor | None) -> Loss:
             return lambda s, t, w: masked_mean(_kl(s, t), w)
         case "dssim":
             return lambda s, t, w: (
-                SSIM_SHARE * dissimilarity(s, t, w) + (1 - SSIM_SHARE) * masked_mean((s - t).abs(), w)
+                SSIM_SHARE * dissimilarity(s, t, w, span) + (1 - SSIM_SHARE) * masked_mean((s - t).abs(), w)
             )
         case _:
-            return lambda s, t, w: MS_SHARE * many_scales(s, t, w) + (1 - MS_SHARE) * masked_mean((s - t).abs(), w)
+            return lambda s, t, w: (
+                MS_SHARE * many_scales(s, t, w, span) + (1 - MS_SHARE) * masked_mean((s - t).abs(), w)
+            )
 
 
 def one_hot(target: Tensor, count: int) -> Tensor:
@@ -159,13 +164,13 @@ def _kl(scores: Tensor, target: Tensor) -> Tensor:
     return y * (y / p).log()
 
 
-def dissimilarity(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def dissimilarity(scores: Tensor, target: Tensor, weight: Tensor, span: float | None = None) -> Tensor:
     """(1 - SSIM) / 2, plane by plane: 0 for equal images. (microDL's was 1 - SSIM / 2, at least one half)."""
-    similar, _, known = _similar(*_planes(scores, target, weight))
+    similar, _, known = _similar(*_planes(scores, target, weight), span)
     return masked_mean((1 - similar) / 2, known)
 
 
-def many_scales(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def many_scales(scores: Tensor, target: Tensor, weight: Tensor, span: float | None = None) -> Tensor:
     """1 - MS-SSIM over as many scales as the planes have room for."""
     x, y, w = _planes(scores, target, weight)
     count = max(1, min(len(SCALES), int(log2(max(1.0, min(x.shape[2:]) / WINDOW))) + 1))
@@ -173,7 +178,7 @@ def many_scales(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     known = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
     total = torch.zeros(x.shape[0], x.shape[1], device=x.device)
     for scale, share in enumerate(shares):
-        similar, contrast, seen = _similar(x, y, w)
+        similar, contrast, seen = _similar(x, y, w, span)
         part = similar if scale == count - 1 else contrast
         sums = seen.sum(dim=(2, 3))
         mean = (part * seen).sum(dim=(2, 3)) / sums.clamp_min(TINY)
@@ -190,15 +195,20 @@ def _planes(scores: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Ten
     return tuple(part.transpose(1, 2).flatten(0, 1) for part in (scores, target, weight))  # type: ignore[return-value]
 
 
-def _similar(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _similar(x: Tensor, y: Tensor, weight: Tensor, span: float | None) -> tuple[Tensor, Tensor, Tensor]:
     """SSIM, its part of contrast and structure, and the weight, at the places where the window fits.
 
-    The range of values is that of the batch's known target.
+    Args:
+        x: (B, C, y, x), as y.
+        y: What is right; its range decides the small constants.
+        weight: (B, 1, y, x).
+        span: Of the values of y; None for that of each sample, so that none changes another's loss.
     """
     side = min(WINDOW, *x.shape[2:])
     x, y = x * (weight > 0), y * (weight > 0)
-    span = (y.amax() - y.amin()).detach().clamp_min(1e-3)
-    small, little = (0.01 * span) ** 2, (0.03 * span) ** 2
+    own = (y.amax(dim=(1, 2, 3)) - y.amin(dim=(1, 2, 3))).detach().clamp_min(1e-3)[:, None, None, None]
+    values = own if span is None else torch.full_like(own, span)
+    small, little = (0.01 * values) ** 2, (0.03 * values) ** 2
 
     def mean(values: Tensor) -> Tensor:
         return functional.avg_pool2d(values, side, stride=1)

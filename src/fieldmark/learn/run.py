@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from fieldmark.learn.preparation import estimate_preparation
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
+from fieldmark.learn.target_scale import scale_targets
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build
@@ -35,6 +36,7 @@ from fieldmark.recipes.registry import FAMILIES
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
+    from fieldmark.learn.splits import Split
     from fieldmark.learn.targets import Targets
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe
@@ -82,17 +84,8 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     the same weights, bit for bit.
     """
     samples, recipe = job.samples, job.recipe
-    channels = check_channels(samples)
-    samples.class_names = tuple(item.name for item in job.classes)
-    color = str(full_config(recipe).get("color", "auto"))
-    config = full_config(recipe)
-    yield from _find_targets(job, config)
-    samples.preparation = _preparation(samples, recipe, color)
-    seen = prepared_channels(samples.preparation, channels)
-    net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
-    require_begin(net, recipe)
-    if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
-        yield Event("note", 0, 0, message=left)
+    net, config, notes = prepared_net(job)
+    yield from notes
     state = FitState(job.folder / STATE, job.made_from())
     resumed = state.restore(net)
     if resumed:
@@ -101,7 +94,33 @@ def run_fit(job: FitJob) -> Iterator[Event]:
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
     yield from fit(make_engine(recipe, phases), net, phases, state)
-    save(job.folder / MODEL, header_of_fit(job, net, config), arrays_of(net))
+    header = header_of_fit(job, net, config)
+    save(job.folder / MODEL, replace(header, metrics=_scores(state)), arrays_of(net))
+
+
+def _scores(state: FitState) -> dict[str, float]:
+    """What validation said of the weights that were kept."""
+    notes = (note.get("scores") for note in state.notes.values())
+    return {key: value for scores in notes if isinstance(scores, dict) for key, value in scores.items()}
+
+
+def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
+    """A network with its first weights, its settings in full, and what is worth telling.
+
+    The samples know their targets, their split and their preparation afterwards.
+    """
+    samples, recipe = job.samples, job.recipe
+    channels = check_channels(samples)
+    samples.class_names = tuple(item.name for item in job.classes)
+    config = full_config(recipe)
+    notes = list(_find_targets(job, config))
+    samples.preparation = _preparation(samples, recipe, str(config.get("color", "auto")))
+    seen = prepared_channels(samples.preparation, channels)
+    net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
+    require_begin(net, recipe)
+    if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
+        notes.append(Event("note", 0, 0, message=left))
+    return net, config, notes
 
 
 def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
@@ -109,18 +128,38 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
     if not {"task", "out_channels"} <= config.keys():
         return
     samples, recipe = job.samples, job.recipe
-    samples.targets = targets_of(samples, recipe.data, job.classes)
-    samples.split = split_images(samples.images, samples.targets.images(), recipe.data.split, recipe.seed)
-    samples.taught = sorted(samples.split.train + samples.split.validation)
-    config["task"] = _task(config["task"], samples.targets)
-    config["out_channels"] = config["out_channels"] or samples.targets.channels
-    if config["out_channels"] != samples.targets.channels:
+    targets = samples.targets = targets_of(samples, recipe.data, job.classes)
+    split = samples.split = split_images(
+        samples.images, targets.images(), recipe.data.split, recipe.seed, planes=targets.planes
+    )
+    samples.taught = sorted({*split.train, *split.validation})
+    config["task"] = _task(config["task"], targets)
+    scale_targets(
+        samples,
+        targets,
+        split,
+        seed=recipe.seed,
+        normalize=recipe.prepare.normalize is None or recipe.prepare.normalize.targets,
+        share=config.get("final_activation") == "sigmoid",
+    )
+    config["out_channels"] = config["out_channels"] or targets.channels
+    if config["out_channels"] != targets.channels:
         raise BadInput(
-            f"net.out_channels is {config['out_channels']}, and the targets have {samples.targets.channels}. "
-            "Leave it out."
+            f"net.out_channels is {config['out_channels']}, and the targets have {targets.channels}. Leave it out."
         )
-    if not samples.split.validation:
-        yield Event("note", 0, 0, message="Too few images to hold any out: the last epoch's weights are the model's.")
+    for said in _told_of_split(samples, split, targets, recipe):
+        yield Event("note", 0, 0, message=said)
+
+
+def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: FitRecipe) -> Iterator[str]:
+    """Sentences on images that teach nothing, and on validation that there is none."""
+    usable = set(targets.images())
+    if recipe.data.target.kind != "marks" and len(usable) < len(samples.images):
+        without = [image.name for place, image in enumerate(samples.images) if place not in usable]
+        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
+        yield f"No target for {', '.join(without[:3])}{more}: they teach nothing."
+    if not split.validation and recipe.data.split.validation > 0:
+        yield "Too few images to hold any out: the last epoch's weights are the model's."
 
 
 def _task(asked: str, targets: Targets) -> str:

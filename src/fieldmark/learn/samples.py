@@ -14,6 +14,7 @@ from fieldmark.core.fingerprint import require_content
 from fieldmark.core.geometry import Box, Tile
 from fieldmark.infer.forward import require_numbers
 from fieldmark.infer.tiles import plan_tiles, with_channels
+from fieldmark.learn.blocks import Blocks
 from fieldmark.prepare import apply, image_maximum, of_image
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ class Samples:
         self.taught: list[int] | None = None
         """Places of the images that teach or choose; None for those with marks or answers."""
         self.class_names: tuple[str, ...] = ()
+        self.blocks = Blocks()
+        """What is read again and again in training on targets: pixels of images, targets and masks."""
         self._max_bytes = max_bytes
         self.source = lru_cache(maxsize=OPEN_IMAGES)(self._open)
         self._maximum = lru_cache(maxsize=None)(lambda index: image_maximum(self.source(index)))
@@ -146,6 +149,10 @@ class Samples:
 
         image = self.images[index]
         return open_image(Path(image.uri), shown=image.name, max_bytes=self._max_bytes)
+
+    def shape(self, index: int) -> tuple[int, int, int, int, int]:
+        """Pixels of an image along t, c, z, y, x; the file is opened once for that."""
+        return self.blocks.facts(("image", index), lambda: self.source(index)).shape
 
     def require_unchanged(self) -> None:
         """Raise BadFile, which names the image, where a file is not what it was when the fit was begun."""
@@ -158,6 +165,13 @@ class Samples:
     def read(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """Prepared pixels, float32: (C, y, x) for a box over t, z, y, x of one t and z; (C, z, y, x) with 3 axes."""
         return apply(self.raw(index, box, spatial=spatial), self.of_image(index, self.preparation))
+
+    def kept(self, index: int, box: Box) -> np.ndarray:
+        """What `read` gives with 3 axes, by way of the planes that are kept decoded."""
+        wanted = with_channels(box, self.shape(index)[1])
+        block = self.blocks.read(("image", index), lambda: self.source(index), wanted)[0]
+        require_numbers(block, self.images[index].name)
+        return apply(block, self.of_image(index, self.preparation))
 
     def of_image(self, index: int, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Steps for one image: those that look at the whole image have read it, once."""

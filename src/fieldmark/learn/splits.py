@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,42 +13,84 @@ from fieldmark.errors import BadInput
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import SampleImage
+    from fieldmark.learn.target_files import Planes, Within
     from fieldmark.recipes.data import SplitConfig
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Places of images; none is in two parts."""
+    """Places of images; none is in two parts, unless each part has its own planes of the images.
+
+    Args:
+        train: Images that teach.
+        validation: Images that choose the epoch.
+        test: Images that the fit does not look at.
+        axis: 0 where the images are parted along t, 1 along z, None where whole images are.
+        planes: Of each part along that axis.
+    """
 
     train: list[int]
     validation: list[int]
     test: list[int]
+    axis: int | None = None
+    planes: tuple[frozenset[int], frozenset[int], frozenset[int]] = (frozenset(), frozenset(), frozenset())
+
+    def within(self, part: int) -> Within | None:
+        """The planes of a part, 0 train, 1 validation, 2 test; None where it has whole images."""
+        return None if self.axis is None else (self.axis, self.planes[part])
 
 
-def split_images(images: Sequence[SampleImage], usable: Sequence[int], config: SplitConfig, seed: int) -> Split:
-    """Part the usable images.
+def split_images(
+    images: Sequence[SampleImage],
+    usable: Sequence[int],
+    config: SplitConfig,
+    seed: int,
+    *,
+    planes: Callable[[int], Planes] | None = None,
+) -> Split:
+    """Part the usable images, or the planes of each.
 
     Args:
         images: Of the fit.
         usable: Places of those that have a target.
         config: By what, and how much of each.
         seed: Draws the order, where the recipe gives no seed of its own.
+        planes: Places along t and z that an image has targets for; needed to part images by time or slice.
 
     Raises BadInput where the project's own split leaves nothing to learn from.
     """
     if config.by == "split":
         return _by_name(images, usable)
-    groups = _groups(images, usable, by_group=config.by == "group")
+    if config.by in ("time", "slice"):
+        if planes is None:
+            raise ValueError("planes are needed to part images along an axis")
+        axis = ("time", "slice").index(config.by)
+        places = sorted({place for index in usable for place in planes(index)[axis]})
+        parts = _parted([[place] for place in places], config, seed)
+        train, validation, test = (frozenset(part) for part in parts)
+        held = {index: frozenset(planes(index)[axis]) for index in usable}
+        return Split(
+            [index for index in usable if train & held[index]],
+            [index for index in usable if validation & held[index]],
+            [index for index in usable if test & held[index]],
+            axis,
+            (train, validation, test),
+        )
+    return Split(*_parted(_groups(images, usable, by_group=config.by == "group"), config, seed))
+
+
+def _parted(groups: list[list[int]], config: SplitConfig, seed: int) -> tuple[list[int], list[int], list[int]]:
+    """Training, validation and test; at least one group trains."""
+    order = groups
     if config.order == "random":
         rng = np.random.default_rng(derive_seed(seed if config.seed is None else config.seed, "split"))
         order = [groups[n] for n in rng.permutation(len(groups))]
-    else:
-        order = groups
     held, tested = _count(config.validation, len(order)), _count(config.test, len(order))
     while held + tested >= len(order) and held + tested > 0:
         held, tested = (held - 1, tested) if held >= tested else (held, tested - 1)
     parts = (order[held + tested :], order[:held], order[held : held + tested])
-    return Split(*(sorted(place for group in part for place in group) for part in parts))
+    train, validation, test = (sorted(place for group in part for place in group) for part in parts)
+    return train, validation, test
 
 
 def _count(share: float, groups: int) -> int:
@@ -68,12 +110,10 @@ def _groups(images: Sequence[SampleImage], usable: Sequence[int], *, by_group: b
 def _by_name(images: Sequence[SampleImage], usable: Sequence[int]) -> Split:
     """As the project says: `train` (or nothing), `validation` or `val`, `test`."""
     names = {place: images[place].split.lower() for place in usable}
-    parts = [
-        [place for place in usable if names[place] in words]
-        for words in (("train", "training", ""), ("validation", "val", "valid"), ("test",))
-    ]
-    if unknown := sorted({name for place, name in names.items() if not any(place in part for part in parts)}):
+    words = (("train", "training", ""), ("validation", "val", "valid"), ("test",))
+    if unknown := sorted(set(names.values()) - {word for known in words for word in known}):
         raise BadInput(f"Unknown split {', '.join(unknown)}. Known: train, validation, test.")
-    if not parts[0]:
+    train, validation, test = ([place for place in usable if names[place] in known] for known in words)
+    if not train:
         raise BadInput("The project's split leaves no image to learn from. Name some `train`.")
-    return Split(*parts)
+    return Split(train, validation, test)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.infer.tiles import with_channels
+from fieldmark.learn.target_files import Files
 from fieldmark.prepare import apply
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import ClassSpec
-    from fieldmark.images import ImageSource
-    from fieldmark.learn.samples import Samples
+    from fieldmark.learn.samples import Marks, Samples
+    from fieldmark.learn.target_files import Known, Planes, Within
     from fieldmark.recipes import DataConfig
+    from fieldmark.recipes.data import MaskConfig
 
-OPEN_TARGETS = 64
-
-Known = tuple[np.ndarray, np.ndarray]
-"""Answers (T, z, y, x) float32, and the weight of each pixel (1, z, y, x) float32: 0 where nobody knows."""
+UNKNOWN = -1
 
 
 class Targets(Protocol):
@@ -33,45 +30,129 @@ class Targets(Protocol):
     classes: bool
     """Whether answers are places of classes."""
 
+    @property
+    def span(self) -> float | None:
+        """Of prepared values of images; None for classes, and where nobody has looked."""
+
     def images(self) -> list[int]:
         """Places of the images that have an answer anywhere."""
 
+    def check(self) -> None:
+        """Raise BadInput where the answer for an image does not fit it, before anything is learned."""
+
     def read(self, index: int, box: Box) -> Known: ...
 
-    def somewhere(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
+    def somewhere(self, index: int, rng: np.random.Generator, within: Within | None = None) -> tuple[int, ...] | None:
         """t, z, y, x of a pixel that is known, drawn by chance; None where crops may lie anywhere."""
+
+    def knows(self, index: int, box: Box) -> bool:
+        """Whether anything may be known in a box; found out without decoding pixels."""
+
+    def planes(self, index: int) -> Planes:
+        """Places along t and z at which something is known."""
+
+    def share(self, known: Known) -> float:
+        """How much of a crop counts when crops are chosen (`train.min_fraction`), 0..1."""
 
 
 class MarkTargets:
     """Strokes: what nobody painted is unknown."""
 
     classes = True
+    span: float | None = None
 
     def __init__(self, samples: Samples) -> None:
         self.channels = samples.classes
-        marks = samples.marks
-        self._of = {int(i): marks.where(marks.image == i) for i in np.unique(marks.image)}
+        self._of = {int(image): _Planes(samples.marks, int(image)) for image in np.unique(samples.marks.image)}
 
     def images(self) -> list[int]:
         return sorted(self._of)
 
+    def check(self) -> None:
+        pass
+
     def read(self, index: int, box: Box) -> Known:
-        marks = self._of[index]
-        inside = ((marks.place >= box.start) & (marks.place < box.stop)).all(axis=1)
-        at = tuple((marks.place[inside] - np.array(box.start)).T)[1:]
+        rows = self._of[index].inside(box)
+        place, klass = self._of[index].place[rows], self._of[index].klass[rows]
+        at = tuple((place - np.array(box.start)).T)[1:]
         found = np.zeros((1, *box.shape[1:]), np.float32)
         weight = np.zeros_like(found)
-        found[0][at], weight[0][at] = marks.klass[inside], 1.0
+        found[0][at], weight[0][at] = klass, 1.0
         return found, weight
 
-    def somewhere(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
-        marks = self._of[index]
-        klass = rng.choice(np.unique(marks.klass))  # rare classes are looked at as often as common ones
-        own = np.flatnonzero(marks.klass == klass)
-        return tuple(int(n) for n in marks.place[own[rng.integers(len(own))]])
+    def somewhere(self, index: int, rng: np.random.Generator, within: Within | None = None) -> tuple[int, ...] | None:
+        own = self._of[index]
+        groups = own.of_class if within is None else own.of_class_within(*within)
+        rows = groups[int(rng.integers(len(groups)))]  # rare classes are looked at as often as common ones
+        return tuple(int(n) for n in own.place[rows[rng.integers(len(rows))]])
+
+    def knows(self, index: int, box: Box) -> bool:
+        return len(self._of[index].inside(box)) > 0
+
+    def planes(self, index: int) -> Planes:
+        t, z = (np.unique(self._of[index].place[:, axis]).tolist() for axis in (0, 1))
+        return t, z
+
+    def share(self, known: Known) -> float:
+        return float((known[1] > 0).mean())
 
 
-class LabelTargets:
+class _Planes:
+    """The marks of one image in reading order, so that a box finds its own without looking at all."""
+
+    def __init__(self, marks: Marks, image: int) -> None:
+        own = np.flatnonzero(marks.image == image)
+        own = own[np.lexsort(marks.place[own].T[::-1])]
+        self.place, self.klass = marks.place[own], marks.klass[own]
+        self.of_class = [np.flatnonzero(self.klass == klass) for klass in np.unique(self.klass)]
+        self._most = self.place.max(axis=0) + 1
+        self._row = np.ravel_multi_index(tuple(self.place[:, :3].T), tuple(self._most[:3]))
+
+    def of_class_within(self, axis: int, places: frozenset[int]) -> list[np.ndarray]:
+        """The marks of each class that lie at some places along t or z."""
+        meant = np.isin(self.place[:, axis], list(places))
+        groups = [rows[meant[rows]] for rows in self.of_class]
+        return [rows for rows in groups if len(rows)]
+
+    def inside(self, box: Box) -> np.ndarray:
+        """Rows of the marks in a box over t, z, y, x."""
+        t, z, y = (range(box.start[n], min(box.stop[n], int(self._most[n]))) for n in range(3))
+        parts = [np.zeros(0, np.int64)]
+        if len(y):
+            for plane in ((a, b) for a in t for b in z):
+                first, last = (np.ravel_multi_index((*plane, n), tuple(self._most[:3])) for n in (y[0], y[-1]))
+                low, high = np.searchsorted(self._row, [first, last + 1])
+                x = self.place[low:high, 3]
+                parts.append(low + np.flatnonzero((x >= box.start[3]) & (x < box.stop[3])))
+        return np.concatenate(parts)
+
+
+class _Filed:
+    """What targets in files share."""
+
+    files: Files
+
+    def check(self) -> None:
+        for index in self.images():
+            self.files.check(index)
+
+    def images(self) -> list[int]:
+        """Those with a file; all, where the images' own channels are meant."""
+        samples = self.files.samples
+        beside = [index for index, image in enumerate(samples.images) if image.target]
+        return beside or list(range(len(samples.images)))
+
+    def somewhere(self, index: int, rng: np.random.Generator, within: Within | None = None) -> tuple[int, ...] | None:
+        return self.files.somewhere(index, rng, within)
+
+    def knows(self, index: int, box: Box) -> bool:
+        return self.files.knows(index, box)
+
+    def planes(self, index: int) -> Planes:
+        return range(self.files.shape(index)[0]), self.files.slices(index)
+
+
+class LabelTargets(_Filed):
     """A label map for each image, by the values of the classes.
 
     Args:
@@ -81,121 +162,216 @@ class LabelTargets:
     """
 
     classes = True
+    span: float | None = None
 
     def __init__(self, samples: Samples, classes: tuple[ClassSpec, ...], config: DataConfig) -> None:
-        self.samples = samples
+        self.files = Files(samples, "target", indices=True)
         self.channels = len(classes)
-        self._values = {spec.value: place for place, spec in enumerate(classes)}
-        self._objects = config.target.objects
-        self._ignore, self._most = config.target.ignore, config.target.classes
-        self._opened = lru_cache(maxsize=OPEN_TARGETS)(self._open)
+        self._channel = config.target.channels[:1] or (0,)
+        values = {spec.value: place for place, spec in enumerate(classes)}
+        self._ground = values.get(0)
+        self._table = place_table(values, config)
 
-    def images(self) -> list[int]:
-        return [index for index, image in enumerate(self.samples.images) if image.target]
+    def check(self) -> None:
+        super().check()
+        for index in self.images():
+            dtype, count = self.files.dtype(index), self.files.shape(index)[1]
+            if dtype.kind not in "ui":
+                raise BadInput(
+                    f"{self.files.shown(index)}: holds {dtype} values; label maps hold whole numbers, one for each "
+                    "class. For images as targets: --set data.target.kind=image."
+                )
+            if self._channel[0] >= count or (self.files.path(index) and count > 1 and len(self._channel) != 1):
+                raise BadInput(
+                    f"{self.files.shown(index)}: has {count} channels; a label map has one. Name it: "
+                    "--set data.target.channels=[0]."
+                )
+
+    def labels(self, index: int, box: Box) -> np.ndarray:
+        """(1, z, y, x) values as the file holds them; 0 in slices that it lacks."""
+        return self.files.read(index, box, self._channel)[0]
 
     def read(self, index: int, box: Box) -> Known:
-        labels = self._opened(index).read(with_channels(box, 1))[0]
-        if self._objects:
-            labels = np.where((labels != 0) & (labels != (-1 if self._ignore is None else self._ignore)), 1, labels)
-        if self._most is not None:
-            unknown = labels == self._ignore if self._ignore is not None else np.zeros(labels.shape, bool)
-            labels = np.where((labels >= self._most) & ~unknown, 0, labels)
-        found = np.full(labels.shape, -1, np.int64)
-        for value, place in self._values.items():
-            found[labels == value] = place
-        if self._ignore is not None:
-            found[labels == self._ignore] = -1
-        weight = (found >= 0).astype(np.float32)
-        return np.maximum(found, 0).astype(np.float32), weight
+        labels, known = self.files.read(index, box, self._channel)
+        values, last = labels.astype(np.int64), len(self._table) - 1
+        places = self._table[np.where((values < 0) | (values > last), last, values)]
+        return np.maximum(places, 0).astype(np.float32), (places != UNKNOWN) * known
 
-    def somewhere(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
-        return None
-
-    def _open(self, index: int) -> ImageSource:
-        image = self.samples.images[index]
-        source = open_target(image.target, image.name)
-        _require_size(source, self.samples.source(index).shape, image.target, image.name)
-        return source
+    def share(self, known: Known) -> float:
+        """Of what is no background."""
+        target, weight = known
+        seen = weight > 0 if self._ground is None else (weight > 0) & (target != self._ground)
+        return float(seen.mean())
 
 
-class ImageTargets:
+def place_table(values: dict[int, int], config: DataConfig) -> np.ndarray:
+    """The place of the class for each value of a label map, the last one for all larger values; -1 for unknown."""
+    target = config.target
+    most = max([*values, target.ignore or 0, (target.classes or 1) - 1])
+    table = np.full(most + 2, UNKNOWN, np.int64)
+    if target.objects:
+        table[:] = values[1]
+        table[0] = values[0]
+    else:
+        for value, place in values.items():
+            table[value] = place
+        if target.classes is not None:
+            table[target.classes :] = values[0]
+    if target.ignore is not None:
+        table[target.ignore] = UNKNOWN
+    return table
+
+
+class ImageTargets(_Filed):
     """Another image, or other channels of the same one."""
 
     classes = False
 
     def __init__(self, samples: Samples, config: DataConfig) -> None:
-        self.samples = samples
-        self._opened = lru_cache(maxsize=OPEN_TARGETS)(self._open)
-        first = self._opened(self.images()[0])
-        self._take = config.target.channels or tuple(range(first.shape[1]))
-        if max(self._take) >= first.shape[1]:
-            raise BadInput(
-                f"data.target.channels names channel {max(self._take)}; targets have 0 to {first.shape[1] - 1}."
-            )
-        self.channels = len(self._take)
+        self.files = Files(samples, "target")
+        count = self.files.shape(self.images()[0])[1]
+        self.take = config.target.channels or tuple(range(count))
+        self.channels = len(self.take)
+        self.span: float | None = None
 
-    def images(self) -> list[int]:
-        whole = [index for index, image in enumerate(self.samples.images) if image.target]
-        return whole or list(range(len(self.samples.images)))
+    def check(self) -> None:
+        super().check()
+        for index in self.images():
+            count = self.files.shape(index)[1]
+            if max(self.take) >= count:
+                raise BadInput(
+                    f"{self.files.shown(index)}: data.target.channels names channel {max(self.take)}, and it has 0 to "
+                    f"{count - 1}. Correct the channels."
+                )
 
-    def raw(self, index: int, box: Box) -> np.ndarray:
-        """(T, z, y, x) as the file holds it."""
-        source = self._opened(index)
-        return source.read(with_channels(box, source.shape[1]))[0, list(self._take)]
+    def raw(self, index: int, box: Box) -> Known:
+        """Values (T, z, y, x) as the file holds them, and (1, z, 1, 1) which slices it has."""
+        return self.files.read(index, box, self.take)
 
     def read(self, index: int, box: Box) -> Known:
-        found = apply(self.raw(index, box), self.samples.target_preparation)
-        known = np.isfinite(found).all(axis=0, keepdims=True)
-        return np.nan_to_num(found), known.astype(np.float32)
+        values, there = self.raw(index, box)
+        found = apply(values, self.files.samples.target_preparation)
+        known = np.isfinite(found).all(axis=0, keepdims=True) * there
+        return np.nan_to_num(found, posinf=0.0, neginf=0.0), known.astype(np.float32)
 
-    def somewhere(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
-        return None
-
-    def _open(self, index: int) -> ImageSource:
-        image = self.samples.images[index]
-        if not image.target:
-            return self.samples.source(index)
-        source = open_target(image.target, image.name)
-        _require_size(source, self.samples.source(index).shape, image.target, image.name)
-        return source
+    def share(self, known: Known) -> float:
+        return float((known[1] > 0).mean())
 
 
 class Weighted:
-    """Targets under a mask: an image's, by its values or by `data.mask.label_weights`."""
+    """Targets times the weights of a mask: a file's or a channel's values, or what is computed of them.
 
-    def __init__(self, targets: Targets, samples: Samples, config: DataConfig) -> None:
+    Args:
+        targets: What is answered.
+        samples: The images, with `mask` where masks are files.
+        config: Which mask, and what its values weigh.
+    """
+
+    def __init__(self, targets: Targets, samples: Samples, config: MaskConfig) -> None:
         self.targets, self.samples, self.config = targets, samples, config
         self.channels, self.classes = targets.channels, targets.classes
-        self._opened = lru_cache(maxsize=OPEN_TARGETS)(self._open)
+        self.files = Files(samples, "mask", indices=True)
+        self.channel = config.channel or 0
+        self._table = np.asarray(config.label_weights, np.float32)
+
+    @property
+    def span(self) -> float | None:
+        return self.targets.span
 
     def images(self) -> list[int]:
         return self.targets.images()
 
+    def check(self) -> None:
+        self.targets.check()
+        if self.config.method == "borders" and not isinstance(self.targets, LabelTargets):
+            raise BadInput(
+                "data.mask.method=borders weighs what lies between objects, and there are no label maps. Give some "
+                "(data.target.kind=labels), or take another mask."
+            )
+        if self.config.method == "none" and self.config.folder is None and self.config.channel is None:
+            raise BadInput("data.mask names no mask. Set data.mask.folder, data.mask.channel or data.mask.method.")
+        for index in self.images():
+            self.files.check(index)
+            if self.channel >= self.files.shape(index)[1]:
+                raise BadInput(
+                    f"{self.files.shown(index)}: data.mask.channel names channel {self.channel}, and it has 0 to "
+                    f"{self.files.shape(index)[1] - 1}. Correct the channel."
+                )
+
     def read(self, index: int, box: Box) -> Known:
         found, weight = self.targets.read(index, box)
-        return found, weight * self._weight(index, box)
+        return found, (weight * self.weights(index, box)).astype(np.float32)
 
-    def somewhere(self, index: int, rng: np.random.Generator) -> tuple[int, ...] | None:
-        return self.targets.somewhere(index, rng)
+    def somewhere(self, index: int, rng: np.random.Generator, within: Within | None = None) -> tuple[int, ...] | None:
+        return self.targets.somewhere(index, rng, within)
 
-    def _weight(self, index: int, box: Box) -> np.ndarray:
-        config = self.config.mask
-        source = self._opened(index)
-        channel = (config.channel or 0) if config is not None else 0
-        values = source.read(with_channels(box, source.shape[1]))[0, channel : channel + 1]
-        table = config.label_weights if config is not None else ()
-        if table:
-            return np.asarray(table, np.float32)[np.minimum(values.astype(np.int64), len(table) - 1)]
-        top = 255.0 if values.dtype == np.uint8 and values.max(initial=0) > 1 else 1.0
-        return (values / top).astype(np.float32)
+    def knows(self, index: int, box: Box) -> bool:
+        return self.targets.knows(index, box)
 
-    def _open(self, index: int) -> ImageSource:
-        image = self.samples.images[index]
-        return open_target(image.mask, image.name) if image.mask else self.samples.source(index)
+    def planes(self, index: int) -> Planes:
+        return self.targets.planes(index)
+
+    def share(self, known: Known) -> float:
+        return float((known[1] > 0).mean())
+
+    def weights(self, index: int, box: Box) -> np.ndarray:
+        """(1, z, y, x) float32 weights in a box over t, z, y, x; 0 where the mask is silent."""
+        if self.config.method != "none":
+            return self._computed(index, box)
+        values, there = self.files.read(index, box, (self.channel,))
+        return self._weighed(values, index) * there
+
+    def _weighed(self, values: np.ndarray, index: int) -> np.ndarray:
+        if not len(self._table):
+            whole = 255 if values.dtype == np.uint8 and self.files.maximum(index) > 1 else 1
+            return np.maximum(np.nan_to_num(values.astype(np.float32)), 0) / whole
+        places = values.astype(np.int64)
+        if places.size and not 0 <= places.min() <= places.max() < len(self._table):
+            raise BadInput(
+                f"{self.files.shown(index)}: holds the value {int(places.max())}, and data.mask.label_weights has "
+                f"weights for 0 to {len(self._table) - 1}. Give one for each value."
+            )
+        return self._table[places]
+
+    def _computed(self, index: int, box: Box) -> np.ndarray:
+        """Plane by plane, from whole planes: what a crop weighs does not depend on where the crop lies."""
+        (t, z0, y0, x0), (_, z1, y1, x1) = box.start, box.stop
+        planes = [self._plane(index, t, z)[y0:y1, x0:x1] for z in range(z0, z1)]
+        return np.stack(planes)[None]
+
+    def _plane(self, index: int, t: int, z: int) -> np.ndarray:
+        name = (self.config.method, index, t, z)
+        return self.samples.blocks.get(name, lambda: self._made(index, t, z))
+
+    def _made(self, index: int, t: int, z: int) -> np.ndarray:
+        y, x = self.samples.shape(index)[3:]
+        box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
+        if self.config.method == "borders":
+            return _borders(self.targets, index, box)
+        values, _ = self.files.read(index, box, (self.channel,))
+        mask = mask_maker(self.config.method)(values[0, 0])
+        if not len(self._table):
+            return mask.astype(np.float32)
+        return self._weighed(mask.astype(np.uint8), index)
+
+
+def mask_maker(method: str) -> Callable[[np.ndarray], np.ndarray]:
+    """From a plane (y, x) to its foreground, bool."""
+    from fieldmark.prepare import masks
+
+    return masks.otsu_mask if method == "otsu" else masks.unimodal_mask
+
+
+def _borders(targets: Targets, index: int, box: Box) -> np.ndarray:
+    from fieldmark.prepare.weights import border_weights
+
+    if not isinstance(targets, LabelTargets):
+        raise TypeError("borders are those of label maps")
+    return border_weights(targets.labels(index, box)[0, 0]).astype(np.float32)
 
 
 def targets_of(samples: Samples, config: DataConfig, classes: tuple[ClassSpec, ...]) -> Targets:
-    """The targets that a recipe asks for. Raises BadInput where there are none."""
+    """The targets that a recipe asks for, each checked against its image. Raises BadInput where there are none."""
     made: Targets
     match config.target.kind:
         case "labels":
@@ -209,24 +385,7 @@ def targets_of(samples: Samples, config: DataConfig, classes: tuple[ClassSpec, .
             "There is nothing to learn from: no image has strokes or a target. Paint some (`fieldmark labels import`), "
             "or name a folder of label maps or images: --set data.target.kind=labels --set data.target.folder=FOLDER."
         )
-    return Weighted(made, samples, config) if config.mask is not None and config.mask.method == "none" else made
-
-
-def open_target(file: str, image: str) -> ImageSource:
-    """The target or mask of an image."""
-    from fieldmark.images import open_image
-
-    return open_image(Path(file), shown=f"{Path(file).name} (target of {image})")
-
-
-def _require_size(source: ImageSource, shape: tuple[int, ...], file: str, image: str) -> None:
-    found, wanted = (source.shape[0], *source.shape[2:]), (shape[0], *shape[2:])
-    if found != wanted:
-        raise BadInput(
-            f"{Path(file).name}: is {_size(found)} (t, z, y, x), and its image {image} is {_size(wanted)}. "
-            "Give a target of the same size."
-        )
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
+    if config.mask is not None:
+        made = Weighted(made, samples, config.mask)
+    made.check()
+    return made

@@ -97,7 +97,8 @@ class UNet(Net):
     def scores(self, x: Tensor) -> Tensor:
         """(B, K, ...) scores of every pixel: a 2.5-D network sees each slice in its window of the stack."""
         if not self.window:
-            return self(x)
+            scores: Tensor = self(x)
+            return scores
         half = self.window // 2
         stack = functional.pad(x, (0, 0, 0, 0, half, half), mode="replicate")
         windows = stack.unfold(2, self.window, 1).movedim(-1, 3)  # (B, C, Z, D, Y, X)

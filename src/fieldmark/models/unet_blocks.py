@@ -112,7 +112,7 @@ class Enlarge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         aligned = {} if self.mode == "nearest" else {"align_corners": False}
-        return functional.interpolate(x, scale_factor=self.factor, mode=self.mode, **aligned)  # type: ignore[arg-type]
+        return functional.interpolate(x, scale_factor=self.factor, mode=self.mode, **aligned)
 
 
 def conv(before: int, after: int, size: tuple[int, ...], *, valid: bool = False) -> nn.Module:

@@ -67,6 +67,10 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.learn.jobs import fit_from_job
 
             return fit_from_job(job)
+        case "lr-find":
+            from fieldmark.learn.lr_find import find_from_job
+
+            return find_from_job(job)
         case "predict":
             from fieldmark.infer.jobs import predict_from_job
 
@@ -91,14 +95,10 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.infer.export import export_from_job
 
             return export_from_job(job)
-        case "layers":
-            from fieldmark.infer.layers import layers_from_job
+        case "layers" | "explain" as kind:
+            from fieldmark.infer.layers import explain_from_job, layers_from_job
 
-            return layers_from_job(job)
-        case "explain":
-            from fieldmark.infer.layers import explain_from_job
-
-            return explain_from_job(job)
+            return layers_from_job(job) if kind == "layers" else explain_from_job(job)
         case other:
             raise FieldmarkError(f"Unknown job {other!r}.")
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "flim": "Learn filters from image markers, without a project.",
     "init": "Make a project.",
     "labels": "Import and export labels.",
+    "lr-find": "Sweep the learning rate of a fit, and suggest bounds.",
     "models": "List, show and export models.",
     "predict": "Write a label map for each image.",
     "redo": "Do again what you undid last.",
@@ -48,7 +49,8 @@ class LazyGroup(click.Group):
 
     def imported(self, name: str) -> click.Command:
         """The command of a name in the table."""
-        command: click.Command = getattr(import_module(f"fieldmark.faces.cli.{name}"), name)
+        module = name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"fieldmark.faces.cli.{module}"), module)
         return command
 
     def resolve_command(

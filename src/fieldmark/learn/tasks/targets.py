@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from fieldmark.learn.lessons import Lesson
     from fieldmark.learn.samples import Samples
+    from fieldmark.learn.splits import Split
     from fieldmark.learn.targets import Targets
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe, TrainConfig
@@ -33,10 +33,9 @@ def learn_targets(net: Net, samples: Samples, recipe: FitRecipe) -> Descend:
         raise RuntimeError("the targets are found before the phases are planned")
     config = recipe.train
     shape = Shape.of(net, config)
-    batches = LessonBatches(samples, samples.targets, shape, config, samples.split.train, recipe.seed)
-    return Descend(
-        "targets", OnTargets(net, samples.targets, batches, config, samples.split.validation), batches, config
-    )
+    split, targets = samples.split, samples.targets
+    batches = LessonBatches(samples, targets, shape, config, split.train, recipe.seed, within=split.within(0))
+    return Descend("targets", OnTargets(net, targets, batches, config, split), batches, config)
 
 
 class OnTargets:
@@ -47,16 +46,17 @@ class OnTargets:
         targets: What is answered.
         batches: Of the images that teach.
         config: Of the training.
-        validation: Places of the images that validate.
+        split: Which images, or planes of them, validate.
     """
 
-    def __init__(
-        self, net: Net, targets: Targets, batches: LessonBatches, config: TrainConfig, validation: Sequence[int]
-    ) -> None:
-        self.net, self.targets, self.batches, self.config = net, targets, batches, config
-        self.validation = list(validation)
+    def __init__(self, net: Net, targets: Targets, batches: LessonBatches, config: TrainConfig, split: Split) -> None:
+        self.net, self.targets, self.batches, self.config, self.split = net, targets, batches, config, split
         self.optimizer = make_optimizer(net.parameters(), config)
-        self.loss = build_loss(config.loss, classes=targets.classes, class_weights=self._class_weights())
+        self.loss = build_loss(
+            config.loss, classes=targets.classes, class_weights=self._class_weights(), span=targets.span
+        )
+        bounded = getattr(getattr(net, "config", None), "final_activation", "linear") == "sigmoid"
+        self._sigmoid = bounded and not targets.classes
         self._module: Any = net
         self._stepper: Any = self.optimizer
         self._kept: list[Lesson] | None = None
@@ -69,15 +69,13 @@ class OnTargets:
             self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         module = torch.compile(self.net) if self.config.compile else self.net
         self._module, self._stepper = engine.setup(module, self.optimizer)
-        self.batches.rank, self.batches.world = engine.global_rank, engine.world_size
+        self.batches.share(engine.global_rank, engine.world_size)
 
     def on_epoch(self, epoch: int) -> None:
-        encoder = getattr(self.net, "encoder", None)
-        if encoder is not None and self.config.only_decoder_epochs:
-            for weight in encoder.parameters():
-                weight.requires_grad_(epoch >= self.config.only_decoder_epochs)
+        pass
 
     def step(self, engine: Fabric, batch: Lesson) -> dict[str, float]:
+        self._freeze(batch.epoch)
         devices = [torch.cuda.current_device()] if engine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(batch.seed)
@@ -91,10 +89,8 @@ class OnTargets:
 
     def validate(self, engine: Fabric) -> dict[str, float]:
         """`val_loss`, and `val_dice` (mean over classes) or `val_pearson`, of fixed crops; nothing without images."""
-        if not self.validation:
-            return {}
         if self._kept is None:
-            self._kept = list(self.batches.validation(self.validation))
+            self._kept = list(self.batches.validation(self.split.validation, self.split.within(1)))
         scoring = _Overlap(self.targets.channels) if self.targets.classes else _Correlation()
         losses = []
         with torch.inference_mode():
@@ -102,10 +98,10 @@ class OnTargets:
                 target, weight = engine.to_device(lesson.target), engine.to_device(lesson.weight)
                 if not weight.any():
                     continue
-                scores = self._module(engine.to_device(lesson.x)).float()
+                scores = self._answer(engine, lesson)
                 losses.append(float(self.loss(scores, target, weight)))
                 scoring.add(scores, target, weight > 0)
-        return {"val_loss": float(np.mean(losses)) if losses else 0.0, scoring.name: scoring.value()}
+        return {"val_loss": float(np.mean(losses)), scoring.name: scoring.value()} if losses else {}
 
     def state(self) -> dict[str, np.ndarray]:
         return {}
@@ -114,8 +110,19 @@ class OnTargets:
         pass
 
     def _loss(self, engine: Fabric, batch: Lesson) -> Tensor:
-        scores = self._module(engine.to_device(batch.x)).float()
+        scores = self._answer(engine, batch)
         return self.loss(scores, engine.to_device(batch.target), engine.to_device(batch.weight))
+
+    def _answer(self, engine: Fabric, batch: Lesson) -> Tensor:
+        scores: Tensor = self._module(engine.to_device(batch.x)).float()
+        return scores.sigmoid() if self._sigmoid else scores
+
+    def _freeze(self, epoch: int) -> None:
+        """A published encoder's weights stay in the first epochs; asked at each step, since a fit may begin at any."""
+        encoder = getattr(self.net, "encoder", None)
+        if encoder is not None and self.config.only_decoder_epochs:
+            for weight in encoder.parameters():
+                weight.requires_grad_(epoch >= self.config.only_decoder_epochs)
 
     def _class_weights(self) -> Tensor | None:
         """(K,) as the recipe says; `balanced` gives every class the same voice, by the first crops of the fit."""

@@ -76,6 +76,7 @@ def plan_fit(
     name: str | None = None,
     gpus: Sequence[int] = (),
     begin: Path | None = None,
+    finding: bool = False,
 ) -> Plan:
     """Read another system's file, and refuse what could not be fitted or written.
 
@@ -85,12 +86,13 @@ def plan_fit(
         name: The model's name below the folder that models are saved in; the file's own where none is given.
         gpus: Those that the fit may see; none for all.
         begin: A model whose weights to begin with, instead of the file's own.
+        finding: Whether the file may look for a learning rate.
     """
     fit = read_foreign(config)
     if begin is not None:
         random = [note for note in fit.notes if note.partition(": ")[0].endswith("encoder")]
         fit = replace(fit, checkpoint=begin, notes=tuple(note for note in fit.notes if note not in random))
-    if fit.find is not None:
+    if fit.find is not None and not finding:
         raise BadRecipe(
             f"{config}: looks for a learning rate (lr_find: true). Give it to: fieldmark lr-find --config {config}."
         )
@@ -110,12 +112,18 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
     The work lies in a project beside the model, in `.fieldmark`, one for each set of inputs and settings.
     """
     yield from (_note(text) for text in plan.notes)
-    pairs = _pairs(plan.fit)
-    work = plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
-    with assemble(work, lambda bench: _fill(bench, plan, pairs)) as bench:
-        recipe = validate(FitRecipe, _completed(plan, pairs, bench))
+    bench, recipe = opened(plan)
+    with bench:
         run = yield from _fit(bench, recipe, plan)
     _deliver(run, plan.target)
+
+
+def opened(plan: Plan) -> tuple[Workbench, FitRecipe]:
+    """The project that holds what is learned from, and the recipe in full."""
+    pairs = _pairs(plan.fit)
+    work = plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
+    bench = assemble(work, lambda bench: _fill(bench, plan, pairs))
+    return bench, validate(FitRecipe, _completed(plan, pairs, bench))
 
 
 def _begun(fit: ForeignFit) -> dict[str, Any]:

@@ -1,0 +1,60 @@
+"""`fieldmark lr-find`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("family", required=False)
+@click.option("--config", type=click.Path(path_type=Path), help="A recipe (YAML, JSON or TOML).")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@click.option("--base-lr", type=float, help="The first rate.")
+@click.option("--max-lr", type=float, help="The last rate.")
+@click.option("--steps", type=click.IntRange(10), help="Batches, one for each rate.")
+@click.option("--scale", type=click.Choice(["exponential", "linear"]), help="How rates rise.")
+@click.option("--apply", "write", is_flag=True, help="Write the rates into the recipe of --config (YAML).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.pass_obj
+def lr_find(
+    project: Path,
+    /,
+    family: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    write: bool,
+    as_json: bool,
+    **settings: object,
+) -> None:
+    """Sweep the learning rate of a fit of FAMILY, and suggest bounds; the project's models stay as they are."""
+    from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
+    from fieldmark.recipes import validate
+    from fieldmark.recipes.find import FindConfig
+    from fieldmark.workbench import Workbench
+    from fieldmark.workbench.fitting import read_fit_recipe
+    from fieldmark.workbench.loose.fit import is_foreign
+    from fieldmark.workbench.lr_find import apply_found, begin_find, begin_foreign, follow_find, found
+
+    if write and config is None:
+        raise click.UsageError("--apply writes into the recipe of --config. Name one.")
+    given = {key: value for key, value in settings.items() if value is not None}
+    with errors_as_json(as_json):
+        if config is not None and is_foreign(config):
+            if write:
+                raise click.UsageError("--apply writes recipes of Fieldmark, not another system's file.")
+            run, recipe = begin_foreign(config, overrides, given)
+        else:
+            recipe = read_fit_recipe(family, config, overrides)
+            with Workbench.open(project) as bench:
+                run = begin_find(bench, recipe, validate(FindConfig, given))
+        follow(follow_find(run, threads=recipe.threads))
+        values = found(run)
+        if write and config is not None:
+            apply_found(values, config)
+    if as_json:
+        say_json(values)
+        return
+    say(f"Rates between {values['base_lr']:.2g} and {values['max_lr']:.2g}: see {values['figure']}.")
+    say(f"Written into {config}." if write else f"Next: --set train.lr={values['max_lr']:.2g}")

@@ -1,0 +1,198 @@
+"""Look for a learning rate: raise it step by step, watch the loss, give the weights back.
+
+Smith, Cyclical learning rates (2017), with the loss on the y axis as fast.ai draws it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput
+from fieldmark.learn.averaging import copied, put
+from fieldmark.learn.descend import Descend
+from fieldmark.learn.engine import make_engine
+from fieldmark.learn.jobs import fit_job
+from fieldmark.learn.phases import plan_phases
+from fieldmark.learn.run import prepared_net
+from fieldmark.recipes import validate
+from fieldmark.recipes.find import FindConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+    from fieldmark.models.base import Net
+
+FALLEN = 0.1
+"""The share of its whole fall after which the loss is said to fall."""
+BEFORE = 2.0
+"""How far the upper bound stays below the rate of the least loss, where the next step may be unstable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a sweep suggests.
+
+    Args:
+        base_lr: Where the loss begins to fall: the lower bound of cyclic rates.
+        max_lr: A bit below the rate of the least loss: the upper bound, and the rate for a fit with one rate.
+        rates: Of each step.
+        losses: Of each step.
+        smoothed: Their running mean.
+    """
+
+    base_lr: float
+    max_lr: float
+    rates: list[float]
+    losses: list[float]
+    smoothed: list[float]
+
+
+def find_from_job(job: dict[str, Any]) -> Iterator[Event]:
+    """Sweep the rates of the fit that a job describes; `lr_find.json`, `.csv` and `.png` are left in its folder."""
+    fit = fit_job(job)
+    config = validate(FindConfig, job["find"], where="find")
+    net, _, notes = prepared_net(fit)
+    yield from notes
+    phases = [phase for phase in plan_phases(net, fit.samples, fit.recipe) if isinstance(phase, Descend)]
+    if not phases:
+        raise BadInput(f"Family {fit.recipe.family!r} is not fitted by gradient descent, and has no rate to look for.")
+    engine = cast("Fabric", make_engine(fit.recipe, phases))
+    sweep = Sweep(phases[0], net, config)
+    yield from sweep.run(engine)
+    write_found(fit.folder, sweep.found())
+
+
+class Sweep:
+    """One pass over the rates.
+
+    Args:
+        phase: The descent whose task and batches are used; nothing of it is changed.
+        net: Its weights are as before when the sweep ends, whatever ends it.
+        config: Which rates.
+    """
+
+    def __init__(self, phase: Descend, net: Net, config: FindConfig) -> None:
+        self.phase, self.net, self.config = phase, net, config
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self.smoothed: list[float] = []
+
+    def run(self, engine: Fabric) -> Iterator[Event]:
+        """One event a step."""
+        before = copied(self.net)
+        task = self.phase.task
+        task.set_up(engine)
+        try:
+            for step in range(self.config.steps):
+                yield self._step(engine, step)
+                if self._diverged():
+                    break
+        finally:
+            put(self.net, before)
+
+    def found(self) -> Found:
+        """What the losses say. Raises BadInput where they never fell."""
+        return suggest(self.rates, self.losses, self.smoothed)
+
+    def _step(self, engine: Fabric, step: int) -> Event:
+        rate = rate_of(self.config, step)
+        for optimizer in self.phase.task.optimizers():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        self.net.train()
+        told = self.phase.task.step(engine, self.phase.batches.get(*divmod(step, self.phase.batches.per_epoch)))
+        self._remember(rate, told["loss"])
+        return Event("lr-find", step + 1, self.config.steps, {"lr": rate, "loss": self.smoothed[-1]})
+
+    def _remember(self, rate: float, loss: float) -> None:
+        self.rates.append(rate)
+        self.losses.append(loss)
+        self.smoothed = smoothed(self.losses, self.config.smooth)
+
+    def _diverged(self) -> bool:
+        last = self.smoothed[-1]
+        least = min(self.smoothed)
+        return not math.isfinite(last) or (len(self.smoothed) > 5 and last > self.config.diverged * abs(least) + 1e-12)
+
+
+def rate_of(config: FindConfig, step: int) -> float:
+    """From `base_lr` at the first step to `max_lr` at the last."""
+    done = step / (config.steps - 1)
+    if config.scale == "linear":
+        return config.base_lr + (config.max_lr - config.base_lr) * done
+    return float(config.base_lr * (config.max_lr / config.base_lr) ** done)
+
+
+def smoothed(losses: list[float], share: float) -> list[float]:
+    """The exponential running mean, without its bias towards zero at the start."""
+    mean, found = 0.0, []
+    for number, loss in enumerate(losses, start=1):
+        mean = share * mean + (1 - share) * loss
+        found.append(mean / (1 - share**number))
+    return found
+
+
+def suggest(rates: list[float], losses: list[float], means: list[float]) -> Found:
+    """Bounds of good rates.
+
+    The upper one lies a factor of two below the rate of the least mean loss; the lower one where a tenth of the way
+    down was gone. Raises BadInput where the loss never fell.
+    """
+    curve = np.array([value if math.isfinite(value) else np.inf for value in means])
+    lowest = int(curve.argmin())
+    fall = curve[0] - curve[lowest]
+    if lowest == 0 or not fall > 0:
+        raise BadInput(
+            f"The loss never fell between the rates {rates[0]:g} and {rates[-1]:g}. Begin lower: --base-lr, or look at "
+            "the targets."
+        )
+    most = max(rates[lowest] / BEFORE, rates[0])
+    begins = next(place for place, value in enumerate(curve) if value <= curve[0] - FALLEN * fall)
+    return Found(min(rates[begins], most), most, rates, losses, means)
+
+
+def write_found(folder: Path, found: Found) -> None:
+    """The suggestion as JSON, the curve as CSV and as a picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(("lr", "loss", "smoothed"))
+    rows.writerows(zip(found.rates, found.losses, found.smoothed, strict=True))
+    write_atomic(folder / "lr_find.csv", text.getvalue().encode())
+    write_atomic(folder / "lr_find.png", _picture(found))
+    values = {key: value for key, value in asdict(found).items() if key in ("base_lr", "max_lr")}
+    write_atomic(folder / "lr_find.json", json.dumps(values, indent=2).encode())
+
+
+def _picture(found: Found) -> bytes:
+    """PNG: loss against rate, the suggested bounds as lines."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.5), layout="tight")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot(found.rates, found.losses, color="0.8", label="loss")
+    axes.plot(found.rates, found.smoothed, color="C0", label="running mean")
+    for name, rate, color in (("base_lr", found.base_lr, "C2"), ("max_lr", found.max_lr, "C3")):
+        axes.axvline(rate, color=color, linestyle="--", label=f"{name} {rate:.2g}")
+    known = [value for value in found.smoothed if math.isfinite(value)]
+    axes.set_ylim(min(known) - 0.1 * abs(min(known)), known[0] + 0.5 * abs(known[0]))
+    axes.set_xscale("log")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss")
+    axes.legend()
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=120)
+    return data.getvalue()

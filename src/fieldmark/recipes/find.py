@@ -1,0 +1,26 @@
+"""How a learning rate is looked for."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field, PositiveFloat, model_validator
+
+
+class FindConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
+    """A sweep of rates from small to large (Smith 2017), with the loss beside each."""
+
+    base_lr: PositiveFloat = 1e-5
+    max_lr: PositiveFloat = 1.0
+    steps: int = Field(default=100, ge=10, le=100_000)
+    scale: Literal["exponential", "linear"] = "exponential"
+    smooth: float = Field(default=0.9, ge=0, lt=1)
+    """Of the running mean of the loss: the share of what was before."""
+    diverged: PositiveFloat = 4.0
+    """The sweep stops where the running mean is so many times the least so far."""
+
+    @model_validator(mode="after")
+    def _rises(self) -> FindConfig:
+        if self.max_lr <= self.base_lr:
+            raise ValueError(f"max_lr {self.max_lr:g} must be more than base_lr {self.base_lr:g}")
+        return self

@@ -1,0 +1,84 @@
+"""Look for the learning rate of a fit, and write it into a recipe."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.checkpoint.bundle import read_json
+from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
+from fieldmark.errors import BadInput, FieldmarkError
+from fieldmark.recipes.find import FindConfig
+from fieldmark.recipes.loading import load_recipe, validate
+from fieldmark.workbench.fitting import begin_fit
+from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.runs import JOB, Run, this_process, write_run
+
+if TYPE_CHECKING:
+    from fieldmark.recipes import FitRecipe
+    from fieldmark.workbench.bench import Workbench
+
+RESULT = "lr_find.json"
+
+
+def begin_find(bench: Workbench, recipe: FitRecipe, config: FindConfig) -> Run:
+    """A run folder for a sweep of the fit that a recipe describes."""
+    run = begin_fit(bench, recipe, "lr-find")
+    job = read_json(run.folder / JOB) | {"kind": "lr-find", "find": config.model_dump(mode="json")}
+    write_atomic(run.folder / JOB, json.dumps(job, indent=2).encode())
+    return run
+
+
+def begin_foreign(config: Path, overrides: tuple[str, ...], given: dict[str, Any]) -> tuple[Run, FitRecipe]:
+    """The same for another system's file, without a project; `given` goes before what the file says."""
+    from fieldmark.workbench.loose.fit import opened, plan_fit
+
+    plan = plan_fit(config, overrides=overrides, finding=True)
+    asked = {key: value for key, value in (plan.fit.find or {}).items() if key in FindConfig.model_fields}
+    bench, recipe = opened(plan)
+    with bench:
+        return begin_find(bench, recipe, validate(FindConfig, asked | given)), recipe
+
+
+def follow_find(run: Run, *, threads: int = 0) -> Iterator[Event]:
+    """Sweep in a worker; the result lies in the run's folder."""
+    job = read_json(run.folder / JOB)
+    run = replace(run, status="running", process=this_process())
+    write_run(run)
+    status = "stopped"
+    try:
+        with closing(run_job(job, run.folder / JOB, threads=threads)) as events:
+            yield from events
+        status = "done"
+    except FieldmarkError:
+        status = "failed"
+        raise
+    finally:
+        write_run(replace(run, status=status))
+
+
+def found(run: Run) -> dict[str, Any]:
+    """The bounds, and where the curve was drawn."""
+    return read_json(run.folder / RESULT) | {"figure": str(run.folder / "lr_find.png"), "run": run.id}
+
+
+def apply_found(values: dict[str, Any], config: Path) -> None:
+    """Write the bounds into a recipe of ours: `train.lr` and `train.cycle.max_lr`.
+
+    With cyclic rates `lr` is the lower bound; else the fit has one rate, the upper one.
+    """
+    import yaml
+
+    if config.suffix.lower() not in (".yaml", ".yml"):
+        raise BadInput(f"{config}: only YAML recipes are written. Set train.lr to {values['max_lr']:.2g} by hand.")
+    recipe = load_recipe(config)
+    train = dict(recipe.get("train") or {})
+    cyclic = train.get("schedule") == "cyclic"
+    train["lr"] = values["base_lr"] if cyclic else values["max_lr"]
+    train["cycle"] = dict(train.get("cycle") or {}) | {"max_lr": values["max_lr"]}
+    write_atomic(config, yaml.safe_dump(recipe | {"train": train}, sort_keys=False).encode())

@@ -1,0 +1,84 @@
+"""`fieldmark lr-find` on a small project."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import tifffile
+import yaml
+
+from fieldmark.faces.cli import main
+from fieldmark.testing.drawn import draw_discs
+from fieldmark.testing.worker import use_fake_worker
+
+SMALL = {
+    "family": "unet",
+    "net": {"filters": [4, 6]},
+    "data": {"target": {"kind": "labels", "folder": "labels"}},
+    "train": {"crop": [32, 32], "crops_per_epoch": 8, "batch_size": 2, "schedule": "cyclic"},
+}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    use_fake_worker(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for n in range(3):
+        drawing = draw_discs(40, 48, seed=n)
+        tifffile.imwrite(tmp_path / "images" / f"{n}.tif", drawing.image[..., 0])
+        tifffile.imwrite(tmp_path / "labels" / f"{n}.tif", drawing.mask.astype(np.uint8))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(SMALL))
+    run("init", "P", "--classes", "ground,disc")
+    run("-C", "P", "add", "images")
+    return tmp_path
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main([str(one) for one in arguments])
+    return ended.value.code or 0
+
+
+def test_bounds_are_suggested_and_written(here, capsys):
+    given = ("--config", "recipe.yaml", "--set", f"data.target.folder={here / 'labels'}")
+    capsys.readouterr()
+    assert run("-C", "P", "lr-find", *given, "--steps", 12, "--max-lr", 3, "--apply", "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert 0 < values["base_lr"] < values["max_lr"] < 3
+    written = yaml.safe_load((here / "recipe.yaml").read_text())
+    assert written["train"]["lr"] == values["base_lr"]  # the rates are cyclic
+    assert written["train"]["cycle"]["max_lr"] == values["max_lr"]
+    assert written["train"]["crop"] == [32, 32]
+    assert not (here / "P" / "models").exists()
+
+
+def test_what_cannot_be_fitted_is_said(here, capsys):
+    assert run("-C", "P", "lr-find", "unet", "--steps", 12) == 1  # no strokes, and no targets are named
+    assert "nothing to learn from" in capsys.readouterr().err
+
+
+def test_a_finder_file_of_microdl_needs_its_frames(here, capsys):
+    rates = {"lr_find": True, "base_lr": 1e-3, "max_lr": 1.0, "max_epochs": 1}
+    (here / "finder.yml").write_text(
+        yaml.safe_dump(
+            {
+                "dataset": {"data_dir": "nowhere"},
+                "trainer": {"model_dir": "models", "callbacks": {"LearningRateScheduler": rates}},
+                "network": {"class": "UNet2D"},
+            }
+        )
+    )
+    assert run("lr-find", "--config", "finder.yml", "--apply") == 2
+    capsys.readouterr()
+    assert run("lr-find", "--config", "finder.yml") == 1
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_wrong_sweeps_are_refused(here, capsys):
+    assert run("-C", "P", "lr-find", "unet", "--base-lr", 2, "--max-lr", 1) == 1
+    assert "must be more than base_lr" in capsys.readouterr().err
+    assert run("-C", "P", "lr-find", "unet", "--apply") == 2

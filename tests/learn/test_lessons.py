@@ -1,0 +1,251 @@
+"""Crops with their targets: where they lie, what they hold, what is unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from fieldmark.checkpoint import ClassSpec
+from fieldmark.core.fingerprint import file_hash
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput
+from fieldmark.learn.lessons import LessonBatches, Shape
+from fieldmark.learn.samples import Marks, SampleImage, Samples
+from fieldmark.learn.splits import split_images
+from fieldmark.learn.targets import ImageTargets, LabelTargets, MarkTargets, Weighted, targets_of
+from fieldmark.recipes.data import DataConfig, MaskConfig, SplitConfig, TargetConfig
+from fieldmark.recipes.train import AugmentConfig, TrainConfig
+
+STILL = AugmentConfig(flip=0.0, rot90=False)
+CLASSES = (ClassSpec(id=1, name="background", value=0), ClassSpec(id=2, name="cell", value=7))
+SIZE = (3, 20, 30)  # z, y, x
+
+
+def places(shape: tuple[int, ...] = SIZE) -> np.ndarray:
+    """Every pixel says where it is: z * 10000 + y * 100 + x."""
+    z, y, x = np.indices(shape)
+    return (z * 10_000 + y * 100 + x).astype(np.uint16)
+
+
+def sample(folder: Path, name: str = "a", **files: np.ndarray) -> SampleImage:
+    """An image whose pixels say where they are, with the files that are given."""
+    paths = {}
+    for what, values in ({"image": places()} | files).items():
+        paths[what] = folder / f"{name}-{what}.tif"
+        tifffile.imwrite(paths[what], values, metadata={"axes": "ZYX"})
+    target, mask = (paths.get(what, "") for what in ("target", "mask"))
+    return SampleImage(
+        f"{name}.tif",
+        str(paths["image"]),
+        file_hash(paths["image"]),
+        target=str(target),
+        target_hash=file_hash(target) if target else "",
+        mask=str(mask),
+        mask_hash=file_hash(mask) if mask else "",
+    )
+
+
+def samples_of(*images: SampleImage, marks: Marks | None = None) -> Samples:
+    return Samples(list(images), marks or Marks.none(), 2)
+
+
+def batches(samples: Samples, targets: object, shape: Shape, **settings: object) -> LessonBatches:
+    config = TrainConfig(**{"batch_size": 4, "crops_per_epoch": 8, "augment": STILL, **settings})
+    return LessonBatches(samples, targets, shape, config, range(len(samples.images)), seed=0)
+
+
+PLANES = Shape((1, 8, 12), 0, stack=False, spatial=2)
+
+
+def marks_at(*rows: tuple[int, int, int, int]) -> Marks:
+    """Rows of z, y, x, class on the first image."""
+    table = np.array(rows)
+    place = np.column_stack([np.zeros(len(table), np.int64), table[:, :3]])
+    return Marks(np.zeros(len(table), np.int64), place, np.arange(len(table)), table[:, 3])
+
+
+def test_strokes_are_known_and_all_else_is_not(tmp_path):
+    targets = MarkTargets(samples_of(sample(tmp_path), marks=marks_at((1, 4, 5, 1), (1, 4, 6, 0), (0, 0, 0, 1))))
+    found, weight = targets.read(0, Box((0, 1, 2, 3), (1, 2, 9, 10)))
+    assert (found.shape, weight.sum()) == ((1, 1, 7, 7), 2)
+    assert (found[0, 0, 2, 2], weight[0, 0, 2, 2]) == (1, 1)
+    assert (found[0, 0, 2, 3], weight[0, 0, 2, 3]) == (0, 1)
+
+
+def test_crops_lie_around_strokes(tmp_path):
+    samples = samples_of(sample(tmp_path), marks=marks_at((2, 19, 29, 1), (0, 0, 0, 0)))
+    made = batches(samples, MarkTargets(samples), PLANES)
+    for index in range(2):
+        lesson = made.get(0, index)
+        assert (lesson.weight.flatten(1).sum(dim=1) >= 1).all()
+
+
+def test_label_maps_by_the_values_of_classes(tmp_path):
+    labels = np.zeros(SIZE, np.uint8)
+    labels[1, 5:9, 5:9], labels[1, 0, 0], labels[1, 0, 1] = 7, 255, 3
+    samples = samples_of(sample(tmp_path, target=labels))
+    targets = LabelTargets(samples, CLASSES, DataConfig(target=TargetConfig(kind="labels", ignore=255)))
+    found, weight = targets.read(0, Box((0, 1, 0, 0), (1, 2, 20, 30)))
+    assert np.array_equal(found[0, 0] == 1, labels[1] == 7)
+    assert np.array_equal(weight[0, 0] == 0, (labels[1] == 255) | (labels[1] == 3))  # no class has the value 3
+
+
+def test_values_from_the_number_of_classes_on_are_background(tmp_path):
+    labels = np.arange(20 * 30, dtype=np.uint16).reshape(1, 20, 30).repeat(3, 0)
+    samples = samples_of(sample(tmp_path, target=labels))
+    classes = tuple(ClassSpec(id=n + 1, name=str(n), value=n) for n in range(3))
+    targets = LabelTargets(samples, classes, DataConfig(target=TargetConfig(kind="labels", classes=3)))
+    found, weight = targets.read(0, Box((0, 0, 0, 0), (1, 1, 1, 6)))
+    assert found.ravel().tolist() == [0, 1, 2, 0, 0, 0]
+    assert weight.all()
+
+
+def test_objects_are_one_class(tmp_path):
+    labels = np.arange(20 * 30, dtype=np.uint16).reshape(1, 20, 30).repeat(3, 0)
+    samples = samples_of(sample(tmp_path, target=labels))
+    classes = tuple(ClassSpec(id=n + 1, name=str(n), value=n) for n in range(2))
+    targets = LabelTargets(samples, classes, DataConfig(target=TargetConfig(kind="labels", objects=True, ignore=5)))
+    found, weight = targets.read(0, Box((0, 0, 0, 0), (1, 1, 1, 7)))
+    assert found.ravel()[[0, 1, 2, 3, 4, 6]].tolist() == [0, 1, 1, 1, 1, 1]
+    assert weight.ravel().tolist() == [1, 1, 1, 1, 1, 0, 1]
+
+
+def test_image_and_target_are_of_the_same_place(tmp_path):
+    samples = samples_of(sample(tmp_path, target=places() * 2))
+    targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image", folder="there")))
+    made = batches(samples, targets, PLANES)
+    for epoch in range(3):
+        for index in range(made.per_epoch):
+            lesson = made.get(epoch, index)
+            assert (lesson.x * 2 == lesson.target).all()
+            assert lesson.weight.all()
+
+
+def test_batches_depend_on_their_place_alone(tmp_path):
+    samples = samples_of(sample(tmp_path, target=places()), sample(tmp_path, "b", target=places()))
+    targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image")))
+    first, second = (batches(samples, targets, PLANES) for _ in range(2))
+    straight = [first.get(epoch, index).x for epoch in range(2) for index in range(2)]
+    assert (second.get(1, 1).x == straight[3]).all()
+    assert (second.get(0, 1).x == straight[1]).all()
+    assert not (straight[0] == straight[2]).all()  # another epoch, other crops
+
+
+def test_two_processes_share_a_batch(tmp_path):
+    samples = samples_of(sample(tmp_path, target=places()))
+    targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image")))
+    whole = batches(samples, targets, PLANES).get(0, 1)
+    halves = []
+    for rank in range(2):
+        made = batches(samples, targets, PLANES)
+        made.rank, made.world = rank, 2
+        halves.append(made.get(0, 1).x)
+    assert (halves[0] == whole.x[0::2]).all()
+    assert (halves[1] == whole.x[1::2]).all()
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_windows_of_slices_repeat_the_ends(tmp_path, stack):
+    samples = samples_of(sample(tmp_path, target=places()))
+    targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image")))
+    made = batches(samples, targets, Shape((1, 8, 12), 3, stack=stack, spatial=3))
+    seen = set()
+    for index in range(4):
+        lesson = made.get(0, index)
+        assert lesson.x.shape == (4, 1, 3, 8, 12)
+        assert lesson.target.shape == (4, 1, 3 if stack else 1, 8, 12)
+        for x, target in zip(lesson.x[:, 0].numpy(), lesson.target[:, 0].numpy(), strict=True):
+            z = int(x[1, 0, 0]) // 10_000
+            assert [int(plane[0, 0]) // 10_000 for plane in x] == [max(0, z - 1), z, min(2, z + 1)]
+            assert np.array_equal(target, x if stack else x[1:2])
+            seen.add(z)
+    assert seen == {0, 1, 2}
+
+
+def test_volumes_larger_than_the_image_are_grown_and_unknown_there(tmp_path):
+    samples = samples_of(sample(tmp_path, target=places()))
+    targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image")))
+    lesson = batches(samples, targets, Shape((4, 24, 32), 0, stack=False, spatial=3)).get(0, 0)
+    assert lesson.x.shape == (4, 1, 4, 24, 32)
+    assert lesson.weight[0].sum() == 3 * 20 * 30
+    assert lesson.weight[0, 0, :3, :20, :30].all()
+
+
+def test_validation_covers_images_without_chance(tmp_path):
+    samples = samples_of(sample(tmp_path, target=places()))
+    targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image")))
+    made = batches(samples, targets, PLANES, augment=AugmentConfig(flip=1.0, noise=5.0))
+    seen = np.concatenate([lesson.target.numpy().ravel() for lesson in made.validation([0])])
+    assert set(seen.astype(int)) == set(places().ravel().astype(int))
+    again = np.concatenate([lesson.target.numpy().ravel() for lesson in made.validation([0])])
+    assert np.array_equal(seen, again)
+
+
+def test_masks_weigh_and_labels_of_masks_by_their_weight(tmp_path):
+    mask = np.zeros(SIZE, np.uint8)
+    mask[:, :10], mask[:, 10:15] = 255, 128
+    samples = samples_of(sample(tmp_path, target=places(), mask=mask))
+    config = DataConfig(target=TargetConfig(kind="image"), mask=MaskConfig(folder="masks"))
+    _, weight = targets_of(samples, config, ()).read(0, Box((0, 0, 0, 0), (1, 1, 20, 30)))
+    assert np.allclose(weight[0, 0], mask[0] / 255)
+    labelled = samples_of(sample(tmp_path, "l", target=places(), mask=(mask > 0).astype(np.uint8)))
+    config = DataConfig(target=TargetConfig(kind="image"), mask=MaskConfig(folder="masks", label_weights=(0.5, 3.0)))
+    made = targets_of(labelled, config, ())
+    assert isinstance(made, Weighted)
+    _, weight = made.read(0, Box((0, 0, 0, 0), (1, 1, 20, 30)))
+    assert np.array_equal(weight[0, 0], np.where(mask[0] > 0, 3.0, 0.5))
+
+
+def test_a_target_of_another_size_is_named(tmp_path):
+    samples = samples_of(sample(tmp_path, target=places((3, 20, 31))))
+    with pytest.raises(BadInput, match=r"a-target\.tif: is 1 x 3 x 20 x 31 .* a\.tif is 1 x 3 x 20 x 30"):
+        targets_of(samples, DataConfig(target=TargetConfig(kind="image")), ()).read(0, Box((0, 0, 0, 0), (1, 1, 2, 2)))
+
+
+def test_nothing_to_learn_from(tmp_path):
+    with pytest.raises(BadInput, match="nothing to learn from"):
+        targets_of(samples_of(sample(tmp_path)), DataConfig(), CLASSES)
+
+
+def told(count: int, **settings: object):
+    images = [
+        SampleImage(f"{n}.tif", "", "", group=f"g{n // 3}", split=("train", "val", "test")[n % 3]) for n in range(count)
+    ]
+    return split_images(images, range(count), SplitConfig(**settings), seed=1)
+
+
+def test_images_are_parted_once_and_wholly():
+    parts = told(20, train=0.6, validation=0.2, test=0.2)
+    assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [12, 4, 4]
+    assert sorted(parts.train + parts.validation + parts.test) == list(range(20))
+    assert told(20, train=0.6, validation=0.2, test=0.2) == parts
+    assert told(20, train=0.6, validation=0.2, test=0.2, seed=7) != parts
+
+
+def test_groups_are_never_split():
+    parts = told(21, by="group", train=0.5, validation=0.3, test=0.2)
+    groups = [{n // 3 for n in part} for part in (parts.train, parts.validation, parts.test)]
+    assert all(groups)
+    assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
+
+
+def test_the_first_images_validate_where_that_is_asked():
+    assert told(20, order="first", train=0.9, validation=0.1).validation == [0, 1]
+
+
+def test_the_projects_own_split():
+    parts = told(6, by="split")
+    assert (parts.train, parts.validation, parts.test) == ([0, 3], [1, 4], [2, 5])
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_images_all_teach(count):
+    assert told(count).train == list(range(count))
+
+
+def test_shares_must_sum_to_one():
+    with pytest.raises(ValueError, match="sum to 1"):
+        SplitConfig(train=0.5, validation=0.1)
