@@ -67,7 +67,7 @@ def _crop(samples: Samples, targets: ImageTargets, split: Split, index: int, rng
         at = tuple(int(rng.integers(n)) for n in (samples.shape(index)[0], samples.shape(index)[2], y, x))
     start = [min(at[2], max(0, y - SIDE)), min(at[3], max(0, x - SIDE))]
     stop = [min(y, start[0] + SIDE), min(x, start[1] + SIDE)]
-    values, _ = targets.raw(index, Box((at[0], at[1], *start), (at[0] + 1, at[1] + 1, *stop)))
+    values = targets.raw(index, Box((at[0], at[1], *start), (at[0] + 1, at[1] + 1, *stop)))
     return values.reshape(len(values), -1)
 
 

@@ -244,12 +244,12 @@ class ImageTargets(_Filed):
                     f"{count - 1}. Correct the channels."
                 )
 
-    def raw(self, index: int, box: Box) -> Known:
-        """Values (T, z, y, x) as the file holds them, and (1, z, 1, 1) which slices it has."""
-        return self.files.read(index, box, self.take)
+    def raw(self, index: int, box: Box) -> np.ndarray:
+        """(T, z, y, x) as the file holds it; 0 in slices that it lacks."""
+        return self.files.read(index, box, self.take)[0]
 
     def read(self, index: int, box: Box) -> Known:
-        values, there = self.raw(index, box)
+        values, there = self.files.read(index, box, self.take)
         found = apply(values, self.files.samples.target_preparation)
         known = np.isfinite(found).all(axis=0, keepdims=True) * there
         return np.nan_to_num(found, posinf=0.0, neginf=0.0), known.astype(np.float32)

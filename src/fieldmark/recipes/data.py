@@ -37,7 +37,7 @@ class MaskConfig(BaseModel, frozen=True, extra="forbid"):
     """Computed from `channel` (of the images or the target) where no mask is given; `borders`: a weight map of the
     label maps that is heavy between touching objects (U-Net paper)."""
     label_weights: tuple[NonNegativeFloat, ...] = ()
-    """The weight of each value of the mask; empty for the value itself (masks of 8 bits with values above 1: by 255)."""
+    """The weight of each value of the mask; empty for the value itself (8 bits: over 255, where any is above 1)."""
 
 
 class SplitConfig(BaseModel, frozen=True, extra="forbid"):
