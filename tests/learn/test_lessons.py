@@ -35,7 +35,7 @@ def sample(folder: Path, name: str = "a", **files: np.ndarray) -> SampleImage:
     paths = {}
     for what, values in ({"image": places()} | files).items():
         paths[what] = folder / f"{name}-{what}.tif"
-        tifffile.imwrite(paths[what], values, metadata={"axes": "ZYX"})
+        tifffile.imwrite(paths[what], values, photometric="minisblack", metadata={"axes": "ZYX"})
     target, mask = (paths.get(what, "") for what in ("target", "mask"))
     return SampleImage(
         f"{name}.tif",

@@ -75,7 +75,7 @@ def forward_of(
 def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: str) -> AnyPlan:
     """How an image is cut for a model. Raises InputMismatch for a wrong number of channels."""
     header = model.header
-    if source.shape[1] != header.channels:
+    if source.shape[1] not in (header.channels, *inputs_of(header)):
         raise InputMismatch(model=model.name, expected=header.channels, found=source.shape[1], image=image)
     exact = header.tile_exact and max(header.halo) <= _most_halo(model, recipe)
     if not exact and not _jumps(model):
@@ -124,6 +124,11 @@ def _blended(model: Model, source: ImageSource, recipe: PredictRecipe) -> BlendP
 
 def _own(recipe: PredictRecipe) -> tuple[int | None, int | None]:
     return recipe.overlap_z, recipe.overlap
+
+
+def inputs_of(header: Header) -> list[int]:
+    """How many channels an image may have instead of those of the teaching images: just the ones that are seen."""
+    return [len(step["take"]) for step in header.preparation[:1] if step.get("step") == "channels"]
 
 
 def window_of(net: Net) -> int:
@@ -221,5 +226,5 @@ def in_target_units(header: Header, answers: np.ndarray) -> np.ndarray:
         return answers
     from fieldmark import prepare
 
-    back = prepare.inverse(steps)  # type: ignore[attr-defined]
+    back = prepare.inverse(steps)
     return np.stack([prepare.apply(values, back) for values in answers])

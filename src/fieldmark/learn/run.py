@@ -21,7 +21,7 @@ from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.phases import plan_phases
-from fieldmark.learn.preparation import estimate_preparation
+from fieldmark.learn.preparation import estimate_normalization, estimate_preparation, estimate_target
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
@@ -32,6 +32,7 @@ from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import prepared_channels
 from fieldmark.recipes import validate
+from fieldmark.recipes.prepare import NormalizeConfig
 from fieldmark.recipes.registry import FAMILIES
 
 if TYPE_CHECKING:
@@ -173,6 +174,11 @@ def _task(asked: str, targets: Targets) -> str:
 def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[str, Any]]:
     if recipe.begin is not None:
         return given_preparation(recipe.begin, samples, color)
+    asked, inputs = recipe.prepare.normalize, recipe.data.inputs
+    if samples.targets is not None:
+        samples.target_preparation = estimate_target(samples, asked or NormalizeConfig(), recipe.seed)
+    if asked is not None or inputs:
+        return estimate_normalization(samples, asked or NormalizeConfig(), inputs, recipe.seed)
     return estimate_preparation(samples, color=color, seed=recipe.seed)
 
 

@@ -2,9 +2,12 @@
 
 from fieldmark.prepare.pipeline import (
     apply,
+    channels_step,
     check,
+    clip_step,
     color_steps,
     color_table_step,
+    inverse,
     lab_step,
     of_image,
     prepared_channels,
@@ -17,10 +20,13 @@ from fieldmark.prepare.whole import image_maximum
 
 __all__ = [
     "apply",
+    "channels_step",
     "check",
+    "clip_step",
     "color_steps",
     "color_table_step",
     "image_maximum",
+    "inverse",
     "lab_step",
     "of_image",
     "prepared_channels",

@@ -80,6 +80,33 @@ def standardize_step(mean: Sequence[float], std: Sequence[float]) -> Step:
     return {"step": "standardize", "mean": [float(m) for m in mean], "std": [float(s) for s in std]}
 
 
+def channels_step(take: Sequence[int]) -> Step:
+    """Some channels of an image, in this order; an image that has only as many is taken as it is."""
+    return {"step": "channels", "take": [int(n) for n in take]}
+
+
+def clip_step(low: Sequence[float], high: Sequence[float]) -> Step:
+    """Cut values outside of a range, one of each for a channel."""
+    return {"step": "clip", "low": [float(n) for n in low], "high": [float(n) for n in high]}
+
+
+def inverse(steps: Sequence[Step]) -> list[Step]:
+    """Steps that bring prepared values back to raw ones. What was clipped stays clipped, what was left out is gone."""
+    back: list[Step] = []
+    for step in reversed(steps):
+        match step["step"]:
+            case "scale":
+                back.append(scale_step(1 / step["by"]))
+            case "standardize":
+                mean, std = np.asarray(step["mean"], np.float64), np.asarray(step["std"], np.float64)
+                back.append(standardize_step((-mean / std).tolist(), (1 / std).tolist()))
+            case "clip" | "channels":
+                pass
+            case other:
+                raise BadInput(f"What the step {other!r} did cannot be undone.")
+    return back
+
+
 def apply(pixels: np.ndarray, steps: Sequence[Step]) -> np.ndarray:
     """Prepare pixels.
 
@@ -155,7 +182,28 @@ def _standardize(values: np.ndarray, step: Step) -> np.ndarray:
     return (values - mean) / std
 
 
+def _channels(values: np.ndarray, step: Step) -> np.ndarray:
+    take = [int(n) for n in step["take"]]
+    if not take or min(take) < 0:
+        raise BadInput(f"A selection of channels must name some from 0; found {take}.")
+    if max(take) < len(values):
+        return values[take]
+    if len(values) == len(take):
+        return values
+    raise BadInput(f"The model sees channels {', '.join(map(str, take))}; the image has {len(values)}.")
+
+
+def _clip(values: np.ndarray, step: Step) -> np.ndarray:
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    low, high = (np.asarray(step[name], np.float32).reshape(shape) for name in ("low", "high"))
+    if len(low) != len(values) or len(high) != len(values):
+        raise BadInput(f"Limits of {len(low)} channels met an image with {len(values)}.")
+    return np.clip(values, low, high)
+
+
 _STEPS: dict[str, Callable[[np.ndarray, Step], np.ndarray]] = {
+    "channels": _channels,
+    "clip": _clip,
     "scale": _scale,
     "scale-per-image": _unknown_scale,
     "replicate": _replicate,
