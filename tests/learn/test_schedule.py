@@ -59,6 +59,6 @@ def test_warm_up_comes_before_any_of_them():
 
 def test_a_fit_may_end_where_a_cycle_ends():
     cycle = CycleConfig(half_epochs=1, end_of_cycle=True)
-    config = StepsConfig(schedule="cyclic", cycle=cycle)
+    config = StepsConfig(schedule="cyclic", warmup_steps=0, cycle=cycle)
     assert [ends_cycle(config, 10 * epoch, 10) for epoch in range(1, 5)] == [False, True, False, True]
     assert ends_cycle(StepsConfig(), 10, 10)

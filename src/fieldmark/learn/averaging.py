@@ -28,8 +28,17 @@ def put(net: nn.Module, weights: Weights) -> None:
             value.copy_(weights[name])
 
 
-def average(mean: Weights, net: nn.Module, decay: float) -> None:
-    """Move a running mean towards a network's weights; counters are taken as they are."""
+def average(mean: Weights, net: nn.Module, decay: float, steps: int) -> None:
+    """Move a running mean towards a network's weights; counters are taken as they are.
+
+    Args:
+        mean: Of the weights so far; changed.
+        net: What joins.
+        decay: The share that stays. In the first steps less of it does, (1 + n) / (10 + n) after n of them: the first
+            weights, which are nearly those drawn by chance, would weigh on short fits to their end.
+        steps: Finished before this one.
+    """
+    decay = min(decay, (1 + steps) / (10 + steps))
     with torch.no_grad():
         for name, value in net.state_dict().items():
             if value.is_floating_point():
@@ -54,9 +63,10 @@ def lent(net: nn.Module, weights: Weights | None) -> Iterator[None]:
 
 def as_arrays(weights: Weights | None, prefix: str) -> dict[str, np.ndarray]:
     """Named by `prefix` and their place in the network; nothing for None."""
-    return {f"{prefix}{name}": value.cpu().numpy() for name, value in (weights or {}).items()}
+    return {f"{prefix}{name}": value.cpu().contiguous().numpy() for name, value in (weights or {}).items()}
 
 
-def from_arrays(arrays: dict[str, np.ndarray]) -> Weights | None:
-    """What `as_arrays` gave, without its prefix; None for nothing."""
-    return {name: torch.from_numpy(value.copy()) for name, value in arrays.items()} or None
+def from_arrays(arrays: dict[str, np.ndarray], net: nn.Module) -> Weights | None:
+    """What `as_arrays` gave, without its prefix, on the network's device; None for nothing."""
+    own = net.state_dict()
+    return {name: torch.from_numpy(value.copy()).to(own[name].device) for name, value in arrays.items()} or None

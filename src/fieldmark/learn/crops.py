@@ -33,10 +33,15 @@ class CropBatches:
         self.size = config.batch_size
         self.per_epoch = max(1, config.crops_per_epoch // config.batch_size)
         self.seed = seed
+        self.rank, self.world = 0, 1
+
+    def share(self, rank: int, world: int) -> None:
+        """Give every `world`-th sample of each batch from now on, beginning with the `rank`-th."""
+        self.rank, self.world = rank, world
 
     def get(self, epoch: int, index: int) -> Tensor:
-        """(B, C, side, side) float32."""
-        crops = [self._crop(epoch, index * self.size + place) for place in range(self.size)]
+        """(B / world, C, side, side) float32."""
+        crops = [self._crop(epoch, index * self.size + place) for place in range(self.rank, self.size, self.world)]
         return torch.from_numpy(np.stack(crops))
 
     def _crop(self, epoch: int, number: int) -> np.ndarray:

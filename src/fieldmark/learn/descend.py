@@ -1,7 +1,8 @@
-"""The phase for gradient descent: batches, schedule, clipping, saving."""
+"""The phase for gradient descent: batches, schedule, validation, saving; alone or shared by several processes."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
@@ -61,11 +62,20 @@ class Batches(Protocol):
         """What `Task.step` takes."""
 
 
+@runtime_checkable
+class Shared(Protocol):
+    """Batches that several processes can learn from together."""
+
+    def share(self, rank: int, world: int) -> None:
+        """Give every `world`-th sample of each batch from now on, beginning with the `rank`-th."""
+
+
 class Descend:
     """Gradient descent over epochs; resumes at the last finished epoch or `save_every_steps`.
 
     Progress is counted in steps (batches). Where the task validates, the best epoch's weights become the network's
     (`keep`), and the descent may end early; with `ema_decay` both look at the running mean of the weights.
+    Several processes share each batch; all of them take the same steps, and the first one writes the files.
 
     Args:
         name: Of the phase.
@@ -86,10 +96,11 @@ class Descend:
 
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         begun = state.progress.get(self.name, 0)
-        if begun:
-            self._load(state.phase_tensors)
         fabric = cast("Fabric", engine)
+        self._share(fabric)
         self.task.set_up(fabric)
+        if begun:  # not sooner: an optimizer's memory follows its weights to their device
+            self._load(net, state.phase_tensors)
         note: dict[str, Any] = state.notes.setdefault(self.name, {})
         for step in range(begun, self.total):
             epoch, index = divmod(step, self.batches.per_epoch)
@@ -98,7 +109,7 @@ class Descend:
                 self.task.on_epoch(epoch)
             self._step(fabric, net, step, note["sums"])
             last = index == self.batches.per_epoch - 1
-            told = self._validated(fabric, net, note, step + 1) if last else {}
+            told = self._judged(fabric, net, note, step + 1) if last else {}
             done = step + 1 == self.total or bool(last and note.get("stop"))
             if last or self._saves(step):
                 yield self._saved(fabric, net, state, step + 1, told, done=done)
@@ -111,37 +122,56 @@ class Descend:
             arrays |= {f"optimizer{place}/{name}": value for name, value in optimizer_arrays(optimizer).items()}
         return arrays | as_arrays(self.mean, "mean/") | as_arrays(self.best, "best/")
 
-    def _step(self, engine: Fabric, net: Net, step: int, sums: dict[str, float]) -> None:
-        epoch, index = divmod(step, self.batches.per_epoch)
-        self._set_rate(step)
+    def learned(self, engine: Fabric, net: Net, step: int, rate: float) -> dict[str, float]:
+        """Take one step at a rate; the numbers that the task tells, as means over all processes."""
+        for optimizer in self.task.optimizers():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
         net.train()
-        for key, value in self.task.step(engine, self.batches.get(epoch, index)).items():
+        return _mean(engine, self.task.step(engine, self.batches.get(*divmod(step, self.batches.per_epoch))))
+
+    def _step(self, engine: Fabric, net: Net, step: int, sums: dict[str, float]) -> None:
+        for key, value in self.learned(engine, net, step, self._rate(step)).items():
+            if not math.isfinite(value):
+                raise BadRecipe(
+                    f"{self.name}: the {key} is {value} after {step + 1} steps, at a rate of {self._rate(step):.2g}. "
+                    "Lower lr (fieldmark lr-find looks for one), or set clip_norm."
+                )
             sums[key] = sums.get(key, 0.0) + value
         if self.config.ema_decay is not None:
             self.mean = copied(net) if self.mean is None else self.mean
-            average(self.mean, net, self.config.ema_decay)
+            average(self.mean, net, self.config.ema_decay, step)
 
-    def _validated(self, engine: Fabric, net: Net, note: dict[str, Any], steps: int) -> dict[str, float]:
+    def _judged(self, engine: Fabric, net: Net, note: dict[str, Any], steps: int) -> dict[str, float]:
         """What the task says of an epoch's weights; remembers the best ones, and whether it is time to stop."""
-        if not isinstance(self.task, Validates):
-            return {}
-        with lent(net, self.mean):
-            net.eval()
-            told = self.task.validate(engine)
-            if told and self._improves(told, note):
-                self.best = copied(net)
         early = self.config.early
+        with lent(net, self.mean):
+            told = self._validated(engine, net)
+            numbers = self._means(note["sums"], steps) | told
+            heard = told or (early is not None and early.monitor in numbers)
+            better = bool(heard and self._improves(numbers, note))
+            if better or self.config.keep == "last":
+                note["scores"] = {key: value for key, value in told.items() if math.isfinite(value)}
+            if better and self.config.keep == "best":
+                self.best = copied(net)
         if early is not None and note.get("waited", 0) >= early.patience:
             note["stop"] = ends_cycle(self.config, steps, self.batches.per_epoch)
         return told
 
+    def _validated(self, engine: Fabric, net: Net) -> dict[str, float]:
+        if not isinstance(self.task, Validates):
+            return {}
+        net.eval()
+        told = self.task.validate(engine)
+        # statistics of batches may differ a little between processes, and all of them must stop at the same epoch
+        return told if engine.world_size == 1 else dict(engine.broadcast(told))
+
     def _improves(self, told: dict[str, float], note: dict[str, Any]) -> bool:
         early = self.config.early or EarlyConfig()
         if early.monitor not in told:
-            raise BadRecipe(f"train.early.monitor: there is no {early.monitor!r}; there are {', '.join(told)}.")
-        sign = 1.0 if early.mode == "max" else -1.0
-        value = sign * told[early.monitor]
-        better = not isinstance(note.get("best"), float) or value > note["best"] + early.min_delta
+            raise BadRecipe(f"early.monitor: there is no {early.monitor!r}; there are {', '.join(told)}.")
+        value = told[early.monitor] if early.mode == "max" else -told[early.monitor]
+        better = math.isfinite(value) and ("best" not in note or value > note["best"] + early.min_delta)
         note["waited"] = 0 if better else note.get("waited", 0) + 1
         if better:
             note["best"] = value
@@ -150,16 +180,29 @@ class Descend:
     def _saved(
         self, engine: Fabric, net: Net, state: FitState, steps: int, told: dict[str, float], *, done: bool
     ) -> Event:
-        sums = state.notes[self.name]["sums"]
+        numbers = self._means(state.notes[self.name]["sums"], steps) | told | {"lr": self._rate(steps - 1)}
         state.progress[self.name] = self.total if done else steps
+        if engine.is_global_zero:
+            self._keep(net, state, steps)
         if done:
             self._finish(net)
         if engine.is_global_zero:
             state.save(net, {} if done else self.tensors())
-        seen = (steps - 1) % self.batches.per_epoch + 1
-        metrics = {key: value / seen for key, value in sums.items()} | told | {"lr": self._rate(steps - 1)}
         epoch = -(-steps // self.batches.per_epoch)
-        return Event(self.name, self.total if done else steps, self.total, metrics | {"epoch": float(epoch)})
+        return Event(self.name, self.total if done else steps, self.total, numbers | {"epoch": float(epoch)})
+
+    def _means(self, sums: dict[str, float], steps: int) -> dict[str, float]:
+        """The epoch's means so far."""
+        seen = (steps - 1) % self.batches.per_epoch + 1
+        return {key: value / seen for key, value in sums.items()}
+
+    def _keep(self, net: Net, state: FitState, steps: int) -> None:
+        """Every n-th epoch's model; before the state is saved, so that a crash between them keeps it again."""
+        epoch, index = divmod(steps, self.batches.per_epoch)
+        every = self.config.keep_every_epochs
+        if state.keep is not None and every and index == 0 and epoch % every == 0:
+            with lent(net, self.mean):
+                state.keep(net, f"epoch-{epoch:04d}")
 
     def _finish(self, net: Net) -> None:
         """The weights that become the model's: the best ones, or the mean, or the last."""
@@ -172,19 +215,38 @@ class Descend:
         every = self.config.save_every_steps
         return bool(every and (step + 1) % every == 0)
 
-    def _load(self, arrays: dict[str, np.ndarray]) -> None:
+    def _share(self, engine: Fabric) -> None:
+        """Let each process learn from its samples of each batch."""
+        world = engine.world_size
+        if world == 1:
+            return
+        if not isinstance(self.batches, Shared):
+            raise BadRecipe(f"devices: {self.name!r} learns in one process, and {world} were asked for. Set devices=1.")
+        if self.config.batch_size % world:
+            raise BadRecipe(
+                f"batch_size {self.config.batch_size} cannot be shared by {world} processes alike. Take a multiple of "
+                f"{world}."
+            )
+        self.batches.share(engine.global_rank, world)
+
+    def _load(self, net: Net, arrays: dict[str, np.ndarray]) -> None:
         self.task.load_state(_part(arrays, "task/"))
-        self.mean, self.best = (from_arrays(_part(arrays, f"{name}/")) for name in ("mean", "best"))
+        self.mean, self.best = (from_arrays(_part(arrays, f"{name}/"), net) for name in ("mean", "best"))
         for place, optimizer in enumerate(self.task.optimizers()):
             load_optimizer(optimizer, _part(arrays, f"optimizer{place}/"))
 
-    def _set_rate(self, step: int) -> None:
-        for optimizer in self.task.optimizers():
-            for group in optimizer.param_groups:
-                group["lr"] = self._rate(step)
-
     def _rate(self, step: int) -> float:
         return rate(self.config, step, self.batches.per_epoch, self.total)
+
+
+def _mean(engine: Fabric, told: dict[str, float]) -> dict[str, float]:
+    """The mean of each number over all processes."""
+    if engine.world_size == 1:
+        return told
+    import torch
+
+    values = torch.tensor(list(told.values()), dtype=torch.float64, device=engine.device)
+    return dict(zip(told, engine.all_reduce(values, reduce_op="mean").tolist(), strict=True))
 
 
 def _part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

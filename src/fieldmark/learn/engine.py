@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from fieldmark.core.events import Event
+from fieldmark.errors import BadRecipe, near_miss
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,12 +16,24 @@ if TYPE_CHECKING:
     from fieldmark.recipes import FitRecipe
 
 
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+"""Of Lightning Fabric: those under which every process holds all weights."""
+
+
 class Engine(Protocol):
     """What every phase may ask; a phase that descends gets the whole of Lightning Fabric."""
 
     @property
     def is_global_zero(self) -> bool:
         """Whether this process writes the files."""
+
+    @property
+    def world_size(self) -> int:
+        """Processes that fit together."""
+
+    @property
+    def global_rank(self) -> int:
+        """The number of this process among them."""
 
 
 class Phase(Protocol):
@@ -53,22 +66,48 @@ class SoleProcess:
     """The engine of a fit in closed form: one process, no device to set up, no Fabric to import."""
 
     is_global_zero = True
+    world_size = 1
+    global_rank = 0
 
 
 def make_engine(recipe: FitRecipe, phases: Sequence[Phase]) -> Engine:
-    """Lightning Fabric as the recipe asks: devices, precision, nodes."""
+    """Lightning Fabric as the recipe asks: devices, precision, nodes.
+
+    With several devices the processes beside this one are started here: each runs the same command
+    from its beginning, up to this line, where they meet. On a cluster its scheduler starts them.
+
+    Raises:
+        BadRecipe: The strategy parts the weights, or needs another way to start processes.
+    """
     alone = recipe.devices == 1 and recipe.num_nodes == 1
     if alone and not any(phase.descends for phase in phases):
         return SoleProcess()
+    if recipe.strategy not in STRATEGIES:
+        raise BadRecipe(
+            f"strategy: {recipe.strategy!r} is not for fits, whose weights are whole on each device. "
+            f"{near_miss(recipe.strategy, STRATEGIES)}"
+        )
     from lightning_fabric import Fabric
 
+    # an encoder that rests in the first epochs gives no gradients, and the others would wait for them
+    rests = not alone and recipe.train.only_decoder_epochs > 0
     engine = Fabric(
         accelerator=recipe.accelerator,
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
-        strategy=recipe.strategy,
+        strategy=STRATEGIES[-1] if rests else recipe.strategy,
         precision=recipe.precision,
     )
     engine.launch()
+    _share_cores(engine.device.type, recipe.devices)
     ready: Engine = engine
     return ready
+
+
+def _share_cores(device: str, processes: int) -> None:
+    """Processes on one processor part its cores; oversubscribed, all of them crawl."""
+    if device != "cpu" or processes == 1:
+        return
+    import torch
+
+    torch.set_num_threads(max(1, torch.get_num_threads() // processes))

@@ -118,7 +118,8 @@ def logged(events: Iterator[Event], names: Sequence[str], folder: Path, settings
     """
     loggers: list[Logger] = []
     try:
-        loggers += [LOGGERS[name](folder, settings) for name in names]
+        for name in names:
+            loggers.append(LOGGERS[name](folder, settings))  # noqa: PERF401 - those that began must be closed
         for event in events:
             for logger in loggers if event.metrics else ():
                 logger.write(event)

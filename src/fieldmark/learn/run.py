@@ -20,6 +20,7 @@ from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.given import given_preparation, require_begin
+from fieldmark.learn.loggers import logged, loggers_of
 from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.preparation import estimate_normalization, estimate_preparation, estimate_target
 from fieldmark.learn.splits import split_images
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 STATE = "state"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,22 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     samples, recipe = job.samples, job.recipe
     net, config, notes = prepared_net(job)
     yield from notes
-    state = FitState(job.folder / STATE, job.made_from())
+
+    def keep(now: Net, name: str) -> None:
+        save(job.folder / CHECKPOINTS / name, header_of_fit(job, now, dict(config)), arrays_of(now))
+
+    state = FitState(job.folder / STATE, job.made_from(), keep)
     resumed = state.restore(net)
     if resumed:
         yield Event("resume", 0, 0, message=f"goes on after {_told(state.progress)}")
     for said in _silences(job):
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
-    yield from fit(make_engine(recipe, phases), net, phases, state)
+    engine = make_engine(recipe, phases)
+    loggers = loggers_of(phases) if engine.is_global_zero else []
+    yield from logged(fit(engine, net, phases, state), loggers, job.folder, recipe.model_dump(mode="json"))
+    if not engine.is_global_zero:
+        return
     header = header_of_fit(job, net, config)
     save(job.folder / MODEL, replace(header, metrics=_scores(state)), arrays_of(net))
 

@@ -16,7 +16,9 @@ LEAST = 25.0
 
 
 def rate(config: StepsConfig, step: int, per_epoch: int, total: int) -> float:
-    """The rate of a step: linear warm-up to `lr`, then what the schedule says.
+    """The rate of a step: what the schedule says, after a linear warm-up to the rate that it begins with.
+
+    `step` and `exponential` go by epochs of the whole fit; the others begin where the warm-up ends.
 
     Args:
         config: Of the descent.
@@ -25,8 +27,13 @@ def rate(config: StepsConfig, step: int, per_epoch: int, total: int) -> float:
         total: Steps of the whole fit.
     """
     if step < config.warmup_steps:
-        return config.lr * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, total - config.warmup_steps)
+        return _planned(config, config.warmup_steps, per_epoch, total) * (step + 1) / config.warmup_steps
+    return _planned(config, step, per_epoch, total)
+
+
+def _planned(config: StepsConfig, step: int, per_epoch: int, total: int) -> float:
+    since = step - config.warmup_steps
+    done = min(1.0, since / max(1, total - config.warmup_steps))
     match config.schedule:
         case "constant":
             return config.lr
@@ -39,7 +46,7 @@ def rate(config: StepsConfig, step: int, per_epoch: int, total: int) -> float:
         case "one-cycle":
             return one_cycle(config.cycle.max_lr, done)
         case "cyclic":
-            return cyclic(config.lr, config.cycle, step, per_epoch)
+            return cyclic(config.lr, config.cycle, since, per_epoch)
         case _:
             return config.lr * 0.5 * (1 + math.cos(math.pi * done))
 
@@ -66,7 +73,8 @@ def ends_cycle(config: StepsConfig, steps: int, per_epoch: int) -> bool:
     """Whether the fit may stop after so many steps: anywhere, or at the end of a cycle where that is asked for."""
     if config.schedule != "cyclic" or not config.cycle.end_of_cycle:
         return True
-    return steps % (2 * half_steps(config.cycle, per_epoch)) < per_epoch
+    since = steps - config.warmup_steps
+    return since > 0 and since % (2 * half_steps(config.cycle, per_epoch)) < per_epoch
 
 
 def one_cycle(most: float, done: float) -> float:

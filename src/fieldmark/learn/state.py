@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +26,13 @@ class FitState:
     Args:
         folder: Where the state is kept.
         made_from: Fingerprint of recipe, images and labels; another one is refused.
+        keep: Writes the network as a model of that name beside the state; without it none is kept on the way.
     """
 
-    def __init__(self, folder: Path, made_from: str) -> None:
+    def __init__(self, folder: Path, made_from: str, keep: Callable[[Net, str], None] | None = None) -> None:
         self.folder = folder
         self.made_from = made_from
+        self.keep = keep
         self.progress: dict[str, int] = {}
         self.notes: dict[str, Any] = {}
         self.phase_tensors: dict[str, np.ndarray] = {}
