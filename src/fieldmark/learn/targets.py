@@ -194,7 +194,7 @@ class LabelTargets(_Filed):
     def read(self, index: int, box: Box) -> Known:
         labels, known = self.files.read(index, box, self._channel)
         values, last = labels.astype(np.int64), len(self._table) - 1
-        places = self._table[np.where((values < 0) | (values > last), last, values)]
+        places = np.where(values < 0, UNKNOWN, self._table[np.clip(values, 0, last)])
         return np.maximum(places, 0).astype(np.float32), (places != UNKNOWN) * known
 
     def share(self, known: Known) -> float:

@@ -13,7 +13,7 @@ from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images, open_image
-from fieldmark.labels.exchange.pairing import stem_of
+from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -26,7 +26,8 @@ MOST_CLASSES = 256
 def facts_of(images: Sequence[ImageRecord], config: DataConfig) -> list[dict[str, Any]]:
     """What a job says of each image: name, file, hash, and the same of its target and mask.
 
-    Raises BadInput where no image has a target, or the number of files differs where they are paired by order.
+    Raises BadInput where no image has a target, a file may belong to several, or the number of files differs where
+    they are paired by order.
     """
     facts: list[dict[str, Any]] = [
         {
@@ -41,8 +42,11 @@ def facts_of(images: Sequence[ImageRecord], config: DataConfig) -> list[dict[str
     folder, mask = config.target.folder, config.mask.folder if config.mask is not None else None
     if config.target.kind != "marks" and folder is not None:
         _attach(facts, Path(folder), "target", by_order=config.target.pair_by == "order")
-    elif config.target.kind == "labels":
-        raise BadInput("Label maps need a folder. Name it: --set data.target.folder=FOLDER.")
+    elif config.target.kind != "marks" and not config.target.channels:
+        raise BadInput(
+            "Targets need a folder, or channels of the images themselves. Name it: --set data.target.folder=FOLDER, or "
+            "--set data.target.channels=[1]."
+        )
     if mask is not None:
         _attach(facts, Path(mask), "mask", by_order=False)
         if bare := [fact["name"] for fact in facts if fact.get("target") and not fact.get("mask")]:
@@ -52,7 +56,8 @@ def facts_of(images: Sequence[ImageRecord], config: DataConfig) -> list[dict[str
 
 def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: bool) -> None:
     """Put the path and hash of each image's file into its facts."""
-    files = _files(folder)
+    own = {Path(fact["uri"]).resolve() for fact in facts}
+    files = [path for path in _files(folder) if path.resolve() not in own]
     if by_order:
         if len(files) != len(facts):
             raise BadInput(
@@ -61,12 +66,12 @@ def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: b
             )
         pairs = dict(zip(sorted(fact["name"] for fact in facts), files, strict=True))
     else:
-        by_stem = {stem_of(path.name): path for path in files}
-        pairs = {fact["name"]: by_stem[stem] for fact in facts if (stem := stem_of(Path(fact["name"]).name)) in by_stem}
+        pairs = paired_by_stem([fact["name"] for fact in facts], files, folder)
     if not pairs:
         raise BadInput(
             f"No file in {folder} has the stem of an image. Images: {_some([fact['name'] for fact in facts])}; files: "
-            f"{_some([path.name for path in files])}. Name them alike."
+            f"{_some([path.name for path in files])}. Name them alike, or pair them in order: "
+            "--set data.target.pair_by=order."
         )
     for fact in facts:
         if fact["name"] in pairs:
@@ -74,10 +79,43 @@ def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: b
             fact |= {what: str(path.resolve()), f"{what}_hash": file_hash(path)}
 
 
+def paired_by_stem(names: Sequence[str], files: Sequence[Path], folder: Path) -> dict[str, Path]:
+    """The file of each image that has one: named as the image, with or without an ending such as `_mask`.
+
+    An image's whole name, folders and all, counts before its last part.
+
+    Raises:
+        BadInput: A file may belong to several images, or an image has several files.
+    """
+    owners: dict[str, list[str]] = {}
+    for name in names:
+        for key in {stem_of(name), stem_of(name).rpartition("/")[2]}:
+            owners.setdefault(key, []).append(name)
+    found: dict[str, Path] = {}
+    for path in files:
+        meant = _owners(stem_of(path.relative_to(folder).as_posix()), owners)
+        if len(meant) > 1:
+            raise BadInput(f"{path} could belong to {' and '.join(meant[:3])}. Put it into a folder like the image's.")
+        for name in meant:
+            if name in found:
+                raise BadInput(f"{found[name]} and {path} are both of {name}. Keep one of them.")
+            found[name] = path
+    return found
+
+
+def _owners(stem: str, owners: dict[str, list[str]]) -> list[str]:
+    """The images that a file name without its suffix may mean; the most exact way of reading it wins."""
+    readings = [stem, *(stem.removesuffix(ending) for ending in ENDINGS["masks"] if stem.endswith(ending))]
+    return next((owners[key] for key in (*readings, *(r.rpartition("/")[2] for r in readings)) if key in owners), [])
+
+
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadFile(folder, "there is no such folder. Correct data.target.folder or data.mask.folder.")
-    return sorted((path for path, _ in find_images(folder).images), key=lambda path: path.as_posix())
+    files = sorted((path for path, _ in find_images(folder).images), key=lambda path: path.as_posix())
+    if not files:
+        raise BadInput(f"{folder} holds no image. Correct data.target.folder or data.mask.folder.")
+    return files
 
 
 def classes_for(facts: Sequence[dict[str, Any]], config: DataConfig, own: Sequence[ClassSpec]) -> tuple[ClassSpec, ...]:
@@ -96,45 +134,74 @@ def classes_for(facts: Sequence[dict[str, Any]], config: DataConfig, own: Sequen
     elif target.classes is not None:
         values = list(range(target.classes))
     else:
-        values = _values([fact for fact in facts if fact.get("target")], target.ignore)
-    found = named_classes(values)
-    if len(own) == len(found):
-        return tuple(ClassSpec(id=o.id, name=o.name, value=f.value) for o, f in zip(own, found, strict=True))
-    return found
+        values = _values(facts, config)
+    return named_classes(values, own)
 
 
-def _values(facts: Sequence[dict[str, Any]], ignore: int | None) -> list[int]:
-    """Every value that label maps hold, in order; they are read plane by plane, until there are too many."""
+def _values(facts: Sequence[dict[str, Any]], config: DataConfig) -> list[int]:
+    """Every value that label maps hold, in order, but negative ones, which are unknown.
+
+    They are read plane by plane, until there are too many.
+    """
     found: set[int] = set()
-    for fact in facts:
-        with open_image(Path(fact["target"])) as source:
+    channel = (*config.target.channels, 0)[0]
+    for fact in [fact for fact in facts if fact.get("target")] or facts:
+        with open_image(Path(fact.get("target") or fact["uri"]), expand_palette=False) as source:
             if source.dtype.kind not in "ui":
-                raise BadInput(f"{source_name(fact)}: holds {source.dtype} values; label maps hold whole numbers.")
-            t, _, z, y, x = source.shape
+                raise BadInput(
+                    f"{source_name(fact)}: holds {source.dtype} values; label maps hold whole numbers. For images as "
+                    "targets: --set data.target.kind=image."
+                )
+            t, c, z, y, x = source.shape
+            if channel >= c:
+                raise BadInput(f"{source_name(fact)}: data.target.channels names channel {channel}, and it has {c}.")
             for at in np.ndindex(t, z):
-                box = Box((at[0], 0, at[1], 0, 0), (at[0] + 1, 1, at[1] + 1, y, x))
+                box = Box((at[0], channel, at[1], 0, 0), (at[0] + 1, channel + 1, at[1] + 1, y, x))
                 found.update(np.unique(source.read(box)).tolist())
         if len(found) > MOST_CLASSES:
             break
-    return sorted(found - {ignore})
+    return sorted(value for value in found - {config.target.ignore} if value >= 0)
 
 
 def source_name(fact: dict[str, Any]) -> str:
     """The name of an image's target, for errors."""
-    return f"{Path(fact['target']).name} (of {fact['name']})"
+    return f"{Path(fact['target']).name} (of {fact['name']})" if fact.get("target") else str(fact["name"])
 
 
-def named_classes(values: Sequence[int]) -> tuple[ClassSpec, ...]:
-    """Classes by the values of label maps: `background` for 0, `class 1` for 1. Raises BadInput for too many."""
+def named_classes(values: Sequence[int], own: Sequence[ClassSpec] = ()) -> tuple[ClassSpec, ...]:
+    """Classes by the values of label maps, each written as its value.
+
+    The project's classes give the names, in their order, where there are as many; or as many as values but 0, which is
+    then `background`. Else they are `background` and `class 1`, `class 2`, and so on.
+
+    Raises BadInput for too many values, or none that could be told apart.
+    """
     if len(values) > MOST_CLASSES:
         raise BadInput(
             f"The label maps hold {len(values)} values: these are single objects, not classes. Give maps of classes, "
             "or say that they are objects: --set data.target.objects=true."
         )
+    if len(values) < 2:
+        held = f"only the value {values[0]}" if values else "no value"
+        raise BadInput(f"The label maps hold {held}; a network learns to tell two classes or more apart.")
+    named = _names(values, own)
+    strange = 1 + max((spec.id for spec in own), default=0)
     return tuple(
-        ClassSpec(id=place + 1, name="background" if value == 0 else f"class {value}", value=int(value))
+        ClassSpec(id=spec.id, name=spec.name, value=int(value))
+        if (spec := named.get(value)) is not None
+        else ClassSpec(id=strange + place, name="background" if value == 0 else f"class {value}", value=int(value))
         for place, value in enumerate(values)
     )
+
+
+def _names(values: Sequence[int], own: Sequence[ClassSpec]) -> dict[int, ClassSpec]:
+    """The class of the project for each value that one is for."""
+    if len(own) == len(values):
+        return dict(zip(values, own, strict=True))
+    shown = [value for value in values if value != 0]
+    if len(own) == len(shown) and all(spec.name != "background" for spec in own):
+        return dict(zip(shown, own, strict=True))
+    return {}
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,0 +1,197 @@
+"""Which file tells what an image should become, and the classes that label maps bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldmark.checkpoint import ClassSpec, header_of
+from fieldmark.core.files import write_atomic
+from fieldmark.core.fingerprint import file_hash
+from fieldmark.errors import BadFile, BadInput
+from fieldmark.images import open_image
+from fieldmark.images.png import encode_png
+from fieldmark.recipes import PredictRecipe
+from fieldmark.recipes.data import DataConfig, MaskConfig, TargetConfig
+from fieldmark.testing.drawn import draw_discs
+from fieldmark.testing.projects import drawn_images
+from fieldmark.testing.worker import use_fake_worker
+from fieldmark.workbench import Workbench
+from fieldmark.workbench.targets import classes_for, facts_of, named_classes, paired_by_stem
+
+OWN = (ClassSpec(id=4, name="ground", value=1), ClassSpec(id=9, name="disc", value=2))
+
+
+def put(path: Path, values: object) -> Path:
+    write_atomic(path, encode_png(np.array(values, np.uint8)))
+    return path
+
+
+@pytest.fixture
+def bench(tmp_path):
+    drawn_images(tmp_path / "images", images=3)
+    with Workbench.init(tmp_path / "project", ("ground", "disc")) as opened:
+        opened.add([tmp_path / "images"])
+        yield opened
+
+
+def labels(folder: Path, *, images: int = 3, values: tuple[int, int] = (0, 1), ending: str = "") -> Path:
+    """A label map for each drawn image."""
+    for index in range(images):
+        mask = draw_discs(61, 75, seed=index).mask
+        put(folder / f"drawn{index}{ending}.png", np.where(mask == 1, values[1], values[0]))
+    return folder
+
+
+def data(folder: Path | None, **target: object) -> DataConfig:
+    return DataConfig(target=TargetConfig(**{"kind": "labels", "folder": str(folder) if folder else None, **target}))
+
+
+def test_files_belong_to_the_images_of_their_stem(bench, tmp_path):
+    folder = labels(tmp_path / "maps", images=2, ending="_mask")
+    facts = facts_of(bench.collection.all(), data(folder))
+    assert [Path(fact.get("target", "")).name for fact in facts] == ["drawn0_mask.png", "drawn1_mask.png", ""]
+    assert facts[0]["target_hash"] == file_hash(folder / "drawn0_mask.png")
+
+
+def test_label_maps_may_lie_beside_their_images(bench, tmp_path):
+    labels(tmp_path / "images", ending="-label")
+    facts = facts_of(bench.collection.all(), data(tmp_path / "images"))
+    assert [Path(fact["target"]).name for fact in facts] == [f"drawn{n}-label.png" for n in range(3)]
+
+
+def test_files_in_the_order_of_their_names(bench, tmp_path):
+    for name in "zxy":
+        put(tmp_path / "maps" / f"{name}.png", np.zeros((61, 75)))
+    facts = facts_of(bench.collection.all(), data(tmp_path / "maps", pair_by="order"))
+    assert [Path(fact["target"]).stem for fact in facts] == ["x", "y", "z"]
+    (tmp_path / "maps" / "x.png").unlink()
+    with pytest.raises(BadInput, match=r"maps holds 2 files and there are 3 images.*order of their names"):
+        facts_of(bench.collection.all(), data(tmp_path / "maps", pair_by="order"))
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["a/one.png", "b/one.png"], {"a/one.tif": "a/one.png", "b/one.tif": "b/one.png"}),
+        (["two.ome.tif"], {"c/two.png": "two.ome.tif"}),
+        (["deep/two_seg.png"], {"c/two.png": "deep/two_seg.png"}),
+        (["three.png"], {}),
+    ],
+)
+def test_whole_names_count_before_their_last_part(files, found):
+    root = Path("maps")
+    pairs = paired_by_stem(["a/one.tif", "b/one.tif", "c/two.png"], [root / name for name in files], root)
+    assert pairs == {name: root / path for name, path in found.items()}
+
+
+def test_what_is_ambiguous_is_refused():
+    root = Path("maps")
+    with pytest.raises(BadInput, match=r"one\.png could belong to a/one\.tif and b/one\.tif"):
+        paired_by_stem(["a/one.tif", "b/one.tif"], [root / "one.png"], root)
+    with pytest.raises(BadInput, match=r"one\.png and .*one_mask\.png are both of one\.tif"):
+        paired_by_stem(["one.tif"], [root / "one.png", root / "one_mask.png"], root)
+
+
+def test_errors_name_what_was_found(bench, tmp_path):
+    images = bench.collection.all()
+    with pytest.raises(BadFile, match="no such folder"):
+        facts_of(images, data(tmp_path / "nowhere"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="empty holds no image"):
+        facts_of(images, data(tmp_path / "empty"))
+    put(tmp_path / "other" / "strange.png", np.zeros((2, 2)))
+    with pytest.raises(BadInput, match=r"Images: drawn0\.png, drawn1\.png, drawn2\.png; files: strange\.png"):
+        facts_of(images, data(tmp_path / "other"))
+    with pytest.raises(BadInput, match=r"data\.target\.folder=FOLDER, or --set data\.target\.channels"):
+        facts_of(images, data(None))
+
+
+def test_every_image_with_a_target_needs_its_mask(bench, tmp_path):
+    config = data(labels(tmp_path / "maps")).model_copy(update={"mask": MaskConfig(folder=str(tmp_path / "masks"))})
+    put(tmp_path / "masks" / "drawn1.png", np.zeros((61, 75)))
+    with pytest.raises(BadInput, match=r"no mask for drawn0\.png, drawn2\.png"):
+        facts_of(bench.collection.all(), config)
+
+
+def test_classes_are_the_values_of_label_maps(bench, tmp_path):
+    config = data(labels(tmp_path / "maps", values=(0, 7)), ignore=3)
+    put(tmp_path / "maps" / "drawn2.png", np.full((61, 75), 3))
+    facts = facts_of(bench.collection.all(), config)
+    assert [(c.name, c.value) for c in classes_for(facts, config, ())] == [("background", 0), ("class 7", 7)]
+    assert [(c.id, c.name, c.value) for c in classes_for(facts, config, OWN)] == [(4, "ground", 0), (9, "disc", 7)]
+
+
+def test_one_class_of_the_project_is_what_is_not_background():
+    found = named_classes([0, 5], OWN[1:])
+    assert [(c.name, c.value) for c in found] == [("background", 0), ("disc", 5)]
+    assert found[1].id == 9
+    assert found[0].id not in {spec.id for spec in OWN}
+
+
+def test_other_classes_never_take_the_projects_ids():
+    assert not {spec.id for spec in named_classes([0, 1, 2, 3], OWN)} & {spec.id for spec in OWN}
+
+
+def test_single_objects_are_no_classes(bench, tmp_path):
+    with pytest.raises(BadInput, match="300 values: these are single objects"):
+        named_classes(range(300))
+    config = data(labels(tmp_path / "maps"), objects=True)
+    assert [c.value for c in classes_for(facts_of(bench.collection.all(), config), config, ())] == [0, 1]
+
+
+@pytest.mark.parametrize(("values", "said"), [([], "no value"), ([4], "only the value 4")])
+def test_one_class_cannot_be_told_apart(values, said):
+    with pytest.raises(BadInput, match=said):
+        named_classes(values)
+
+
+def test_strokes_have_the_projects_classes_and_images_none():
+    assert classes_for([], DataConfig(), OWN) == OWN
+    assert classes_for([], DataConfig(target=TargetConfig(kind="image")), OWN) == ()
+
+
+FAST = (
+    "net.filters=[4,8]",
+    "train.crop=[32,32]",
+    "train.epochs=3",
+    "train.crops_per_epoch=48",
+    "train.lr=0.02",
+    "data.target.kind=labels",
+)
+
+
+def test_a_fit_on_label_maps_predicts_their_values(bench, tmp_path, monkeypatch):
+    use_fake_worker(monkeypatch)
+    folder = labels(tmp_path / "maps", values=(0, 7))
+    settings = (*FAST, f"data.target.folder={folder}", "data.split.validation=0.34", "data.split.train=0.66")
+    run, events = bench.fit("unet", name="cells", overrides=settings)
+    told = list(events)
+    assert any("val_dice" in event.metrics for event in told)
+    header = header_of(bench.project.models / run.model)
+    assert header.outputs[0] == "classes"
+    assert [(spec.name, spec.value) for spec in header.classes] == [("ground", 0), ("disc", 7)]
+    assert len(header.taught) == 3
+    list(bench.predict("cells", ["drawn2.png"], out=tmp_path / "out", form="png", recipe=PredictRecipe()))
+    with open_image(next((tmp_path / "out").glob("*.png"))) as source:
+        assert set(np.unique(source.read(_whole(source.shape)))) == {0, 7}
+
+
+def test_another_label_map_is_another_fit(bench, tmp_path, monkeypatch):
+    use_fake_worker(monkeypatch)
+    folder = labels(tmp_path / "maps")
+    run, events = bench.fit("unet", overrides=(*FAST, f"data.target.folder={folder}"))
+    next(event for event in events if event.phase == "targets")
+    events.close()
+    put(folder / "drawn0.png", np.zeros((61, 75)))
+    _, again = bench.resume(run.id)
+    with pytest.raises(BadFile, match=r"drawn0\.png \(of drawn0\.png\).*changed"):
+        list(again)
+
+
+def _whole(shape):
+    from fieldmark.core.geometry import Box
+
+    return Box.whole(shape)
