@@ -107,6 +107,12 @@ def test_the_latest_style_has_its_own_defaults_and_folders():
     assert fit_of({"train": bare}, beside=BESIDE).images == (BESIDE / "a",)
 
 
+def test_encoders_that_are_not_here_are_looked_for_in_timm():
+    names = ("resnet50", "efficientnet-b3", "efficientnet-lite0", "vgg16", "timm-efficientnet-b0", "timm:vgg11")
+    found = [read(DOCUMENT, encoder=name).recipe["net"]["encoder"] for name in names]
+    assert found == [*names[:3], "timm:vgg16", "timm:efficientnet_b0", "timm:vgg11"]
+
+
 def test_relative_paths_begin_at_the_file_and_tildes_at_home():
     fit = read(DOCUMENT, data_dir="data", save_dir="~/models", checkpoint="old/model.pt")
     assert fit.images == (BESIDE / "data",)

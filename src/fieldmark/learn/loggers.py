@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -40,20 +40,20 @@ class TensorBoard:
         require_extra("tensorboard", "tensorboard", "train.loggers: tensorboard")
         from torch.utils.tensorboard import SummaryWriter
 
-        self._out = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        self._out = SummaryWriter(str(folder / "tensorboard"))
         self._text("recipe", json.dumps(settings, indent=2))
 
     def write(self, event: Event) -> None:
         for name, value in event.metrics.items():
-            self._out.add_scalar(f"{event.phase}/{name}", value, event.step)  # type: ignore[no-untyped-call]
-        self._out.flush()  # type: ignore[no-untyped-call]
+            self._out.add_scalar(f"{event.phase}/{name}", value, event.step)
+        self._out.flush()
 
     def close(self) -> None:
-        self._out.close()  # type: ignore[no-untyped-call]
+        self._out.close()
 
     def _text(self, name: str, text: str) -> None:
         indented = "\n".join(f"    {line}" for line in text.splitlines())  # a block of code in Markdown
-        self._out.add_text(name, indented)  # type: ignore[no-untyped-call]
+        self._out.add_text(name, indented)
 
 
 class WeightsAndBiases:
@@ -100,7 +100,7 @@ class WeightsAndBiases:
         self._run.finish()
 
 
-LOGGERS = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
+LOGGERS: dict[str, Callable[[Path, dict[str, Any]], Logger]] = {"tensorboard": TensorBoard, "wandb": WeightsAndBiases}
 
 
 def loggers_of(phases: Sequence[Phase]) -> list[str]:

@@ -198,7 +198,8 @@ def _clip(values: np.ndarray, step: Step) -> np.ndarray:
     low, high = (np.asarray(step[name], np.float32).reshape(shape) for name in ("low", "high"))
     if len(low) != len(values) or len(high) != len(values):
         raise BadInput(f"Limits of {len(low)} channels met an image with {len(values)}.")
-    return np.clip(values, low, high)
+    clipped: np.ndarray = np.clip(values, low, high)
+    return clipped
 
 
 _STEPS: dict[str, Callable[[np.ndarray, Step], np.ndarray]] = {

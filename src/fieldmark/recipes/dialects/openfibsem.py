@@ -26,6 +26,7 @@ TRANSFORMS = {
     "contrast": 0.1,
 }
 """`apply_transforms` as ours."""
+_OWN = ("resnet", "efficientnet-", "unet")
 NO_TRANSFORMS = {"flip": 0.0, "rot90": False}
 
 
@@ -156,7 +157,7 @@ def _lower(values: dict[str, Any]) -> dict[str, Any]:
 def _recipe(settings: FolderStyle | PathsStyle, lr: float, epochs: int) -> dict[str, Any]:
     return {
         "family": "unet",
-        "net": {"encoder": settings.encoder},
+        "net": {"encoder": _encoder(settings.encoder)},
         "data": {
             "target": {"kind": "labels", "pair_by": "order", "classes": settings.num_classes},
             "split": {"train": 1 - settings.split, "validation": settings.split, "order": "first"},
@@ -177,6 +178,13 @@ def _recipe(settings: FolderStyle | PathsStyle, lr: float, epochs: int) -> dict[
         },
         "accelerator": "auto" if settings.cuda else "cpu",
     }
+
+
+def _encoder(name: str) -> str:
+    """The encoder's name here: residual and efficient ones have the same, all others are timm's."""
+    if name.startswith(_OWN) or ":" in name:
+        return name
+    return f"timm:{name.removeprefix('timm-').removeprefix('tu-').replace('-', '_')}"
 
 
 def _said(settings: _Settings, where: str, source: object) -> list[str]:
