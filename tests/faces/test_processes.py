@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,14 @@ SLOW = ["fit", "autoencoder", "--name", "slow"]
 SLOW += ["--set", "net={width: 4, latent: 4}", "--set", "descend.crop=32", "--set", "descend.batch-size=2"]
 SLOW += ["--set", "descend.crops-per-epoch=8", "--set", "descend.epochs=40", "--set", "descend.save_every_steps=1"]
 SLOW += ["--set", "threads=1", "--set", "head.kind=logistic"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def heard() -> Iterator[None]:
+    """Shells start what runs in the background deaf to SIGINT, and children inherit it: not these."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")

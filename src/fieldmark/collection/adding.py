@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from fieldmark.collection.catalog import Collection, uri_of
-from fieldmark.collection.importers import PlannedImage, plan
+from fieldmark.collection.importers import Plan, PlannedImage, plan
 from fieldmark.collection.records import AddReport, ImageRecord, MovedImage
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import file_hash
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fieldmark.store.database import Change
 
 Watch = Callable[[Event], None]
+PlanOf = Callable[[Path], Plan]
 Along = Callable[["Change", dict[str, PlannedImage]], None]
 """What else is written when images are added: the change, and by path what was planned of each image that is there."""
 
@@ -34,10 +35,11 @@ def add_images(
     author: str,
     watch: Watch,
     along: Along | None = None,
+    plan_of: PlanOf | None = None,
 ) -> AddReport:
     """See `Collection.add_images`."""
     group_of = _grouping(group_by)
-    plans = [plan(path, layout) for path in paths]
+    plans = [plan_of(path) if plan_of is not None else plan(path, layout) for path in paths]
     planned = [image for each in plans for image in each.images]
     sorter = _Sorter(collection, AddReport(left_out=[item for each in plans for item in each.left_out]))
     for number, image in enumerate(planned, start=1):

@@ -19,7 +19,7 @@ from fieldmark.store import Store
 from fieldmark.store.tables import images as table
 
 if TYPE_CHECKING:
-    from fieldmark.collection.adding import Along
+    from fieldmark.collection.adding import Along, PlanOf
 
 
 class Collection:
@@ -79,6 +79,7 @@ class Collection:
         author: str = "",
         watch: Callable[[Event], None] | None = None,
         along: Along | None = None,
+        plan_of: PlanOf | None = None,
     ) -> AddReport:
         r"""Add the images that folders, files, lists or tables name. Each is decoded once; bad ones are left out.
 
@@ -94,6 +95,7 @@ class Collection:
             author: Who adds them.
             watch: Called after each file.
             along: Called inside the transaction, with what was planned of each image by its path.
+            plan_of: Says which images a path names, in the place of `layout`.
 
         Raises:
             BadInput: An unknown layout, or a `group_by` that is no pattern with one group.
@@ -111,6 +113,7 @@ class Collection:
             author,
             watch or (lambda _event: None),
             along,
+            plan_of,
         )
 
     def exclude(self, ids: Iterable[int], why: str, *, author: str = "") -> None:

@@ -80,6 +80,10 @@ class Workbench:
             from fieldmark.workbench.lids import add_lids
 
             return add_lids(self, paths, max_bytes=max_bytes, group_by=group_by)
+        if layout == "frames":
+            from fieldmark.workbench.frames import add_frames
+
+            return add_frames(self, paths, max_bytes=max_bytes)
         return self.collection.add_images(
             paths, layout=layout, max_bytes=max_bytes, group_by=group_by, author=self.author
         )

@@ -10,7 +10,9 @@ import click
 
 @click.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--layout", type=click.Choice(["folder", "list", "csv", "lids"]), default="folder", show_default=True)
+@click.option(
+    "--layout", type=click.Choice(["folder", "list", "csv", "lids", "frames"]), default="folder", show_default=True
+)
 @click.option(
     "--group-by", metavar="folder|PATTERN", help="Group images by folder, or by a pattern's group in their names."
 )
@@ -20,7 +22,7 @@ import click
 def add(
     project: Path, images: tuple[Path, ...], layout: str, group_by: str | None, max_bytes: int | None, as_json: bool
 ) -> None:
-    """Add IMAGES (files, folders, lists, CSV tables or LIDS data sets) to the project. Originals are only read."""
+    """Add IMAGES (files, folders, lists, tables, LIDS data sets, folders of frames). Originals are only read."""
     from fieldmark.faces.cli.show import errors_as_json, note, say, say_json
     from fieldmark.workbench import Workbench
     from fieldmark.workbench.status import add_sentence, add_values

@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "Score a model against reference masks.",
     "fit": "Fit a model on the project's labels.",
     "flim": "Learn filters from image markers, without a project.",
+    "frames": "Write frames_meta.csv for a folder of frames.",
     "init": "Make a project.",
     "labels": "Import and export labels.",
     "lr-find": "Sweep the learning rate of a fit, and suggest bounds.",

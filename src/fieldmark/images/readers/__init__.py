@@ -9,11 +9,15 @@ from fieldmark.core.registry import Entry, Registry
 from fieldmark.errors import TooLarge
 
 _HOME = "fieldmark.images.readers"
+FRAMES_MAGIC = b"# fieldmark frames"
 
 READERS = Registry(
     "image format",
     {
         "bmp": Entry(f"{_HOME}.simple:open_bmp", "BMP, decoded whole"),
+        "frames": Entry(
+            f"{_HOME}.frames:open_frames", "A position of a folder of frames (add --layout frames), lazily"
+        ),
         "gif": Entry(f"{_HOME}.simple:open_gif", "GIF, first frame, decoded whole"),
         "jpeg": Entry(f"{_HOME}.jpeg:open_jpeg", "JPEG, 8 bits, decoded whole; EXIF orientation is not applied"),
         "mimg": Entry(f"{_HOME}.mimg:open_mimg", "libIFT multi-band image (.mimg), read lazily"),
@@ -52,6 +56,7 @@ _MAGIC = (
     (b"II+\0", "tiff"),
     (b"MM\0+", "tiff"),
     (b"\x93NUMPY", "npy"),
+    (FRAMES_MAGIC, "frames"),
     (b"GIF87a", "gif"),
     (b"GIF89a", "gif"),
 )

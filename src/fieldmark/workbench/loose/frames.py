@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fieldmark.collection.frames import Wanted
 from fieldmark.errors import BadFile
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, path_of
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES
 from fieldmark.recipes.texts import parse_json
-from fieldmark.workbench.loose.images import add_whole
+from fieldmark.workbench.frames import add_frames as add_positions
+from fieldmark.workbench.loose.images import require_whole
 
 if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
@@ -55,4 +57,5 @@ def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> Non
     for folder in folders:
         if not folder.is_dir():
             raise BadFile(folder, "there is no such folder. Correct the path.")
-    add_whole(bench, folders, layout="frames")
+    wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times)
+    require_whole(add_positions(bench, folders, wanted=wanted))

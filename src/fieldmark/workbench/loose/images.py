@@ -33,7 +33,11 @@ def assemble(folder: Path, fill: Callable[[Workbench], None], *, again: bool = F
 
 def add_whole(bench: Workbench, paths: Sequence[Path], *, layout: str = "folder") -> AddReport:
     """Add images. Raises BadInput where one of them cannot be read: nothing is done with less than was named."""
-    report = bench.add(paths, layout=layout)
+    return require_whole(bench.add(paths, layout=layout))
+
+
+def require_whole(report: AddReport) -> AddReport:
+    """The report of images that were added. Raises BadInput where one of them was left out."""
     if report.left_out:
         lines = "; ".join(f"{name}: {why}" for name, why in report.left_out[:_MOST_NAMED])
         more = f"; and {len(report.left_out) - _MOST_NAMED} more" if len(report.left_out) > _MOST_NAMED else ""
