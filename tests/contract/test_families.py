@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fieldmark.recipes import ClassifyConfig, DescendConfig, FitRecipe, HeadConfig, ImageHeadConfig, TrainConfig
+from fieldmark.recipes.prepare import FlatFieldConfig, NormalizeConfig, PrepareConfig
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.testing.families import FamilyContract
 
@@ -33,6 +34,16 @@ class TestUNetOfStacks(FamilyContract):
 
 class TestUNetOfVolumes(FamilyContract):
     recipe = unet(dims="3")
+
+
+class TestUNetOnPreparedSlices(FamilyContract):
+    recipe = unet().model_copy(
+        update={
+            "prepare": PrepareConfig(
+                flat_field=FlatFieldConfig(block=16), normalize=NormalizeConfig(scheme="slice", clip=(1, 99))
+            )
+        }
+    )
 
 
 class TestFlim(FamilyContract):

@@ -7,18 +7,21 @@ import pytest
 import tifffile
 
 from fieldmark.core.fingerprint import file_hash
-from fieldmark.errors import BadInput, BadRecipe
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image
 from fieldmark.infer.predict import Model, forward_of, in_target_units, plan_for
 from fieldmark.infer.sinks import ArraySink
 from fieldmark.infer.tiles import predict_tiles
-from fieldmark.learn.preparation import largest, normalization
+from fieldmark.learn.foreground import foreground_of_fit
+from fieldmark.learn.preparation import estimate_flat_field, largest, normalization
 from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.models.build import load_net
 from fieldmark.prepare import apply, channels_step, check, clip_step, inverse, scale_step, standardize_step
-from fieldmark.recipes import FitRecipe, PredictRecipe, validate
-from fieldmark.recipes.prepare import NormalizeConfig
+from fieldmark.prepare.flat_field import surface_at
+from fieldmark.recipes import DataConfig, FitRecipe, PredictRecipe, TrainConfig, validate
+from fieldmark.recipes.prepare import FlatFieldConfig, ForegroundConfig, NormalizeConfig, PrepareConfig
 
 
 def test_median_and_quartiles_and_mean_and_spread():
@@ -109,6 +112,97 @@ def test_predictions_come_in_the_units_of_their_targets(tmp_path):
     assert np.array_equal(predicted(model, tmp_path / "alone.tif"), found)
 
 
-def test_schemes_that_are_not_there_are_said(tmp_path):
-    with pytest.raises(BadRecipe, match="'slice' is not there yet"):
-        painted(tmp_path, {"prepare": {"normalize": {"scheme": "slice"}}})
+@pytest.mark.parametrize("scheme", ["slice", "volume", "stack"])
+def test_statistics_of_each_image_make_brightness_and_contrast_all_one(tmp_path, scheme):
+    statistic = {"stack": "mean-std"}.get(scheme, "median-iqr")
+    model, stack = painted(tmp_path, {"prepare": {"normalize": {"scheme": scheme, "statistic": statistic}}})
+    names = [step["step"] for step in model.header.preparation]
+    assert names == ["channels", "standardize-each"]
+    found = predicted(model, tmp_path / "2.tif")
+    assert np.abs(found - stack[2]).mean() < 4
+    tifffile.imwrite(tmp_path / "brighter.tif", 3000 + 50 * stack[0])
+    assert np.allclose(predicted(model, tmp_path / "brighter.tif"), found, atol=0.02)
+
+
+def test_uneven_light_and_statistics_go_together(tmp_path):
+    model, _ = painted(
+        tmp_path,
+        {
+            "data": {
+                "inputs": [0],
+                "target": {"kind": "image", "channels": [2]},
+                "split": {"train": 1, "validation": 0, "test": 0},
+            },
+            "prepare": {"flat_field": {"block": 8}, "normalize": {"scheme": "dataset", "statistic": "median-iqr"}},
+        },
+    )
+    assert [step["step"] for step in model.header.preparation] == ["channels", "flat-field", "standardize"]
+    images = np.stack([tifffile.imread(tmp_path / f"{n}.tif")[0] for n in range(3)])
+    (surface,) = model.header.preparation[1]["surfaces"]
+    field = surface_at(surface, np.arange(40), np.arange(48), (40, 48))
+    assert field.mean() == pytest.approx(1, abs=1e-6)
+    flat = images / field
+    center, spread = np.median(flat), np.subtract(*np.percentile(flat, [75, 25]))
+    assert model.header.preparation[2]["mean"] == pytest.approx([center], rel=0.02)
+    assert model.header.preparation[2]["std"] == pytest.approx([spread], rel=0.02)
+    assert np.isfinite(predicted(model, tmp_path / "0.tif")).all()
+
+
+def test_surfaces_of_files_are_kept_with_the_model(tmp_path):
+    x = np.mgrid[:40, :48][1]
+    (tmp_path / "fields").mkdir()
+    np.save(tmp_path / "fields" / "flat-field_channel-0.npy", 1 + 0.01 * x)
+    flat = {"method": "file", "folder": str(tmp_path / "fields")}
+    model, _ = painted(tmp_path, {"prepare": {"flat_field": flat, "normalize": {}}})
+    (tmp_path / "fields" / "flat-field_channel-0.npy").unlink()
+    (surface,) = model.header.preparation[1]["surfaces"]
+    found = surface_at(surface, np.arange(40), np.arange(48), (40, 48))
+    assert np.allclose(found, (1 + 0.01 * x) / (1 + 0.01 * x).mean(), rtol=1e-4)
+    with pytest.raises(BadFile, match=r"flat-field_channel-0\.npy"):
+        painted(tmp_path, {"prepare": {"flat_field": flat, "normalize": {}}})
+
+
+@pytest.mark.parametrize(
+    ("prepare", "why"),
+    [
+        ({"resize": 0.5}, "prepare.resize is 0.5"),
+        ({"flat_field": {"method": "file"}}, "names no folder"),
+        ({"flat_field": {"channels": [1], "block": 8}}, "names channel 1; the network sees"),
+        ({"foreground": {"method": "folder"}}, "data.mask.folder"),
+        (
+            {"foreground": {"method": "folder"}, "normalize": {"scheme": "slice", "min_fraction": 0.5}},
+            "data.mask.folder",
+        ),
+    ],
+)
+def test_what_cannot_be_prepared_is_said(tmp_path, prepare, why):
+    with pytest.raises(BadRecipe, match=why):
+        painted(tmp_path, {"prepare": prepare})
+
+
+def test_crops_show_foreground(tmp_path):
+    """Of a mostly dark image, crops with `train.min_fraction` lie on what is bright."""
+    plane = np.random.default_rng(6).normal(100, 3, (160, 160)).astype(np.float32)
+    plane[10:58, 90:138] += 500
+    tifffile.imwrite(tmp_path / "a.tif", np.stack([plane, plane]), photometric="minisblack", metadata={"axes": "CYX"})
+    image = SampleImage("a", str(tmp_path / "a.tif"), "")
+    for method in ("otsu", "unimodal", "dataset-otsu"):
+        recipe = FitRecipe(
+            data=DataConfig(inputs=(0,)),
+            prepare=PrepareConfig(foreground=ForegroundConfig(method=method, radius=2)),
+            train=TrainConfig(min_fraction=0.5),
+        )
+        samples = Samples([image], Marks.none(), 0)
+        ground = foreground_of_fit(samples, recipe, [channels_step([0])])
+        assert ground.share(0, Box((0, 0, 10, 90), (1, 1, 58, 138))) > 0.9
+        assert ground.share(0, Box((0, 0, 70, 0), (1, 1, 160, 80))) < 0.05
+        assert ground.share(0, Box((0, 0, 10, 66), (1, 1, 58, 114))) == pytest.approx(0.5, abs=0.07)
+
+
+def test_images_of_two_sizes_have_no_common_light(tmp_path):
+    sizes = {"a": (64, 64), "b": (64, 96)}
+    for name, size in sizes.items():
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.ones(size, np.float32))
+    samples = Samples([SampleImage(n, str(tmp_path / f"{n}.tif"), "") for n in sizes], Marks.none(), 0)
+    with pytest.raises(BadInput, match="64 x 64 and 96 x 64"):
+        estimate_flat_field(samples, FlatFieldConfig(block=8), [], 0)

@@ -7,10 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from fieldmark.core.axes import PixelSize
+from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.images import ArraySource
-from fieldmark.prepare import apply, check, color_steps, image_maximum, lab_step, of_image, prepared_channels
+from fieldmark.prepare import apply, check, color_steps, lab_step, prepared_channels, whole_of
 
 MATRIX = (
     (0.4123955890, 0.3575834308, 0.1804926474),
@@ -78,11 +77,11 @@ def test_each_image_by_its_own_maximum_by_name_alone():
     steps = color_steps("lab-per-image", 3, by=255, integers=True)
     with pytest.raises(BadInput, match="which a tile does not know"):
         apply(pixels, steps)
-    top = image_maximum(ArraySource(pixels, "cyx", pixel_size=PixelSize()))
-    assert top == pixels.max()
+    box = Box((0, 0, 0, 0), (1, 1, 5, 6))
+    assert whole_of(pixels).maximum() == pixels.max()
     truth = loop(pixels / pixels.max(), lab_by_hand)
-    np.testing.assert_allclose(apply(pixels, of_image(steps, lambda: top)), truth, atol=2e-6)
-    assert np.isfinite(apply(pixels * 0, of_image(steps, lambda: 0.0))).all()
+    np.testing.assert_allclose(apply(pixels, whole_of(pixels).at(steps, box)), truth, atol=2e-6)
+    assert np.isfinite(apply(pixels * 0, whole_of(pixels * 0).at(steps, box))).all()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.forward import pad_to_stride, require_numbers
-from fieldmark.prepare import apply, of_image
+from fieldmark.prepare import apply, whole_of
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -55,15 +54,13 @@ def whole_tensor(
     Returns:
         (1, c, Y, X) float32.
     """
-    preparation = of_image(preparation, partial(_maximum, pixels))
+    whole = whole_of(pixels)
     if size is not None and pixels.shape[1:] != tuple(size):
         raw = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))[None]
         pixels = interpolate(raw, size=tuple(size), mode="bilinear", align_corners=False, antialias=True)[0].numpy()
-    return torch.from_numpy(pad_to_stride(apply(pixels, preparation), stride))[None]
-
-
-def _maximum(pixels: np.ndarray) -> float:
-    return float(np.abs(pixels).max())
+    y, x = pixels.shape[1:]
+    steps = whole.at(preparation, Box((0,) * 4, (1, 1, y, x)), size=(y, x))
+    return torch.from_numpy(pad_to_stride(apply(pixels, steps), stride))[None]
 
 
 def see_image(net: Net, pixels: np.ndarray, preparation: list[dict[str, Any]]) -> Tensor:

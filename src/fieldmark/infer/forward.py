@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldmark.core.geometry import round_up
+from fieldmark.core.geometry import Box, round_up
 from fieldmark.errors import BadInput
 from fieldmark.infer.tiles import with_channels
 from fieldmark.models.base import Net
-from fieldmark.prepare import apply
+from fieldmark.prepare import Whole, apply
 
 if TYPE_CHECKING:
     from fieldmark.core.geometry import Tile, TilePlan
@@ -51,6 +51,7 @@ class NetForward:
         precision: `fp32`, or `bf16` for autocast (faster, about three digits).
         device: A torch device.
         image: The name of what is predicted, for errors.
+        whole: The image that tiles are of, for preparations that look at it.
     """
 
     def __init__(
@@ -62,8 +63,11 @@ class NetForward:
         precision: str = "fp32",
         device: str = "cpu",
         image: str = "The image",
+        whole: Whole | None = None,
     ) -> None:
         self.image = image
+        self.whole = whole
+        self._box: Box | None = None
         self.net = net.to(device).eval()
         if net.spatial == 2:
             self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -79,21 +83,23 @@ class NetForward:
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers."""
         times, _, depth = block.shape[:3]
-        seen = self._survey.take()
+        seen, box = self._survey.take(), self._box
+        self._box = None
         if self.net.spatial == 3:
-            return np.stack([self.plane(block[t], seen) for t in range(times)])
-        planes = [self.plane(block[t, :, z], seen) for t in range(times) for z in range(depth)]
+            return np.stack([self.plane(block[t], seen, _part(box, t)) for t in range(times)])
+        planes = [self.plane(block[t, :, z], seen, _part(box, t, z)) for t in range(times) for z in range(depth)]
         stacked = np.stack(planes).reshape(times, depth, *planes[0].shape)
         return np.ascontiguousarray(stacked.transpose(0, 2, 1, 3, 4))
 
-    def plane(self, pixels: np.ndarray, seen: Seen = ()) -> np.ndarray:
+    def plane(self, pixels: np.ndarray, seen: Seen = (), box: Box | None = None) -> np.ndarray:
         """(c, (z,) y, x) raw pixels to (k, (z,) y, x) float32 answers. Raises BadInput for pixels that are no numbers.
 
-        A head with `rounds` takes the pixels to be the whole plane where nothing was seen of it.
+        `box` is where they lie over t, z, y, x, for preparations that ask. A head with `rounds` takes the pixels to be
+        the whole plane where nothing was seen of it.
         """
         inside = tuple(map(slice, pixels.shape[1:]))
         with torch.inference_mode(), self._autocast():
-            x = self._prepared(pixels)
+            x = self._prepared(pixels, box)
             answers = self._surveyed(x, inside, seen) if self.rounds else self.net.answer(x, self.output)
         plane: np.ndarray = answers[0][(slice(None), *inside)].float().cpu().numpy()
         return plane
@@ -103,10 +109,11 @@ class NetForward:
         return head.answer(levels, size, seen or head.survey_whole(levels, size, inside))
 
     def look(self, source: ImageSource, plan: TilePlan, tile: Tile) -> None:
-        """See the whole plane of a tile, in as many rounds over its tiles as the head asks for.
+        """Be told where the next block lies, and see the whole plane, in as many rounds as the head asks for.
 
         The tallies of one plane are kept until another is asked for.
         """
+        self._box = tile.read
         if self.rounds:
             kept = 4 - self.net.spatial
             place = tile.core.start[:kept]
@@ -130,7 +137,7 @@ class NetForward:
         block = source.read(with_channels(tile.read, source.shape[1]))[0]
         core = tile.core.relative_to(tile.read).slices[-self.net.spatial :]
         with torch.inference_mode(), self._autocast():
-            x = self._prepared(block if self.net.spatial == 3 else block[:, 0])
+            x = self._prepared(block if self.net.spatial == 3 else block[:, 0], tile.read)
             return self._head().survey(self.net.levels(x), x.shape[2:], core, seen)
 
     def _head(self) -> Head:
@@ -138,9 +145,13 @@ class NetForward:
             raise RuntimeError("this network has no head")
         return self.net.head
 
-    def _prepared(self, pixels: np.ndarray) -> Tensor:
+    def _prepared(self, pixels: np.ndarray, box: Box | None) -> Tensor:
         require_numbers(pixels, self.image)
-        return self._tensor(fit_to_net(apply(pixels, self.preparation), self.net))
+        steps = self.preparation
+        if self.whole is not None:
+            z, y, x = (1, *pixels.shape[-2:]) if pixels.ndim == 3 else pixels.shape[1:]
+            steps = self.whole.at(steps, box or Box((0,) * 4, (1, z, y, x)))
+        return self._tensor(fit_to_net(apply(pixels, steps), self.net))
 
     def _tensor(self, prepared: np.ndarray) -> Tensor:
         batch = torch.from_numpy(prepared)[None].to(self.device)
@@ -150,6 +161,16 @@ class NetForward:
         if self.precision == "bf16":
             return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def _part(box: Box | None, t: int, z: int | None = None) -> Box | None:
+    """The part of a box over t, z, y, x that is its t-th time, and its z-th slice."""
+    if box is None:
+        return None
+    (t0, z0, *low), (_, z1, *high) = box.start, box.stop
+    if z is not None:
+        z0, z1 = z0 + z, z0 + z + 1
+    return Box((t0 + t, z0, *low), (t0 + t + 1, z1, *high))
 
 
 def require_numbers(pixels: np.ndarray, image: str) -> None:

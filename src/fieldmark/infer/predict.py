@@ -16,7 +16,7 @@ from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.forward import NetForward
 from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink, LoggedSink
 from fieldmark.infer.tiles import AnyPlan, plan_blend, plan_tiles, predict_tiles
-from fieldmark.prepare import image_maximum, of_image
+from fieldmark.prepare import Whole
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import Header
@@ -59,17 +59,22 @@ def forward_of(
 ) -> NetForward:
     """The model as a function of raw pixels.
 
-    `image` is named in errors; models that divide by an image's maximum read it from `source`.
+    `image` is named in errors; models that look at whole images read them from `source`.
     """
     if output not in model.header.outputs:
         raise BadInput(
             f"Model {model.name!r} gives {', '.join(model.header.outputs)}, not {output!r}. "
             "Label some pixels and fit it again to get classes."
         )
-    preparation = model.header.preparation
-    if source is not None:
-        preparation = of_image(preparation, partial(image_maximum, source))
-    return NetForward(model.net, preparation, output, precision=recipe.precision, device=device, image=image)
+    return NetForward(
+        model.net,
+        model.header.preparation,
+        output,
+        precision=recipe.precision,
+        device=device,
+        image=image,
+        whole=Whole(lambda: source) if source is not None else None,
+    )
 
 
 def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: str) -> AnyPlan:

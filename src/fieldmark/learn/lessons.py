@@ -171,8 +171,9 @@ class LessonBatches:
         best, most = None, -1.0
         for _ in range(TRIES):
             index = self.images[int(rng.integers(len(self.images)))]
-            sample = self._sample(index, self._crop(index, rng))
-            share = self.targets.share(sample[1:]) if sample[2].any() else -0.5
+            box = self._crop(index, rng)
+            sample = self._sample(index, box)
+            share = self._share(index, box, sample) if sample[2].any() else -0.5
             if share > most:
                 best, most = sample, share
             if most >= self.config.min_fraction:
@@ -180,6 +181,13 @@ class LessonBatches:
         if best is None:
             raise ValueError("no crop was drawn")
         return best
+
+    def _share(self, index: int, box: Box, sample: Sample) -> float:
+        """How much of a crop shows something, 0..1."""
+        if self.samples.foreground is None:
+            return self.targets.share(sample[1:])
+        with self._reading:
+            return self.samples.foreground.share(index, box)
 
     def _crop(self, index: int, rng: np.random.Generator) -> Box:
         """A box over t, z, y, x inside the image; around a known pixel where few are known."""

@@ -17,12 +17,18 @@ from fieldmark.core.axes import PixelSize
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadInput, InputMismatch
+from fieldmark.errors import BadInput, BadRecipe, InputMismatch
 from fieldmark.learn.engine import fit, make_engine
+from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.loggers import logged, loggers_of
 from fieldmark.learn.phases import plan_phases
-from fieldmark.learn.preparation import estimate_normalization, estimate_preparation, estimate_target
+from fieldmark.learn.preparation import (
+    estimate_flat_field,
+    estimate_normalization,
+    estimate_preparation,
+    estimate_target,
+)
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
@@ -31,7 +37,7 @@ from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
-from fieldmark.prepare import prepared_channels
+from fieldmark.prepare import channels_step, prepared_channels
 from fieldmark.recipes import validate
 from fieldmark.recipes.prepare import NormalizeConfig
 from fieldmark.recipes.registry import FAMILIES
@@ -187,9 +193,18 @@ def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[s
     asked, inputs = recipe.prepare.normalize, recipe.data.inputs
     if samples.targets is not None:
         samples.target_preparation = estimate_target(samples, asked or NormalizeConfig(), recipe.seed)
+    if recipe.prepare.resize not in (None, 1):
+        raise BadRecipe(
+            f"prepare.resize is {recipe.prepare.resize}, and images are learned from at their own size so far. Resize "
+            "them before they are added, or leave it out."
+        )
+    first = [channels_step(inputs)] if inputs else []
+    if recipe.prepare.flat_field is not None:
+        first += estimate_flat_field(samples, recipe.prepare.flat_field, first, recipe.seed)
+    samples.foreground = foreground_of_fit(samples, recipe, first)
     if asked is not None or inputs:
-        return estimate_normalization(samples, asked or NormalizeConfig(), inputs, recipe.seed)
-    return estimate_preparation(samples, color=color, seed=recipe.seed)
+        return estimate_normalization(samples, recipe.prepare, first, recipe.seed)
+    return estimate_preparation(samples, color=color, seed=recipe.seed, first=first)
 
 
 def _silences(job: FitJob) -> Iterator[str]:

@@ -15,10 +15,11 @@ from fieldmark.core.geometry import Box, Tile
 from fieldmark.infer.forward import require_numbers
 from fieldmark.infer.tiles import plan_tiles, with_channels
 from fieldmark.learn.blocks import Blocks
-from fieldmark.prepare import apply, image_maximum, of_image
+from fieldmark.prepare import Whole, apply
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
+    from fieldmark.learn.foreground import Foreground
     from fieldmark.learn.splits import Split
     from fieldmark.learn.targets import Targets
 
@@ -137,18 +138,24 @@ class Samples:
         self.split: Split | None = None
         self.taught: list[int] | None = None
         """Places of the images that teach or choose; None for those with marks or answers."""
+        self.foreground: Foreground | None = None
+        """What `train.min_fraction` is a fraction of; None for what the targets say."""
         self.class_names: tuple[str, ...] = ()
         self.blocks = Blocks()
         """What is read again and again in training on targets: pixels of images, targets and masks."""
         self._max_bytes = max_bytes
         self.source = lru_cache(maxsize=OPEN_IMAGES)(self._open)
-        self._maximum = lru_cache(maxsize=None)(lambda index: image_maximum(self.source(index)))
+        self.whole = lru_cache(maxsize=None)(self._whole)
 
     def _open(self, index: int) -> ImageSource:
         from fieldmark.images import open_image
 
         image = self.images[index]
         return open_image(Path(image.uri), shown=image.name, max_bytes=self._max_bytes)
+
+    def _whole(self, index: int) -> Whole:
+        """What preparations ask of a whole image; it is read once."""
+        return Whole(lambda: self.source(index))
 
     def shape(self, index: int) -> tuple[int, int, int, int, int]:
         """Pixels of an image along t, c, z, y, x; the file is opened once for that."""
@@ -164,18 +171,14 @@ class Samples:
 
     def read(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """Prepared pixels, float32: (C, y, x) for a box over t, z, y, x of one t and z; (C, z, y, x) with 3 axes."""
-        return apply(self.raw(index, box, spatial=spatial), self.of_image(index, self.preparation))
+        return apply(self.raw(index, box, spatial=spatial), self.whole(index).at(self.preparation, box))
 
     def kept(self, index: int, box: Box) -> np.ndarray:
         """What `read` gives with 3 axes, by way of the planes that are kept decoded."""
         wanted = with_channels(box, self.shape(index)[1])
         block = self.blocks.read(("image", index), lambda: self.source(index), wanted)[0]
         require_numbers(block, self.images[index].name)
-        return apply(block, self.of_image(index, self.preparation))
-
-    def of_image(self, index: int, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Steps for one image: those that look at the whole image have read it, once."""
-        return of_image(steps, lambda: self._maximum(index))
+        return apply(block, self.whole(index).at(self.preparation, box))
 
     def raw(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """The same pixels as the file holds them. Raises BadInput, which names the image, for NaN and infinity."""

@@ -7,31 +7,35 @@ from fieldmark.prepare.pipeline import (
     clip_step,
     color_steps,
     color_table_step,
+    flat_field_step,
     inverse,
     lab_step,
-    of_image,
     prepared_channels,
     replicate_step,
     scale_per_image_step,
     scale_step,
+    standardize_each_step,
     standardize_step,
 )
-from fieldmark.prepare.whole import image_maximum
+from fieldmark.prepare.whole import Whole, image_maximum, whole_of
 
 __all__ = [
+    "Whole",
     "apply",
     "channels_step",
     "check",
     "clip_step",
     "color_steps",
     "color_table_step",
+    "flat_field_step",
     "image_maximum",
     "inverse",
     "lab_step",
-    "of_image",
     "prepared_channels",
     "replicate_step",
     "scale_per_image_step",
     "scale_step",
+    "standardize_each_step",
     "standardize_step",
+    "whole_of",
 ]

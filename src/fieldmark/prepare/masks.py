@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 RADIUS = 5
@@ -10,6 +12,42 @@ OTSU_FACTOR = 1.1
 BINS = 256
 TOP = 99.5
 """Percentile that the histogram of `unimodal_mask` ends at."""
+
+
+def foreground_of(values: np.ndarray, ground: dict[str, Any], *, every: int = 1) -> np.ndarray:
+    """What stands out in a plane.
+
+    Args:
+        values: (C, y, x) prepared or raw pixels; the channels of `ground` are averaged.
+        ground: `method` (`otsu`, `unimodal` or `threshold` with its `value`), `channels` (empty for all), `radius` of
+            the disk that opens the mask, and whether to `fill` its holes.
+        every: Only every n-th row and column is there.
+
+    Returns:
+        (y, x) bool.
+    """
+    from scipy.ndimage import binary_fill_holes
+
+    plane = values[list(ground.get("channels") or range(len(values)))].mean(axis=0)
+    radius = round(ground.get("radius", RADIUS) / every)
+    match ground["method"]:
+        case "unimodal":
+            mask = unimodal_mask(plane, radius=radius)
+        case "threshold":
+            mask = _opened(_smoothed(plane) > ground["value"], radius)
+        case _:
+            mask = otsu_mask(plane, radius=radius)
+    filled: np.ndarray = binary_fill_holes(mask) if ground.get("fill") else mask
+    return filled
+
+
+def pooled_threshold(values: np.ndarray) -> float:
+    """Otsu's threshold of pixels that were pooled over a data set."""
+    from skimage.filters import threshold_otsu
+
+    if values.min() == values.max():
+        return float(values.max())
+    return float(threshold_otsu(values, nbins=BINS))
 
 
 def otsu_mask(plane: np.ndarray, *, radius: int = RADIUS) -> np.ndarray:

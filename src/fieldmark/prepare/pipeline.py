@@ -1,9 +1,9 @@
 """Pointwise preparation of pixels. Each step is a JSON object with a `step` and its numbers.
 
 Every constant belongs to the model (it was estimated on the images that taught it), never to
-the image or the tile at hand: so a tile, an image and a batch give the same pixels. There is one
-exception, for who asks for it by name: `scale-per-image` divides by the maximum of the whole image,
-which `of_image` puts in; a tile alone is refused.
+the tile at hand: so a tile, an image and a batch give the same pixels. Steps that look at the whole
+image (its maximum, its planes' statistics, where a pixel lies under uneven light) get their numbers
+from `prepare.whole`; a tile alone is refused.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from fieldmark.errors import BadInput
 from fieldmark.prepare.color import blue_to_red, rgb_to_lab
 
 Step = dict[str, Any]
+
+PLACED = frozenset({"scale-per-image", "flat-field", "standardize-each"})
+"""Steps whose numbers depend on the image, or on the place in it."""
 
 
 def scale_step(by: float) -> Step:
@@ -60,9 +63,57 @@ def color_steps(color: str, channels: int, *, by: float, integers: bool) -> list
     return [scale, *([replicate_step()] if channels == 1 else []), lab_step()]
 
 
-def of_image(steps: Sequence[Step], top: Callable[[], float]) -> list[Step]:
-    """The steps for one image: its maximum, from `top`, stands in the place of `scale-per-image`."""
-    return [scale_step(top() or 1.0) if step.get("step") == "scale-per-image" else step for step in steps]
+def flat_field_step(surfaces: Sequence[dict[str, Any] | None]) -> Step:
+    """Divide by a surface of `prepare.flat_field`, one for each channel; None leaves a channel as it is."""
+    return {"step": "flat-field", "surfaces": list(surfaces)}
+
+
+def standardize_each_step(
+    of: str,
+    statistic: str,
+    *,
+    clip: Sequence[float] | None = None,
+    channels: Sequence[int] = (),
+    min_fraction: float = 0.0,
+    foreground: dict[str, Any] | None = None,
+) -> Step:
+    """Subtract a center and divide by a spread of each image's own `slice` or `volume`.
+
+    Args:
+        of: `slice` or `volume`.
+        statistic: `mean-std` or `median-iqr`.
+        clip: Percentiles outside of which values are cut first.
+        channels: Those that are meant; empty for all.
+        min_fraction: Only blocks with at least this share of foreground are measured.
+        foreground: What foreground is (see `prepare.masks.foreground_of`).
+    """
+    made: Step = {"step": "standardize-each", "of": of, "statistic": statistic, "channels": [int(n) for n in channels]}
+    if clip is not None:
+        made["clip"] = [float(n) for n in clip]
+    if foreground is not None and min_fraction:
+        made |= {"min_fraction": float(min_fraction), "foreground": foreground}
+    return made
+
+
+def _of_black(step: Step, channels: int) -> Step:
+    """A step as it would be for one black pixel, which stands for any image."""
+    match step.get("step"):
+        case "scale-per-image":
+            return scale_step(1.0)
+        case "flat-field":
+            from fieldmark.prepare.flat_field import surface_at
+
+            middle = np.zeros(1, int)
+            return {
+                "step": "divide",
+                "by": np.stack([surface_at(one, middle, middle, (1, 1)) for one in step["surfaces"]]),
+            }
+        case "standardize-each":
+            if step["of"] not in ("slice", "volume") or step["statistic"] not in ("mean-std", "median-iqr"):
+                raise ValueError(f"{step['of']} {step['statistic']}")
+            zeros = np.zeros((channels, 1, 1, 1))
+            return {"step": "affine", "low": zeros, "high": zeros, "center": zeros, "spread": zeros + 1}
+    return step
 
 
 def prepared_channels(steps: Sequence[Step], channels: int) -> int:
@@ -131,7 +182,9 @@ def check(steps: Sequence[Step], channels: int) -> np.ndarray:
     """
     try:
         with np.errstate(all="ignore"):
-            tried = apply(np.zeros((channels, 1, 1), np.float32), of_image(steps, lambda: 1.0))
+            tried = np.zeros((channels, 1, 1), np.float32)
+            for step in steps:
+                tried = apply(tried, [_of_black(step, len(tried))])
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, BadInput):
             raise
@@ -145,11 +198,27 @@ def _scale(values: np.ndarray, step: Step) -> np.ndarray:
     return values / np.float32(step["by"])
 
 
-def _unknown_scale(_values: np.ndarray, _step: Step) -> np.ndarray:
+def _unplaced(_values: np.ndarray, step: Step) -> np.ndarray:
     raise BadInput(
-        "This model divides by the maximum of each image (`net.color: lab-per-image`), which a tile does not know. "
-        "Give it whole images."
+        f"This model looks at whole images ({step['step']}: net.color=lab-per-image, prepare.flat_field or "
+        "prepare.normalize.scheme), which a tile does not know. Give it whole images."
     )
+
+
+def _divide(values: np.ndarray, step: Step) -> np.ndarray:
+    by = np.asarray(step["by"], np.float32)
+    if len(by) != len(values):
+        raise BadInput(f"A flat field of {len(by)} channels met an image with {len(values)}.")
+    return values / (by if values.ndim == by.ndim else by[:, None])
+
+
+def _affine(values: np.ndarray, step: Step) -> np.ndarray:
+    low, high, center, spread = (
+        np.asarray(step[name], np.float32) if values.ndim == 4 else np.asarray(step[name], np.float32)[:, 0]
+        for name in ("low", "high", "center", "spread")
+    )
+    done: np.ndarray = (np.clip(values, low, high) - center) / spread
+    return done
 
 
 def _replicate(values: np.ndarray, _step: Step) -> np.ndarray:
@@ -206,7 +275,9 @@ _STEPS: dict[str, Callable[[np.ndarray, Step], np.ndarray]] = {
     "channels": _channels,
     "clip": _clip,
     "scale": _scale,
-    "scale-per-image": _unknown_scale,
+    **dict.fromkeys(PLACED, _unplaced),
+    "divide": _divide,
+    "affine": _affine,
     "replicate": _replicate,
     "color-table": _color_table,
     "lab": _lab,

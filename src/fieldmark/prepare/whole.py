@@ -1,13 +1,29 @@
-"""What only a whole image knows, read piece by piece."""
+"""What only a whole image knows: its maximum, where a pixel lies in it, and the statistics of its planes.
+
+Steps that need it are data like all others; `Whole.at` puts numbers in their place for one box of one image, so that a
+tile, an image and a batch give the same pixels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fieldmark.core.geometry import Box
+from fieldmark.prepare.flat_field import surface_at
+from fieldmark.prepare.masks import foreground_of
+from fieldmark.prepare.pipeline import PLACED, Step, apply, scale_step
+
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
+
+MOST_PIXELS = 1 << 22
+"""Of a plane or a volume that are measured; of larger ones every n-th row and column."""
+BLOCK = 16
+"""Side in pixels of the blocks that show enough foreground, or do not count."""
 
 
 def image_maximum(source: ImageSource) -> float:
@@ -15,3 +31,156 @@ def image_maximum(source: ImageSource) -> float:
     from fieldmark.images.decode import pieces
 
     return max(float(np.abs(source.read(box)).max()) for box in pieces(source))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where pixels lie in their image, and how large its planes are."""
+
+    t: int
+    z: tuple[int, ...]
+    y: np.ndarray
+    x: np.ndarray
+    size: tuple[int, int]
+
+
+class Whole:
+    """One image, as far as the preparation of a part of it asks for the whole.
+
+    Args:
+        opened: Gives the image's source; called only where it is needed.
+    """
+
+    def __init__(self, opened: Callable[[], ImageSource]) -> None:
+        self._opened = opened
+        self._maximum: float | None = None
+        self._measured: dict[tuple[int, int, int], dict[str, np.ndarray]] = {}
+
+    def maximum(self) -> float:
+        """The largest magnitude; 1 for a black image."""
+        if self._maximum is None:
+            self._maximum = image_maximum(self._opened()) or 1.0
+        return self._maximum
+
+    def at(self, steps: Sequence[Step], box: Box, *, size: tuple[int, int] | None = None) -> list[Step]:
+        """The steps for a box over t, z, y, x of one t.
+
+        Args:
+            steps: A preparation.
+            box: Where the pixels lie.
+            size: Height and width of the planes that the box lies in, where they were resized.
+        """
+        if not any(step.get("step") in PLACED for step in steps):
+            return list(steps)
+        (t, z0, y0, x0), (_, z1, y1, x1) = box.start, box.stop
+        plane = size or self._opened().shape[3:]
+        place = Place(t, tuple(range(z0, z1)), np.arange(y0, y1), np.arange(x0, x1), (int(plane[0]), int(plane[1])))
+        return self._concrete(steps, place)
+
+    def values(self, steps: Sequence[Step], t: int, z: int, most: int = MOST_PIXELS) -> np.ndarray:
+        """Prepared pixels of a plane, (C, y, x) float32: all of them, or every n-th row and column."""
+        source = self._opened()
+        y, x = source.shape[3:]
+        every = max(1, int(np.ceil(np.sqrt(y * x / most))))
+        rows = np.arange(0, y, every)
+        raw = np.concatenate([self._rows(source, t, z, part, every) for part in _parts(rows, every, x)], axis=1)
+        place = Place(t, (z,), rows, np.arange(0, x, every), (y, x))
+        return apply(raw, self._concrete(steps, place))
+
+    def measured(self, steps: Sequence[Step], step: Step, t: int, z: int, most: int = MOST_PIXELS) -> np.ndarray:
+        """(C, N) prepared pixels of a plane that count: of blocks with enough foreground, or all."""
+        values = self.values(steps, t, z, most)
+        ground, share = step.get("foreground"), float(step.get("min_fraction") or 0.0)
+        if ground is None or not share:
+            return values.reshape(len(values), -1)
+        every = max(1, round(self._opened().shape[4] / values.shape[2]))
+        mask = foreground_of(values, ground, every=every)
+        counts = mask if not (enough := _blocks(mask, share)).any() else enough
+        return values[:, counts] if counts.any() else values.reshape(len(values), -1)
+
+    def _concrete(self, steps: Sequence[Step], place: Place) -> list[Step]:
+        made: list[Step] = []
+        for number, step in enumerate(steps):
+            match step.get("step"):
+                case "scale-per-image":
+                    made.append(scale_step(self.maximum()))
+                case "flat-field":
+                    made.append(_divided(step, place))
+                case "standardize-each":
+                    made.append(self._standardized(steps, number, place))
+                case _:
+                    made.append(step)
+        return made
+
+    def _standardized(self, steps: Sequence[Step], number: int, place: Place) -> Step:
+        planes = [self._statistics(steps, number, place.t, z) for z in place.z]
+        stacked = {name: np.stack([plane[name] for plane in planes], axis=1)[..., None, None] for name in planes[0]}
+        return {"step": "affine", **stacked}
+
+    def _statistics(self, steps: Sequence[Step], number: int, t: int, z: int) -> dict[str, np.ndarray]:
+        step = steps[number]
+        volume = step["of"] == "volume"
+        key = (number, t, -1 if volume else z)
+        if key not in self._measured:
+            depth = self._opened().shape[2]
+            slices = range(depth) if volume else (z,)
+            most = max(1, MOST_PIXELS // len(slices))
+            parts = [self.measured(steps[:number], step, t, each, most) for each in slices]
+            self._measured[key] = statistics(np.concatenate(parts, axis=1), step)
+        return self._measured[key]
+
+    def _rows(self, source: ImageSource, t: int, z: int, rows: np.ndarray, every: int) -> np.ndarray:
+        box = Box((t, 0, z, int(rows[0]), 0), (t + 1, source.shape[1], z + 1, int(rows[-1]) + 1, source.shape[4]))
+        found: np.ndarray = source.read(box)[0, :, 0, ::every, ::every]
+        return found
+
+
+def statistics(values: np.ndarray, step: Step) -> dict[str, np.ndarray]:
+    """Low, high, center and spread of (C, N) values, (C,) each; channels that are not meant stay as they are."""
+    ready = values.astype(np.float64)
+    count = len(ready)
+    low, high = np.full(count, -np.inf), np.full(count, np.inf)
+    if step.get("clip"):
+        low, high = np.percentile(ready, step["clip"], axis=1)
+        ready = np.clip(ready, low[:, None], high[:, None])
+    if step["statistic"] == "median-iqr":
+        first, center, last = np.percentile(ready, (25, 50, 75), axis=1)
+        spread = last - first
+    else:
+        center, spread = ready.mean(axis=1), ready.std(axis=1)
+    spread = np.where(spread > 1e-6, spread, 1.0)
+    if meant := step.get("channels"):
+        own = np.isin(np.arange(count), meant)
+        center, spread = np.where(own, center, 0.0), np.where(own, spread, 1.0)
+        low, high = np.where(own, low, -np.inf), np.where(own, high, np.inf)
+    return {"low": low, "high": high, "center": center, "spread": spread}
+
+
+def _divided(step: Step, place: Place) -> Step:
+    fields = [surface_at(surface, place.y, place.x, place.size) for surface in step["surfaces"]]
+    return {"step": "divide", "by": np.stack(fields)}
+
+
+def _parts(rows: np.ndarray, every: int, width: int) -> list[np.ndarray]:
+    """Rows in groups that are read at once: about 16 million pixels each."""
+    each = max(1, (1 << 24) // (width * every))
+    return [rows[n : n + each] for n in range(0, len(rows), each)]
+
+
+def _blocks(mask: np.ndarray, share: float) -> np.ndarray:
+    """The pixels of blocks of which at least this share is foreground; blocks at the far ends may be smaller."""
+    y, x = (-(-n // BLOCK) for n in mask.shape)
+    padded = np.zeros((y * BLOCK, x * BLOCK))
+    counted = np.zeros_like(padded)
+    padded[: mask.shape[0], : mask.shape[1]], counted[: mask.shape[0], : mask.shape[1]] = mask, 1
+    found, there = (part.reshape(y, BLOCK, x, BLOCK).sum(axis=(1, 3)) for part in (padded, counted))
+    enough = found / there >= share
+    grown: np.ndarray = enough.repeat(BLOCK, 0).repeat(BLOCK, 1)[: mask.shape[0], : mask.shape[1]]
+    return grown
+
+
+def whole_of(pixels: np.ndarray) -> Whole:
+    """An image of one plane that is in memory, (C, y, x)."""
+    from fieldmark.images.source import ArraySource
+
+    return Whole(lambda: ArraySource(pixels, "cyx"))

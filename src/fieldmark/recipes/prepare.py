@@ -59,7 +59,7 @@ class PrepareConfig(BaseModel, frozen=True, extra="forbid"):
 
     flat_field: FlatFieldConfig | None = None
     resize: PositiveFloat | None = None
-    """Factor along y and x; predictions come back at the image's own size."""
+    """Factor along y and x. Only 1 so far: images are learned from at their own size."""
     normalize: NormalizeConfig | None = None
     """None for the family's own way (see `net.color`)."""
     foreground: ForegroundConfig | None = None

@@ -215,7 +215,7 @@ class FamilyContract:
 def predicted_whole(model: Model, path: Path) -> np.ndarray:
     """Answers for an image of any size, in one tile."""
     with open_image(path) as source:
-        forward = forward_of(model, PredictRecipe())
+        forward = forward_of(model, PredictRecipe(), source=source)
         return forward(source.read(Box.whole(source.shape)))
 
 
