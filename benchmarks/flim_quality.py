@@ -94,8 +94,7 @@ def coseg(method: Method, seeds: int) -> Iterator[tuple[str, Any]]:
     tests = [path for path in sorted((folder / "datasets/dataset1/imgs").iterdir()) if path.stem not in taught]
 
     def truth(path: Path) -> np.ndarray:
-        (file,) = (folder / "datasets/dataset1/gts").glob(f"{path.stem}.*")
-        return pixels(file)[..., 0] > 0
+        return pixels(folder / "datasets/dataset1/gts" / f"{path.stem}_label.png")[..., 0] > 0
 
     for seed in range(seeds):
         yield f"coseg bears|{seed}", partial(held_out, method, marked, tests, truth, seed)

@@ -23,7 +23,7 @@ class Tiny(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
-        self.head = self.image_head = None
+        self.head = self.refiner = self.image_head = None
 
 
 class Numbers:

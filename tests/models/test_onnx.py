@@ -57,7 +57,7 @@ def test_a_batch_equals_its_images(features):
 
 
 def test_a_logistic_head_and_its_facts(tmp_path):
-    recipe = FitRecipe(family="flim", net=NET, head={"kind": "logistic"})
+    recipe = FitRecipe(family="flim", net=NET, head={"kind": "logistic", "refine": "none"})
     session, ours, theirs = ours_and_theirs(tmp_path, recipe, "classes", (61, 75))
     assert np.abs(ours - theirs).max() < 1e-3
     facts = session.get_modelmeta().custom_metadata_map
@@ -65,8 +65,21 @@ def test_a_logistic_head_and_its_facts(tmp_path):
     assert facts["family"] == "flim"
 
 
+def test_walks_are_left_out_and_the_graph_says_so(tmp_path):
+    recipe = FitRecipe(family="flim", net=NET, head={"kind": "logistic", "refine": "random-walker"})
+    model = fitted(tmp_path, recipe)
+    session = onnxruntime.InferenceSession(to_onnx(model.net, model.header, "classes"))
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 61, 75)).astype(np.uint8)
+    (theirs,) = session.run(None, {"pixels": pixels[None].astype(np.float32)})
+    refined = NetForward(model.net, model.header.preparation).plane(pixels)
+    model.net.refiner = None
+    plain = NetForward(model.net, model.header.preparation).plane(pixels)
+    assert np.abs(plain - theirs[0]).max() < 1e-3 < np.abs(refined - theirs[0]).max()
+    assert session.get_modelmeta().custom_metadata_map["refined"].startswith("no")
+
+
 def test_a_forest_answers_alike_but_for_pixels_on_the_edge_of_a_split(tmp_path):
-    recipe = FitRecipe(family="flim", net=NET, head={"kind": "forest", "trees": 3, "max_depth": 4})
+    recipe = FitRecipe(family="flim", net=NET, head={"kind": "forest", "trees": 3, "max_depth": 4, "refine": "none"})
     _, ours, theirs = ours_and_theirs(tmp_path, recipe, "classes", (61, 75))
     assert np.allclose(theirs.sum(axis=0), 1, atol=1e-5)
     assert (np.abs(ours - theirs) < 1e-4).mean() > 0.999

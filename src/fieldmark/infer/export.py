@@ -17,6 +17,11 @@ from fieldmark.models.libift_nets import stacks_of
 if TYPE_CHECKING:
     from fieldmark.models.base import Net
 
+UNREFINED = (
+    "The graph gives what the head says; the walks that move borders onto those of the image are not part of it. "
+    "Fit with head.refine=none for a model that answers as its graph does."
+)
+
 
 def export_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Write a model in the format that the job names (see `fieldmark.workbench.exporting`); an event a file."""
@@ -28,6 +33,8 @@ def export_from_job(job: dict[str, Any]) -> Iterator[Event]:
 
             output = job["output"] or ("classes" if header.classes else "features")
             write_atomic(out, to_onnx(net, header, output))
+            if net.refiner is not None and output == "classes":
+                yield Event("note", 0, 0, message=UNREFINED)
             written = [out]
         case "libift":
             written = _write_libift(net, out)

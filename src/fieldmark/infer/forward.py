@@ -106,7 +106,7 @@ class NetForward:
 
     def _surveyed(self, x: Tensor, inside: tuple[slice, ...], seen: Seen) -> Tensor:
         levels, size, head = self.net.levels(x), x.shape[2:], self._head()
-        return head.answer(levels, size, seen or head.survey_whole(levels, size, inside))
+        return self.net.refined(head.answer(levels, size, seen or head.survey_whole(levels, size, inside)), x)
 
     def look(self, source: ImageSource, plan: TilePlan, tile: Tile) -> None:
         """Be told where the next block lies, and see the whole plane, in as many rounds as the head asks for.

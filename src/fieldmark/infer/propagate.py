@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil, log, sqrt
 
 import numpy as np
 
 from fieldmark.models.heads import FLOOR
+from fieldmark.models.refine import Spread, all_classes
 
 MAX_PIXELS = 1 << 22
 """Propagation looks at a whole plane at once; larger planes are left to the model."""
@@ -27,9 +27,6 @@ spreading from elsewhere: there the model answers alone."""
 FOLDS = 3
 JUDGED_SIDE = 128
 """Methods are compared on images of at most about this side, in pixels."""
-
-Spread = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(C, y, x) image in 0..1 and (y, x) seeds 1..K (0 none) to (K, y, x) shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def propagate(image: np.ndarray, prior: np.ndarray, seeds: np.ndarray, *, method
         method = max(scores, key=lambda name: scores[name])
         if scores[method] < log(TRUSTED):
             return Propagated(_keep_seeds(prior.argmax(axis=0), seeds), "none", scores)
-    shares = _all_classes(METHODS[method], unit, seeds, len(prior))
+    shares = all_classes(METHODS[method], unit, seeds, len(prior))
     blend = NEARNESS * np.log(np.maximum(shares, FLOOR)) + (1 - NEARNESS) * np.log(np.maximum(prior, FLOOR))
     return Propagated(_keep_seeds(blend.argmax(axis=0), seeds), method, scores)
 
@@ -87,7 +84,7 @@ def judge_methods(unit: np.ndarray, seeds: np.ndarray) -> dict[str, float]:
         if len(np.unique(shown[shown > 0])) < len(np.unique(thin[thin > 0])) or not len(hidden[0]):
             continue
         for name, spread in METHODS.items():
-            shares = _all_classes(spread, small, shown, int(seeds.max()))
+            shares = all_classes(spread, small, shown, int(seeds.max()))
             found[name].append(_balanced(shares[thin[hidden] - 1, *hidden], thin[hidden]))
     return {name: float(np.mean(values)) if values else log(TRUSTED) for name, values in found.items()}
 
@@ -132,15 +129,6 @@ def _shortest_paths(unit: np.ndarray, seeds: np.ndarray) -> np.ndarray:
 
 
 METHODS: dict[str, Spread] = {"random-walker": _walk, "shortest-path": _shortest_paths}
-
-
-def _all_classes(spread: Spread, unit: np.ndarray, seeds: np.ndarray, count: int) -> np.ndarray:
-    """(count, y, x) shares; a class without seeds has none."""
-    present = np.unique(seeds[seeds > 0])
-    ranks = np.where(seeds > 0, np.searchsorted(present, seeds) + 1, 0)
-    shares = np.zeros((count, *seeds.shape))
-    shares[present - 1] = spread(unit, ranks)
-    return shares
 
 
 def _balanced(shares: np.ndarray, classes: np.ndarray) -> float:

@@ -19,7 +19,8 @@ from fieldmark.learn.dropping import without
 from fieldmark.learn.estimate import Estimate
 from fieldmark.learn.given import given_layers
 from fieldmark.learn.kernels import Kernels, choose_points, estimate_kernels
-from fieldmark.learn.pixel_head import TILE, thin_marks
+from fieldmark.learn.pixel_head import thin_marks
+from fieldmark.learn.sampling import TILE
 from fieldmark.models.flim_ops import BatchNorm, Conv, Decoder, Grid, MarkerNorm, Seen
 
 if TYPE_CHECKING:

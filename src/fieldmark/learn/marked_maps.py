@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fieldmark.core.geometry import Box, round_up
 from fieldmark.infer.forward import pad_to_stride
-from fieldmark.learn.pixel_head import TILE
+from fieldmark.learn.sampling import TILE
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples

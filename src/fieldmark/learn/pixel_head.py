@@ -8,18 +8,18 @@ import numpy as np
 import torch
 
 from fieldmark.core.seeds import derive_seed
-from fieldmark.infer.forward import fit_to_net
 from fieldmark.learn.estimate import Estimate
+from fieldmark.learn.refining import choose_refiner, windows_of
+from fieldmark.learn.sampling import features_at
 from fieldmark.learn.views import Lesson, Viewer, fit_head, view_columns, weigh_viewers
-from fieldmark.models.heads import PooledHead, enlarge
+from fieldmark.models.heads import PooledHead
+from fieldmark.models.refine import Walker
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe, HeadConfig
     from fieldmark.recipes.fit import Member
-
-TILE = 512
 
 
 def pixel_head(net: Net, samples: Samples, recipe: FitRecipe) -> Estimate | None:
@@ -33,16 +33,28 @@ def _solve(net: Net, samples: Samples, config: HeadConfig, seed: int) -> dict[st
     if config.kind == "adaptive":
         from fieldmark.learn.decoders import fit_decoder
 
+        net.refiner = Walker() if config.refine == "random-walker" else None
         return fit_decoder(net, samples, config, seed)
     rows = thin_marks(samples, config.max_pixels_per_stroke, seed)
-    features, widths = marked_features(net, samples, rows)
+    windows = windows_of(net, samples, seed) if config.refine == "auto" else []
     marks = samples.marks.where(rows)
-    lesson = Lesson(features, marks.klass, marks.image, marks.stroke, samples.classes)
-    told = {"pixels": float(len(features)), "features": float(features.shape[1])}
+    images, places = (
+        np.concatenate(parts)
+        for parts in ((marks.image, *(w.images for w in windows)), (marks.place, *(w.places for w in windows)))
+    )
+    features, widths = features_at(net, samples, images, places)
+    lesson = Lesson(features[: len(rows)], marks.klass, marks.image, marks.stroke, samples.classes)
+    told = {"pixels": float(len(rows)), "features": float(features.shape[1])}
+    told |= _fit(net, lesson, widths, config, seed)
+    return told | choose_refiner(net, samples, config.refine, windows, features[len(rows) :], widths)
+
+
+def _fit(net: Net, lesson: Lesson, widths: list[int], config: HeadConfig, seed: int) -> dict[str, float]:
+    """Set the head: one for each view of the levels, or one for all of them; what the views weigh."""
     views = net.views()
     if not views:
         net.head = fit_head(lesson, config, seed)
-        return told
+        return {}
     viewers = [
         Viewer(member, view_columns(widths, views[member.view])) for member in config.members if _fits(member, config)
     ]
@@ -52,7 +64,7 @@ def _solve(net: Net, samples: Samples, config: HeadConfig, seed: int) -> dict[st
     weights = weigh_viewers(lesson, viewers, config, seed)
     pool.weights = torch.from_numpy(weights.astype(np.float32))
     net.head = pool
-    return told | {f"weight {place} ({v.name})": float(weights[place]) for place, v in enumerate(viewers)}
+    return {f"weight {place} ({v.name})": float(weights[place]) for place, v in enumerate(viewers)}
 
 
 def _fits(member: Member, config: HeadConfig) -> bool:
@@ -74,20 +86,4 @@ def thin_marks(samples: Samples, most: int, seed: int) -> np.ndarray:
 
 def marked_features(net: Net, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
     """Features (N, F) float32 of the chosen marks, in the order of `rows`, and the width of each level."""
-    wanted = np.zeros(len(samples.marks), bool)
-    wanted[rows] = True
-    found, parts = [], []
-    widths: list[int] = []
-    for index, tile, inside in samples.marked_tiles(tile=TILE, stride=net.strides, radius=net.radii):
-        chosen = inside[wanted[inside]]
-        if len(chosen) == 0:
-            continue
-        prepared = torch.from_numpy(fit_to_net(samples.read(index, tile.read, spatial=net.spatial), net))[None]
-        at = (samples.marks.place[chosen] - np.array(tile.read.start))[:, -net.spatial :].T
-        with torch.inference_mode():
-            levels = [enlarge(level, prepared.shape[2:])[0][:, *at].T.numpy() for level in net.levels(prepared)]
-        widths = [level.shape[1] for level in levels]
-        found.append(chosen)
-        parts.append(np.concatenate(levels, axis=1, dtype=np.float32))
-    order = np.argsort(np.concatenate(found), kind="stable")
-    return np.concatenate(parts)[order], widths
+    return features_at(net, samples, samples.marks.image[rows], samples.marks.place[rows])

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 CROPS = 64
 SIDE = 256
+MEASURED_SIDE = 64
+"""Colors are converted, for their mean and spread, on at least so many rows and columns of a crop, evenly spread."""
 PLANE_PIXELS = 1 << 16
 """Of a plane that is measured on its foreground; of larger ones every n-th row and column."""
 LARGEST_FIELD = 1 << 26
@@ -58,11 +60,20 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequ
     top = max(float(np.abs(crop).max()) for _, _, crop in crops)
     source = samples.source(0)
     integers = source.dtype.kind == "u"
-    steps = [*first, *color_steps(color, len(crops[0][2]), by=top if top > 0 else 1.0, integers=integers)]
-    prepared = [apply(samples.raw(index, box), samples.whole(index).at(steps, box)) for index, box, _ in crops]
+    color_of = color_steps(color, len(crops[0][2]), by=top if top > 0 else 1.0, integers=integers)
+    prepared = [
+        apply(_thinned(crop), samples.whole(index).at([*first, *color_of], box)[len(first) :])
+        for index, box, crop in crops
+    ]
     ready = np.concatenate([crop.reshape(len(crop), -1) for crop in prepared], axis=1).astype(np.float64)
-    std = ready.std(axis=1)
-    return [*steps, standardize_step(ready.mean(axis=1).tolist(), np.where(std > 1e-6, std, 1.0).tolist())]
+    std = np.where(ready.std(axis=1) > 1e-6, ready.std(axis=1), 1.0)
+    return [*first, *color_of, standardize_step(ready.mean(axis=1).tolist(), std.tolist())]
+
+
+def _thinned(crop: np.ndarray) -> np.ndarray:
+    """(C, y, x): every n-th row and column."""
+    rows, columns = (max(1, size // MEASURED_SIDE) for size in crop.shape[1:])
+    return crop[:, ::rows, ::columns]
 
 
 def estimate_normalization(samples: Samples, config: PrepareConfig, first: Sequence[Step], seed: int) -> list[Step]:

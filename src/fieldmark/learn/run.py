@@ -239,6 +239,8 @@ def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:
     outputs = list(net.outputs)
     if net.head is not None:
         config["head"] = net.head.config()
+    if net.refiner is not None:
+        config["refiner"] = net.refiner.config()
     if net.gives_classes:
         outputs.insert(0, "classes")
     if net.image_head is not None:

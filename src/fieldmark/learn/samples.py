@@ -182,8 +182,8 @@ class Samples:
 
     def raw(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """The same pixels as the file holds them. Raises BadInput, which names the image, for NaN and infinity."""
-        source = self.source(index)
-        block = source.read(with_channels(box, source.shape[1]))[0]
+        wanted = with_channels(box, self.shape(index)[1])
+        block = self.blocks.read(("image", index), lambda: self.source(index), wanted)[0]
         pixels: np.ndarray = block if spatial == 3 else block[:, 0]
         require_numbers(pixels, self.images[index].name)
         return pixels
@@ -191,19 +191,31 @@ class Samples:
     def marked_tiles(
         self, *, tile: int, stride: int | tuple[int, int, int], radius: int | tuple[int, int, int]
     ) -> Iterator[tuple[int, Tile, np.ndarray]]:
-        """Tiles that hold marks, in order: (image, tile, rows of `marks` in its core).
+        """Tiles that hold marks, in order: (image, tile, rows of `marks` in its core); see `tiles_of`."""
+        return self.tiles_of(self.marks.image, self.marks.place, tile=tile, stride=stride, radius=radius)
+
+    def tiles_of(
+        self,
+        images: np.ndarray,
+        places: np.ndarray,
+        *,
+        tile: int,
+        stride: int | tuple[int, int, int],
+        radius: int | tuple[int, int, int],
+    ) -> Iterator[tuple[int, Tile, np.ndarray]]:
+        """Tiles that hold pixels at (N, 4) t, z, y, x of (N,) images, in order: (image, tile, rows in its core).
 
         Stride and radius are along y and x, or along z, y, x.
 
-        Memory follows the tile: a marked image of any size is never read whole.
+        Memory follows the tile: an image of any size is never read whole.
         """
-        for index in np.unique(self.marks.image):
-            rows = np.flatnonzero(self.marks.image == index)
+        for index in np.unique(images):
+            rows = np.flatnonzero(images == index)
             shape = self.source(int(index)).shape
             strides = (1, stride, stride) if isinstance(stride, int) else stride
             halo = (0, radius, radius) if isinstance(radius, int) else radius
             plan = plan_tiles(shape, tile=tile, stride=strides, halo=halo)
-            owner = self.marks.place[rows] // np.array(plan.tile)
+            owner = places[rows] // np.array(plan.tile)
             for tile_box in plan:
                 inside = rows[(owner == np.array(tile_box.core.start) // np.array(plan.tile)).all(axis=1)]
                 if len(inside):

@@ -10,6 +10,7 @@ from fieldmark.checkpoint import read_bundle, write_bundle
 from fieldmark.errors import BadFile
 from fieldmark.models.heads import build_head
 from fieldmark.models.image_heads import build_image_head
+from fieldmark.models.refine import build_refiner
 from fieldmark.models.tensors import arrays_of, load_arrays
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class FitState:
             self.notes = {str(phase): dict(note) for phase, note in values["notes"].items()}
             if values["head"] is not None:
                 net.head = build_head(values["head"])
+            if values.get("refiner") is not None:
+                net.refiner = build_refiner(values["refiner"])
             if values.get("image_head") is not None:
                 net.image_head = build_image_head(values["image_head"], net)
             load_arrays(net, _with_prefix(tensors, "net/"))
@@ -68,6 +71,7 @@ class FitState:
             "progress": self.progress,
             "notes": self.notes,
             "head": net.head.config() if net.head is not None else None,
+            "refiner": net.refiner.config() if net.refiner is not None else None,
             "image_head": net.image_head.config() if net.image_head is not None else None,
         }
         write_bundle(self.folder, NAME, values, tensors)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from fieldmark.models.heads import Head, enlarge
 from fieldmark.models.image_heads import ImageHead
+from fieldmark.models.refine import REACH, Walker
 
 WHOLE_OUTPUTS = ("image-classes", "vector")
 """Outputs of one row an image: (B, K) and (B, D). They want the whole image, and no tiles."""
@@ -29,6 +30,7 @@ class Net(nn.Module):
         spatial: 2 for planes, 3 for volumes: then (B, C, Z, Y, X) stands where (B, C, Y, X) does below.
         tile_exact: False where a value may jump with the last bit of its input.
         head: Turns features into class probabilities; None before one is learned.
+        refiner: Moves the borders of what the head says onto those of the image; None for the head's own.
         image_head: Turns maps into the class probabilities of a whole image; None before one is learned.
     """
 
@@ -48,6 +50,7 @@ class Net(nn.Module):
         super().__init__()
         self.channels = channels
         self.head = None
+        self.refiner: Walker | None = None
         self.image_head = None
 
     @property
@@ -72,13 +75,15 @@ class Net(nn.Module):
 
     @property
     def tile_exact(self) -> bool:
-        return self.head is None or self.head.continuous
+        return self.head is None or (self.head.continuous and self.refiner is None)
 
     @property
     def halo(self) -> tuple[int, int, int]:
-        """Pixels around a tile that its classes depend on: the radius, and what the head looks at beside it."""
+        """Pixels around a tile that its classes depend on: the radius, and what head and refiner look at beside it."""
         margin = self.head.margin if self.head is not None else 0
-        z, y, x = (radius + margin * stride for radius, stride in zip(self.radii, self.strides, strict=True))
+        reach = REACH if self.refiner is not None else 0
+        sides = zip(self.radii, self.strides, strict=True)
+        z, y, x = (max(radius + margin * stride, reach) for radius, stride in sides)
         return z if self.spatial == 3 else 0, y, x
 
     def kernel_classes(self) -> dict[int, Tensor]:
@@ -109,10 +114,18 @@ class Net(nn.Module):
 
     def probabilities(self, x: Tensor) -> Tensor:
         """(B, K, Y, X) in 0..1, summing to 1 over the K classes."""
+        return self.refined(self.unrefined(x), x)
+
+    def unrefined(self, x: Tensor) -> Tensor:
+        """The same as the head says it."""
         if self.head is None:
             raise RuntimeError("this network has no head")
         shares: Tensor = self.head(self.levels(x), x.shape[2:])
         return shares
+
+    def refined(self, shares: Tensor, x: Tensor) -> Tensor:
+        """What the head said of prepared pixels, by the refiner where there is one."""
+        return shares if self.refiner is None else self.refiner(shares, x)
 
     @property
     def image_stride(self) -> int:

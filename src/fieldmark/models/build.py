@@ -14,6 +14,7 @@ from fieldmark.errors import BadFile, BadInput, FieldmarkError
 from fieldmark.models.base import Net
 from fieldmark.models.heads import build_head
 from fieldmark.models.image_heads import Look, build_image_head
+from fieldmark.models.refine import build_refiner
 from fieldmark.models.tensors import load_arrays
 from fieldmark.prepare import prepared_channels
 from fieldmark.recipes import validate
@@ -49,10 +50,12 @@ def restore(header: Header, weights: dict[str, np.ndarray]) -> Net:
 
 def _headed(header: Header) -> Net:
     config = dict(header.config)
-    head, image_head = config.pop("head", None), config.pop("image_head", None)
+    head, refiner, image_head = (config.pop(part, None) for part in ("head", "refiner", "image_head"))
     net = build(header.family, config, prepared_channels(header.preparation, header.channels))
     if head is not None:
         net.head = build_head(head)
+    if refiner is not None:
+        net.refiner = build_refiner(refiner)
     if image_head is not None:
         net.image_head = build_image_head(image_head, net)
     return net

@@ -28,6 +28,8 @@ AXES = {0: "batch", 2: "height", 3: "width"}
 class RawNet(nn.Module):
     """Prepare raw pixels, pad to the stride, run the network, cut back: what `infer.forward` does, in torch alone.
 
+    Walks that refine borders are no tensor operations: classes are the head's own.
+
     Args:
         net: In evaluation mode.
         preparation: The model's steps.
@@ -48,7 +50,11 @@ class RawNet(nn.Module):
         height, width = values.shape[-2], values.shape[-1]
         for axis, (stride, least) in enumerate(zip(self.net.strides[1:], self.net.least, strict=True), start=2):
             values = _grown(values, axis, stride, least)
-        return self.net.answer(values, self.output)[..., :height, :width]
+        answers = self.net.answer(values, self.output) if self.net.refiner is None else self._unrefined(values)
+        return answers[..., :height, :width]
+
+    def _unrefined(self, values: Tensor) -> Tensor:
+        return self.net.unrefined(values) if self.output == "classes" else self.net.answer(values, self.output)
 
 
 def _grown(values: Tensor, axis: int, stride: int, least: int) -> Tensor:
@@ -197,6 +203,7 @@ def _with_facts(data: bytes, header: Header, output: str) -> bytes:
         "output": output,
         "classes": json.dumps([{"name": spec.name, "value": spec.value} for spec in header.classes]),
         "pixels": "(batch, channel, y, x) float32, as the image file holds them",
+        "refined": "no: borders are as the head draws them" if "refiner" in header.config else "as the model",
         "made_by": f"fieldmark {header.code_version}",
     }
     onnx.helper.set_model_props(model, facts)

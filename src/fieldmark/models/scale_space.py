@@ -60,8 +60,11 @@ def _describe(x: Tensor) -> Tensor:
     around = functional.pad(x, (1, 1, 1, 1), mode="replicate")
     up, down = around[..., :-2, 1:-1], around[..., 2:, 1:-1]
     left, right = around[..., 1:-1, :-2], around[..., 1:-1, 2:]
-    dy, dx = (down - up) / 2, (right - left) / 2
-    yy, xx = down - 2 * x + up, right - 2 * x + left
-    xy = (around[..., 2:, 2:] - around[..., 2:, :-2] - around[..., :-2, 2:] + around[..., :-2, :-2]) / 4
-    middle, spread = (yy + xx) / 2, torch.sqrt(((yy - xx) / 2) ** 2 + xy**2)
-    return torch.cat([x, torch.sqrt(dy**2 + dx**2), middle + spread, middle - spread], dim=1)
+    # in place where a result has its own memory: every pass over the maps costs more than its arithmetic
+    vertical, horizontal = up + down, left + right
+    middle = (vertical + horizontal).mul_(0.5).sub_(x, alpha=2)  # half the trace of the Hessian
+    half_difference = vertical.sub_(horizontal).mul_(0.5)
+    xy = (around[..., 2:, 2:] - around[..., 2:, :-2]).sub_(around[..., :-2, 2:]).add_(around[..., :-2, :-2]).mul_(0.25)
+    spread = half_difference.square_().add_(xy.square_()).sqrt_()
+    length = (down - up).square_().add_((right - left).square_()).mul_(0.25).sqrt_()
+    return torch.cat([x, length, middle + spread, middle - spread], dim=1)

@@ -35,16 +35,19 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """What becomes a probability of one half: the image's Otsu threshold of the saliency (by itself for `vanilla` and
     `labelled`, whose weights know no scale), or a saliency of one half (for `probabilistic` and `mean`)."""
     max_pixels_per_stroke: PositiveInt = 1000
+    refine: Literal["auto", "random-walker", "none"] = "auto"
+    """Whether borders are moved onto those of the image by random walks from certain pixels; `auto`: where the walks
+    find strokes again that they were not shown. Adaptive decoders are refined where it is asked for alone."""
     l2: PositiveFloat = 1.0
-    trees: PositiveInt = 50
+    trees: PositiveInt = 24
     max_depth: int = Field(default=12, ge=1, le=16)
     min_pixels_per_leaf: PositiveInt = 5
     members: tuple[Member, ...] = Field(
         default=(Member(view="near", bagged=True), Member(view="near"), Member(view="all")), min_length=1
     )
     """Heads that are pooled where a family has several views of an image."""
-    folds: PositiveInt = 4
-    """Parts of the strokes that are held out in turn, to weigh the members against each other."""
+    folds: NonNegativeInt = 0
+    """Parts of the strokes that are held out in turn, to weigh the members against each other; 0: all weigh alike."""
 
 
 class DescendConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=False):
