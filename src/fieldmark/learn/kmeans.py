@@ -131,9 +131,10 @@ def _lloyd(table: np.ndarray, lengths: np.ndarray, centers: np.ndarray, max_iter
         if len(moved) == 0:
             break
         if len(moved) * 5 > table.shape[1]:
-            sums = _sums(table, found)
+            sums = table @ found.T.astype(np.float32)
         else:  # they are few in most rounds
-            sums += _sums(table[:, moved], found[:, moved]) - _sums(table[:, moved], members[:, moved])
+            change = found[:, moved].astype(np.float32) - members[:, moved]
+            sums += table[:, moved] @ change.T
         means = (sums[:-1] / np.maximum(sums[-1], 1)).T
         empty = np.flatnonzero(sums[-1] < 0.5)
         if len(empty):
@@ -161,16 +162,10 @@ def _members(scores: np.ndarray) -> np.ndarray:
     return best
 
 
-def _sums(table: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """(D + 1, K) sums of the points of each cluster, and how many they are."""
-    sums: np.ndarray = table @ members.T.astype(np.float32)
-    return sums
-
-
 def _settle(table: np.ndarray, lengths: np.ndarray, centers: np.ndarray) -> Clusters:
     """The means of the points nearest to each center, where there are any."""
-    sums = _sums(table, _members(_scores(table, centers))).T.astype(np.float64)
-    sums = sums[sums[:, -1] > 0.5]
+    sums = _members(_scores(table, centers)).astype(np.float32) @ table.T
+    sums = sums[sums[:, -1] > 0.5].astype(np.float64)
     counts = sums[:, -1]
     means = sums[:, :-1] / counts[:, None]
     nearest = (lengths - 2 * _scores(table, means.astype(np.float32))).argmin(axis=1)
