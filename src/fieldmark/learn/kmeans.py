@@ -53,8 +53,9 @@ def kmeans(
     if len(distinct) <= count:
         return _as_they_are(points, distinct)
     middle = points.mean(axis=0)
-    table = np.ones((points.shape[1] + 1, len(points)), np.float32)
+    table = np.empty((points.shape[1] + 1, len(points)), np.float32)
     np.subtract(points.T, middle[:, None], out=table[:-1], casting="same_kind")  # far from 0, float32 loses digits
+    table[-1] = 1
     starts = (_start(table, count, derive_seed(seed, "start", i), max_iter, tol) for i in range(n_init))
     best = min(starts, key=lambda clusters: clusters.inertia)
     return Clusters(best.centers + middle, best.counts, best.nearest, best.inertia)
@@ -130,7 +131,7 @@ def _lloyd(table: np.ndarray, lengths: np.ndarray, centers: np.ndarray, max_iter
         moved = np.flatnonzero((found ^ members).any(axis=0))
         if len(moved) == 0:
             break
-        if len(moved) * 5 > table.shape[1]:
+        if len(moved) * 3 > table.shape[1]:
             sums = table @ found.T.astype(np.float32)
         else:  # they are few in most rounds
             change = found[:, moved].astype(np.float32) - members[:, moved]
