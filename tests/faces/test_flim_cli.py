@@ -334,6 +334,27 @@ def test_chosen_images_are_copied(cli, here, how):
     )
 
 
+def test_images_are_chosen_by_what_a_model_sees(cli, here):
+    """A cover of the maps' means and maxima, taken from the written layers and covered by a plain loop."""
+    assert cli(*TRAIN, "-ad", "arch.json", "-mn", "m", "-i", "-l", "pool1")[0] == 0
+    names = (here / "train_split.txt").read_text().split()
+    maps = [np.load(here / f"outputs/intermediate-outputs/pool1/{name[:-4]}.npy") for name in names]
+    seen = np.array([[*(band.mean() for band in one), *(band.max() for band in one)] for one in maps])
+    seen = (seen - seen.mean(axis=0)) / np.where(seen.std(axis=0) > 0, seen.std(axis=0), 1)
+    expected = []
+    for own in (range(4), range(4, 8)):
+        middle = seen[list(own)].mean(axis=0)
+        first = min(own, key=lambda place: np.linalg.norm(seen[place] - middle))
+        expected += [first, max(own, key=lambda place: np.linalg.norm(seen[place] - seen[first]))]
+    choose = ("select", "-d", "lids-dataset", "-s", "train_split.txt", "-n", 2, "--how", "cover")
+    status, out, err = cli(*choose, "-md", "marked", "--model", "outputs/m")
+    assert status == 0, err
+    assert out.split() == [names[place] for place in expected]
+    by_color = cli(*choose, "-md", "colors")[1].split()
+    assert by_color != out.split()
+    assert "Name a model folder" in cli(*choose, "-md", "none", "--model", "outputs/n")[2]
+
+
 def test_an_architecture_from_a_list_of_layers(cli, here):
     layers = [{"operation": "conv2d", "params": {"kernel_size": 3, "padding": 1, "out_channels": 4}}]
     layers.append({"operation": "relu"})

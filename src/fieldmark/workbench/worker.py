@@ -79,6 +79,10 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.infer.answers import answers_from_job
 
             return answers_from_job(job)
+        case "vectors":
+            from fieldmark.infer.vectors import vectors_from_job
+
+            return vectors_from_job(job)
         case "inspect":
             from fieldmark.learn.inspect import inspect_from_job
 
