@@ -162,6 +162,29 @@ def test_a_support_vector_machine_and_layers_alone(cli, here):
     assert "no classes of images" in err
 
 
+CONV = {"kernel_size": 3, "padding": 1, "out_channels": 4, "number_of_kernels_per_marker": 3}
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {"c": ("conv2d", CONV), "p": ("avg_pool2d", {"kernel_size": 2, "stride": 2})},
+        {"c": ("conv2d", CONV), "u": ("unfold", {"kernel_size": 2, "stride": 2})},
+        {"c": ("conv2d", CONV | {"kernel_size": 19, "padding": 0}), "a": ("adap_avg_pool2d", {"output_size": 3})},
+        {"c": ("conv2d", CONV), "u": ("unfold", {"kernel_size": 2, "stride": 2}),
+         "f": ("fold", {"output_size": 24, "kernel_size": 2, "stride": 2})},
+    ],
+)  # fmt: skip
+def test_a_classifier_is_loaded_whatever_the_least_image_of_its_features(cli, here, layers):
+    nodes = {name: {"operation": word, "params": params} for name, (word, params) in layers.items()}
+    (here / "own.json").write_text(json.dumps({"features": {"layers": nodes}}))
+    border = ("-rb", 1) if "u" not in layers else ()
+    assert cli(*TRAIN, "-mn", "m", "-ad", "own.json", "-e", 1, "-i", "-c", *border)[0] == 0
+    assert {path.name for path in (here / "outputs/intermediate-outputs").iterdir()} >= {"c"}
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m")
+    assert status == 0, err
+
+
 def test_what_taught_never_scores(cli, here):
     assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
     status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "train_split.txt", "-mp", "outputs/m")
