@@ -569,6 +569,21 @@ def test_markers_of_no_image(cli, here):
     assert "no marker file has the name of an image" in err
 
 
+def test_a_model_is_exported_without_a_project(cli, here, capsys):
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-e", 1)[0] == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["models", "export", "outputs/m", "--format", "libift", "--out", "kernels"])
+    assert ended.value.code in (None, 0), capsys.readouterr().err
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["models", "show", "outputs/m"])
+    assert json.loads(capsys.readouterr().out)["family"] == "flim-net"
+    (folder,) = {file.parent for file in (here / "kernels").rglob("arch.json")}
+    given = ("train", "-d", "lids-dataset", "-ts", "train_split.txt", "-od", "outputs", "-ld", "-ldd", folder)
+    status, _, err = cli(*given, "-mn", "again", "-e", 1)
+    assert status == 0, err
+
+
 def test_filters_of_libift_begin_a_classifier(cli, here):
     """A folder written by hand from what strokes taught gives the same layers, without a stroke."""
     layers = ("-ad", "arch.json", "-c", "-e", 15, "-bs", 8, "-i", "-l", "conv1")
