@@ -126,7 +126,7 @@ def test_what_cannot_be_learned_from_is_refused(drawn):
 
 
 def test_the_score_is_the_share_of_marked_pixels_that_are_right(drawn, fitted):
-    images, markers, masks = drawn
+    images, _, masks = drawn
     truth = [np.where(mask == 1, 7, 2) for mask in masks]
     truth[1][:, :40] = 0
     found = fitted.predict(images)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from fieldmark.checkpoint import load
 from fieldmark.faces.cli import main
@@ -301,6 +302,33 @@ def test_what_cannot_be_trained(cli, here, arguments, told):
     assert told in err
 
 
+def test_flags_reach_the_recipe(cli, here):
+    numbers = ("-e", 2, "-bs", 3, "-lr", 0.02, "-wd", 0.03, "-st", 4, "-rb", 1, "-nc", 5, "-smi", 7)
+    (here / "own.json").write_text(json.dumps({"features": ARCH["features"]}))
+    status, _, err = cli(*TRAIN, "-mn", "m", *numbers, "-ad", "own.json", "--set", "seed=9", "image_head.grid=2")
+    assert status == 0, err
+    (file,) = (here / "outputs").rglob("recipe.yaml")
+    recipe = yaml.safe_load(file.read_text())
+    head, descend = recipe["image_head"], recipe["image_head"]["descend"]
+    assert (recipe["seed"], head["grid"], head["remove_border"], head["svm_max_iter"]) == (9, 2, 1, 7)
+    found = [descend[name] for name in ("epochs", "batch_size", "lr", "weight_decay", "step_epochs")]
+    assert found == [2, 3, 0.02, 0.03, 4]
+    assert len(load(here / "outputs/m")[0].classes) == 5
+
+
+def test_validate_draws_too(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
+    score = ("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m")
+    taken = ("-ad", "arch.json", "-dstd", 0.1, "-s", "-smp", "s.joblib", "-rb", 2, "-nc", 3)
+    status, out, err = cli(*score, "--grad-cam", "-od", "seen", *taken)
+    assert status == 0, err
+    assert out.startswith("accuracy:")
+    assert len(list((here / "seen/CAMs").rglob("*.png"))) == 4
+    assert err.count("is taken and not used") == 6
+    assert cli(*score, "--grad-cam")[0] == 2
+    assert "torchvision" in cli(*score, "-tm", "vgg16_bn")[2]
+
+
 def test_originals_are_only_read(cli, here):
     for folder in ("lids-dataset", "lids-dataset/out", "markers-dir"):
         status, _, err = cli(*TRAIN[:-1], folder, "-mn", "m")
@@ -361,7 +389,7 @@ def test_images_are_chosen_by_what_a_model_sees(cli, here):
     """A cover of the maps' means and maxima, taken from the written layers and covered by a plain loop."""
     assert cli(*TRAIN, "-ad", "arch.json", "-mn", "m", "-i", "-l", "pool1")[0] == 0
     names = (here / "train_split.txt").read_text().split()
-    maps = [np.load(here / f"outputs/intermediate-outputs/pool1/{name[:-4]}.npy") for name in names]
+    maps = [np.load(here / f"outputs/intermediate-outputs/pool1/{name[:-4]}.npy", allow_pickle=False) for name in names]
     seen = np.array([[*(band.mean() for band in one), *(band.max() for band in one)] for one in maps])
     seen = (seen - seen.mean(axis=0)) / np.where(seen.std(axis=0) > 0, seen.std(axis=0), 1)
     expected = []

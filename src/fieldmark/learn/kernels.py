@@ -272,7 +272,9 @@ def _by_group(
     table = np.ascontiguousarray(patches.T)
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        clusters = kmeans(table.take(own, axis=1).T, per_group, seed=derive_seed(seed, "group", int(group)), n_init=config.n_init)
+        clusters = kmeans(
+            table.take(own, axis=1).T, per_group, seed=derive_seed(seed, "group", int(group)), n_init=config.n_init
+        )
         parts.append((own, _large(clusters, config.min_share)))
     return parts
 
