@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
 
 import fieldmark
 from fieldmark.errors import BadInput, InputMismatch, NothingLabelled
@@ -122,3 +123,30 @@ def test_what_cannot_be_learned_from_is_refused(drawn):
         small().fit([images[0], images[1][:, :, :2]], markers)
     with pytest.raises(InputMismatch, match="image 0"):
         small().fit(images, markers).transform([images[0][:, :, :2]])
+
+
+def test_the_score_is_the_share_of_marked_pixels_that_are_right(drawn, fitted):
+    images, _, masks = drawn
+    truth = [np.where(mask == 1, 7, 2) for mask in masks]
+    truth[1][:, :40] = 0
+    found = fitted.predict(images)
+    hits = [found[i][y, x] == truth[i][y, x] for i in (0, 1) for y, x in np.argwhere(truth[i] > 0)]
+    assert fitted.score(images, truth) == pytest.approx(sum(hits) / len(hits))
+    assert fitted.score(images, [np.full_like(one, 9) for one in truth]) == 0
+    with pytest.raises(NothingLabelled, match="right about"):
+        fitted.score(images, [None, None])
+
+
+def test_a_grid_search_takes_it(drawn):
+    images, markers, _ = drawn
+    both = [images[0], images[0][:, ::-1].copy()], [markers[0], markers[0][:, ::-1].copy()]
+    search = GridSearchCV(small(), {"head": ["logistic", "forest"]}, cv=2).fit(*both)
+    assert search.best_score_ > 0.9
+    assert "FLIM(" in repr(search.best_estimator_)
+
+
+def test_an_adaptive_decoder_as_a_head(drawn):
+    images, markers, masks = drawn
+    model = small(head={"kind": "adaptive", "decoder": "mean"}).fit(images, markers)
+    found = model.predict(images)[1] == 7
+    assert (found & (masks[1] == 1)).sum() / (found | (masks[1] == 1)).sum() > 0.5

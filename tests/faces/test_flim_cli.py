@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from fieldmark.checkpoint import load
 from fieldmark.faces.cli import main
@@ -162,6 +163,29 @@ def test_a_support_vector_machine_and_layers_alone(cli, here):
     assert "no classes of images" in err
 
 
+CONV = {"kernel_size": 3, "padding": 1, "out_channels": 4, "number_of_kernels_per_marker": 3}
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        {"c": ("conv2d", CONV), "p": ("avg_pool2d", {"kernel_size": 2, "stride": 2})},
+        {"c": ("conv2d", CONV), "u": ("unfold", {"kernel_size": 2, "stride": 2})},
+        {"c": ("conv2d", CONV | {"kernel_size": 19, "padding": 0}), "a": ("adap_avg_pool2d", {"output_size": 3})},
+        {"c": ("conv2d", CONV), "u": ("unfold", {"kernel_size": 2, "stride": 2}),
+         "f": ("fold", {"output_size": 24, "kernel_size": 2, "stride": 2})},
+    ],
+)  # fmt: skip
+def test_a_classifier_is_loaded_whatever_the_least_image_of_its_features(cli, here, layers):
+    nodes = {name: {"operation": word, "params": params} for name, (word, params) in layers.items()}
+    (here / "own.json").write_text(json.dumps({"features": {"layers": nodes}}))
+    border = ("-rb", 1) if "u" not in layers else ()
+    assert cli(*TRAIN, "-mn", "m", "-ad", "own.json", "-e", 1, "-i", "-c", *border)[0] == 0
+    assert {path.name for path in (here / "outputs/intermediate-outputs").iterdir()} >= {"c"}
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m")
+    assert status == 0, err
+
+
 def test_what_taught_never_scores(cli, here):
     assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
     status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "train_split.txt", "-mp", "outputs/m")
@@ -278,6 +302,33 @@ def test_what_cannot_be_trained(cli, here, arguments, told):
     assert told in err
 
 
+def test_flags_reach_the_recipe(cli, here):
+    numbers = ("-e", 2, "-bs", 3, "-lr", 0.02, "-wd", 0.03, "-st", 4, "-rb", 1, "-nc", 5, "-smi", 7)
+    (here / "own.json").write_text(json.dumps({"features": ARCH["features"]}))
+    status, _, err = cli(*TRAIN, "-mn", "m", *numbers, "-ad", "own.json", "--set", "seed=9", "image_head.grid=2")
+    assert status == 0, err
+    (file,) = (here / "outputs").rglob("recipe.yaml")
+    recipe = yaml.safe_load(file.read_text())
+    head, descend = recipe["image_head"], recipe["image_head"]["descend"]
+    assert (recipe["seed"], head["grid"], head["remove_border"], head["svm_max_iter"]) == (9, 2, 1, 7)
+    found = [descend[name] for name in ("epochs", "batch_size", "lr", "weight_decay", "step_epochs")]
+    assert found == [2, 3, 0.02, 0.03, 4]
+    assert len(load(here / "outputs/m")[0].classes) == 5
+
+
+def test_validate_draws_too(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
+    score = ("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m")
+    taken = ("-ad", "arch.json", "-dstd", 0.1, "-s", "-smp", "s.joblib", "-rb", 2, "-nc", 3)
+    status, out, err = cli(*score, "--grad-cam", "-od", "seen", *taken)
+    assert status == 0, err
+    assert out.startswith("accuracy:")
+    assert len(list((here / "seen/CAMs").rglob("*.png"))) == 4
+    assert err.count("is taken and not used") == 6
+    assert cli(*score, "--grad-cam")[0] == 2
+    assert "torchvision" in cli(*score, "-tm", "vgg16_bn")[2]
+
+
 def test_originals_are_only_read(cli, here):
     for folder in ("lids-dataset", "lids-dataset/out", "markers-dir"):
         status, _, err = cli(*TRAIN[:-1], folder, "-mn", "m")
@@ -332,6 +383,27 @@ def test_chosen_images_are_copied(cli, here, how):
     assert (
         cli("select", "-md", "marked", "-d", "lids-dataset", "-s", "train_split.txt", "-n", 2, *how)[1].split() == names
     )
+
+
+def test_images_are_chosen_by_what_a_model_sees(cli, here):
+    """A cover of the maps' means and maxima, taken from the written layers and covered by a plain loop."""
+    assert cli(*TRAIN, "-ad", "arch.json", "-mn", "m", "-i", "-l", "pool1")[0] == 0
+    names = (here / "train_split.txt").read_text().split()
+    maps = [np.load(here / f"outputs/intermediate-outputs/pool1/{name[:-4]}.npy", allow_pickle=False) for name in names]
+    seen = np.array([[*(band.mean() for band in one), *(band.max() for band in one)] for one in maps])
+    seen = (seen - seen.mean(axis=0)) / np.where(seen.std(axis=0) > 0, seen.std(axis=0), 1)
+    expected = []
+    for own in (range(4), range(4, 8)):
+        middle = seen[list(own)].mean(axis=0)
+        first = min(own, key=lambda place: np.linalg.norm(seen[place] - middle))
+        expected += [first, max(own, key=lambda place: np.linalg.norm(seen[place] - seen[first]))]
+    choose = ("select", "-d", "lids-dataset", "-s", "train_split.txt", "-n", 2, "--how", "cover")
+    status, out, err = cli(*choose, "-md", "marked", "--model", "outputs/m")
+    assert status == 0, err
+    assert out.split() == [names[place] for place in expected]
+    by_color = cli(*choose, "-md", "colors")[1].split()
+    assert by_color != out.split()
+    assert "Name a model folder" in cli(*choose, "-md", "none", "--model", "outputs/n")[2]
 
 
 def test_an_architecture_from_a_list_of_layers(cli, here):
@@ -523,6 +595,21 @@ def test_markers_of_no_image(cli, here):
     status, _, err = cli(*TRAIN, "-mn", "m")
     assert status == 1
     assert "no marker file has the name of an image" in err
+
+
+def test_a_model_is_exported_without_a_project(cli, here, capsys):
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-e", 1)[0] == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["models", "export", "outputs/m", "--format", "libift", "--out", "kernels"])
+    assert ended.value.code in (None, 0), capsys.readouterr().err
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main(["models", "show", "outputs/m"])
+    assert json.loads(capsys.readouterr().out)["family"] == "flim-net"
+    (folder,) = {file.parent for file in (here / "kernels").rglob("arch.json")}
+    given = ("train", "-d", "lids-dataset", "-ts", "train_split.txt", "-od", "outputs", "-ld", "-ldd", folder)
+    status, _, err = cli(*given, "-mn", "again", "-e", 1)
+    assert status == 0, err
 
 
 def test_filters_of_libift_begin_a_classifier(cli, here):

@@ -26,15 +26,42 @@ def test_every_operation_is_on_the_page() -> None:
     assert [name for name in OPERATIONS if f"`{name}`" not in PAGE] == []
 
 
-@pytest.mark.parametrize("verb", ["arch", "explain", "select", "split", "train", "validate"])
-def test_every_command_is_on_the_page(verb: str) -> None:
-    assert re.search(rf"`{verb}[ `]", PAGE)
+def test_every_parameter_is_on_the_page() -> None:
+    from fieldmark.recipes.flim_arch import OPERATIONS, Module, ModuleParams
+
+    models = [*OPERATIONS.values(), Module, ModuleParams]
+    missing = {name for model in models for name in model.model_fields if f"`{name}`" not in PAGE}
+    assert missing == set()
 
 
-def test_every_flag_of_train_is_on_the_page() -> None:
+def test_every_setting_of_kernels_and_decoders_is_in_the_manual() -> None:
+    from typing import get_args
+
+    from fieldmark.recipes.families import FlimLayer
+    from fieldmark.recipes.fit import HeadConfig
+    from fieldmark.recipes.kernels import KernelConfig
+
+    manual = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    decoders = get_args(HeadConfig.model_fields["decoder"].annotation)
+    kinds = get_args(KernelConfig.model_fields["kind"].annotation)
+    wanted = [*KernelConfig.model_fields, *FlimLayer.model_fields, *decoders, *kinds]
+    assert [name for name in wanted if f"`{name}`" not in manual] == []
+
+
+def test_every_row_names_its_test() -> None:
+    table = False
+    for line in PAGE.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        table = line.startswith("|") and (table or cells[-1] == "shown by")
+        assert not table or "tests/" in cells[-1] or cells[-1] in ("shown by", "the same", "---"), line
+
+
+@pytest.mark.parametrize("verb", ["arch", "explain", "inspect", "select", "split", "train", "validate"])
+def test_every_command_and_flag_is_on_the_page(verb: str) -> None:
     from fieldmark.faces.cli.flim import flim
 
-    command = flim.get_command(click.Context(flim), "train")
+    assert re.search(rf"`{verb}[ `]", PAGE)
+    command = flim.get_command(click.Context(flim), verb)
     assert command is not None
-    short = [option.opts[0] for option in command.params]
-    assert [name for name in short if f"`{name}`" not in PAGE and f"`{name} " not in PAGE] == []
+    flags = [name for param in command.params for name in param.opts if name.startswith("-")]
+    assert [name for name in flags if f"`{name}`" not in PAGE] == []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from fieldmark.learn.kmeans import _lloyd, kmeans
+from fieldmark.learn.kmeans import _lloyd, _members, _scores, kmeans
 
 
 def blobs(count: int = 4, each: int = 40, seed: int = 0) -> np.ndarray:
@@ -50,8 +50,8 @@ def test_few_points_are_split_as_well_as_can_be(seed):
 
 def test_lloyd_goes_where_a_plain_loop_goes():
     points = np.random.default_rng(3).normal(size=(90, 5)).astype(np.float32)
-    counted = np.column_stack([points, np.ones(90, np.float32)])
-    found = _lloyd(counted, (points**2).sum(axis=1), points[:6], 100, 0.0)
+    table = np.vstack([points.T, np.ones(90, np.float32)])
+    found = _lloyd(table, (points**2).sum(axis=1), points[:6], 100, 0.0)
     assert np.allclose(found, loop_of_lloyd(points.astype(np.float64), points[:6].astype(np.float64)), atol=1e-5)
 
 
@@ -98,6 +98,14 @@ def test_points_that_float32_cannot_tell_apart_are_no_trouble():
     assert 1 <= len(found.centers) <= 5
     assert found.counts.sum() == 50
     assert np.isfinite(found.centers).all()
+
+
+def test_a_point_between_two_centers_belongs_to_one():
+    points = np.array([[-2.0, 0], [0, 0], [2, 0], [0, 7]], np.float32)
+    table = np.vstack([points.T, np.ones(4, np.float32)])
+    members = _members(_scores(table, points[[0, 2, 3]]))
+    assert members.sum(axis=0).tolist() == [1, 1, 1, 1]
+    assert members[:, 1].tolist() == [True, False, False]
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(0, 3), st.integers(0, 10**6))

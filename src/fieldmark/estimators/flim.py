@@ -42,7 +42,8 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         arch: An architecture as the document writes it: a dict, or the path of its JSON file. None for the default
             network (`net` changes it).
         net: Settings of the network, as `net.` in a recipe.
-        head: How pixels are classified: `forest`, `logistic`, or `none` for features alone.
+        head: How pixels are classified: `forest`, `logistic`, or `none` for features alone; or the settings of a head,
+            as `head.` in a recipe, such as `{"kind": "adaptive", "decoder": "mean"}`.
         random_state: The seed; the same one gives the same weights.
 
     Attributes:
@@ -58,7 +59,7 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         arch: dict[str, Any] | str | Path | None = None,
         *,
         net: dict[str, Any] | None = None,
-        head: Literal["forest", "logistic", "none"] = "forest",
+        head: Literal["forest", "logistic", "none"] | dict[str, Any] = "forest",
         random_state: int = 0,
     ) -> None:
         self.arch = arch
@@ -112,6 +113,18 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             return [self.classes_[one.argmax(axis=-1)] for one in found]
         return self.classes_[found.argmax(axis=-1)]
 
+    def score(self, images: Images, markers: Markers) -> float:
+        """The share of the marked pixels that `predict` gets right; unmarked ones do not count.
+
+        Raises NothingLabelled where no pixel is marked.
+        """
+        found = self.predict(images)
+        maps = _checked_markers(markers, [_channels_first(image, place) for place, image in enumerate(images)])
+        right = np.concatenate([one[marks > 0] == marks[marks > 0] for one, marks in zip(found, maps, strict=True)])
+        if not len(right):
+            raise NothingLabelled("No marker has a pixel above 0, so there is nothing to be right about. Mark some.")
+        return float(right.mean())
+
     def save(self, folder: str | Path) -> None:
         """Write a model folder, which every command of Fieldmark takes."""
         check_is_fitted(self)
@@ -132,7 +145,8 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     def _recipe(self) -> FitRecipe:
         net = dict(self.net or {})
-        values: dict[str, Any] = {"family": "flim", "net": net, "head": {"kind": self.head}, "seed": self.random_state}
+        head = self.head if isinstance(self.head, dict) else {"kind": self.head}
+        values: dict[str, Any] = {"family": "flim", "net": net, "head": head, "seed": self.random_state}
         if self.arch is not None:
             values |= {"family": "flim-net", "net": net | {"arch": _architecture(self.arch)}}
         return validate(FitRecipe, values)

@@ -135,9 +135,8 @@ def _opened(item: dict[str, Any]) -> Iterator[ImageSource]:
 
 
 def _smallest(net: Net) -> Tensor:
-    """One step of nothing: enough to see which layer answers."""
-    side = net.image_stride * max(1, -(-32 // net.image_stride))
-    return torch.zeros(1, net.channels, side, side)
+    """An image of nothing: enough to see which layer answers."""
+    return torch.zeros(1, net.channels, *net.least_whole())
 
 
 def _run(net: Net, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:

@@ -150,13 +150,19 @@ def marker_statistics(values: np.ndarray, markers: np.ndarray, epsilon: float) -
 
 
 def cut_patches(seen: np.ndarray, at: np.ndarray, config: FlimLayer) -> np.ndarray:
-    """(N, C, k, k) windows of (C, y, x), centered on (N, 2) y, x; borders continue by their nearest value."""
+    """(N, C, k, k) windows of (C, y, x), centered on (N, 2) y, x; borders continue by their nearest value.
+
+    In memory the patches are the last axis: what follows works on one offset of all patches after the other.
+    """
     reach = config.kernel_size // 2 * config.dilation
-    window = np.arange(-reach, reach + 1, config.dilation)
-    y, x = (np.clip(place[:, None] + window, 0, size - 1) for place, size in zip(at.T, seen.shape[1:], strict=True))
-    planes = np.arange(len(seen))[:, None, None] * (seen.shape[1] * seen.shape[2])
-    patches: np.ndarray = np.take(seen, planes + (y[:, :, None] * seen.shape[2] + x[:, None, :])[:, None])
-    return patches
+    window = np.arange(-reach, reach + 1, config.dilation)[:, None]
+    y, x = (np.clip(place + window, 0, size - 1) for place, size in zip(at.T, seen.shape[1:], strict=True))
+    flat = seen.reshape(len(seen), -1)
+    patches = np.empty((len(seen), len(y), len(x), len(at)), seen.dtype)
+    for i, rows in enumerate(y * seen.shape[2]):
+        for j, columns in enumerate(x):
+            patches[:, i, j] = flat.take(rows + columns, axis=1)
+    return patches.transpose(3, 0, 1, 2)
 
 
 def _set(block: FlimBlock, mean: np.ndarray, std: np.ndarray, weight: np.ndarray) -> None:

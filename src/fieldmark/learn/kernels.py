@@ -269,9 +269,12 @@ def _by_group(
 ) -> list[tuple[np.ndarray, Clusters]]:
     """The rows of each group, and the clusters of its patches that are large enough."""
     parts = []
+    table = np.ascontiguousarray(patches.T)
     for group in np.unique(groups):
         own = np.flatnonzero(groups == group)
-        clusters = kmeans(patches[own], per_group, seed=derive_seed(seed, "group", int(group)), n_init=config.n_init)
+        clusters = kmeans(
+            table.take(own, axis=1).T, per_group, seed=derive_seed(seed, "group", int(group)), n_init=config.n_init
+        )
         parts.append((own, _large(clusters, config.min_share)))
     return parts
 

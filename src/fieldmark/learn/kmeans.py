@@ -1,7 +1,8 @@
 """k-means of one small group after another, in float32 on one thread.
 
 On a few thousand points scikit-learn's `KMeans` spends more than half of its time outside Lloyd's loop
-(`benchmarks/bench_kernels.py`). This one draws its seeds in float32 and sums up again only what changes its cluster.
+(`benchmarks/bench_kernels.py`). This one works in float32 on a table with a column a point, which small products are
+fastest on, tells membership by equality with the best score, and sums up again only what changes its cluster.
 """
 
 from __future__ import annotations
@@ -52,9 +53,10 @@ def kmeans(
     if len(distinct) <= count:
         return _as_they_are(points, distinct)
     middle = points.mean(axis=0)
-    counted = np.ones((len(points), points.shape[1] + 1), np.float32)
-    np.subtract(points, middle, out=counted[:, :-1], casting="same_kind")  # far from 0, float32 loses digits
-    starts = (_start(counted, count, derive_seed(seed, "start", i), max_iter, tol) for i in range(n_init))
+    table = np.empty((points.shape[1] + 1, len(points)), np.float32)
+    np.subtract(points.T, middle[:, None], out=table[:-1], casting="same_kind")  # far from 0, float32 loses digits
+    table[-1] = 1
+    starts = (_start(table, count, derive_seed(seed, "start", i), max_iter, tol) for i in range(n_init))
     best = min(starts, key=lambda clusters: clusters.inertia)
     return Clusters(best.centers + middle, best.counts, best.nearest, best.inertia)
 
@@ -75,95 +77,98 @@ def _as_they_are(points: np.ndarray, distinct: dict[bytes, list[int]]) -> Cluste
     return Clusters(points[first].astype(np.float64), counts, first, 0.0)
 
 
-def _start(counted: np.ndarray, count: int, seed: int, max_iter: int, tol: float) -> Clusters:
-    """One start, for points near zero with a 1 behind each."""
-    points = counted[:, :-1]
-    lengths = np.einsum("nd,nd->n", points, points)
+def _start(table: np.ndarray, count: int, seed: int, max_iter: int, tol: float) -> Clusters:
+    """One start, for points near zero, a column each, with a 1 below each."""
+    points = table[:-1]
+    lengths = np.einsum("dn,dn->n", points, points)
     seeds = _seeds(points, lengths, count, np.random.default_rng(seed))
-    limit = tol * float(lengths.mean(dtype=np.float64)) / points.shape[1]
-    return _settle(counted, lengths, _lloyd(counted, lengths, seeds, max_iter, limit))
+    limit = tol * float(lengths.mean(dtype=np.float64)) / len(points)
+    return _settle(table, lengths, _lloyd(table, lengths, seeds, max_iter, limit))
 
 
 def _seeds(points: np.ndarray, lengths: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """(at most count, D) greedy k-means++: each seed is the best of a few drawn by their squared distance."""
-    trials = 2 + int(np.log(count))
-    chosen = [int(rng.integers(len(points)))]
+    trials, total = 2 + int(np.log(count)), points.shape[1]
+    chosen = [int(rng.integers(total))]
     near = _squared(points, lengths, np.array(chosen))[0]
     while len(chosen) < count:
         mass = np.cumsum(near, dtype=np.float64)
         if mass[-1] <= 0:
             break  # the rest differs by less than float32 can tell
-        drawn = np.minimum(np.searchsorted(mass, rng.random(trials) * mass[-1], side="right"), len(points) - 1)
+        drawn = np.minimum(np.searchsorted(mass, rng.random(trials) * mass[-1], side="right"), total - 1)
         left = np.minimum(_squared(points, lengths, drawn), near)
         best = int(left.sum(axis=1).argmin())
         chosen.append(int(drawn[best]))
         near = left[best]
-    return points[chosen]
+    return points[:, chosen].T
 
 
-def _squared(points: np.ndarray, lengths: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """(R, N) squared distances from some of the points to all of them."""
-    distances = (-2 * points[rows]) @ points.T
+def _squared(points: np.ndarray, lengths: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """(R, N) squared distances from some of the points (D, N) to all of them."""
+    distances = (-2 * points[:, places].T) @ points
     distances += lengths
-    distances += lengths[rows, None]
-    distances[np.arange(len(rows)), rows] = 0
+    distances += lengths[places, None]
+    distances[np.arange(len(places)), places] = 0
     positive: np.ndarray = np.maximum(distances, 0, out=distances)
     return positive
 
 
-def _lloyd(counted: np.ndarray, lengths: np.ndarray, centers: np.ndarray, max_iter: int, limit: float) -> np.ndarray:
+def _lloyd(table: np.ndarray, lengths: np.ndarray, centers: np.ndarray, max_iter: int, limit: float) -> np.ndarray:
     """(K, D) centers after they have stopped to move; one that lost all points moves to the farthest point.
 
     Args:
-        counted: (N, D + 1) points, and a 1 behind each: a sum of them has their number behind it.
+        table: (D + 1, N) points, and a 1 below each: a sum of them has their number below it.
         lengths: (N,) squared, of the points.
         centers: (K, D) to begin with.
         max_iter: Most rounds.
         limit: Sum of the squared movements below which they stand.
     """
-    labels = np.full(len(counted), len(centers))
+    sums = np.zeros((len(table), len(centers)), np.float32)
+    members = np.zeros((len(centers), table.shape[1]), bool)
     for _ in range(max_iter):
-        scores = _scores(counted, centers)
-        found = scores.argmax(axis=1)
-        moved = np.flatnonzero(found != labels)
+        scores = _scores(table, centers)
+        found = _members(scores)
+        moved = np.flatnonzero((found ^ members).any(axis=0))
         if len(moved) == 0:
             break
-        if len(moved) * 5 > len(counted):
-            sums = _members(found, len(centers)) @ counted
-        else:
-            change = _members(found[moved], len(centers)) - _members(labels[moved], len(centers))
-            sums = sums + change @ counted[moved]
-        means = sums[:, :-1] / np.maximum(sums[:, -1:], 1)
-        empty = np.flatnonzero(sums[:, -1] < 0.5)
+        if len(moved) * 3 > table.shape[1]:
+            sums = table @ found.T.astype(np.float32)
+        else:  # they are few in most rounds
+            change = found[:, moved].astype(np.float32) - members[:, moved]
+            sums += table[:, moved] @ change.T
+        means = (sums[:-1] / np.maximum(sums[-1], 1)).T
+        empty = np.flatnonzero(sums[-1] < 0.5)
         if len(empty):
-            farthest = np.argsort(2 * scores.max(axis=1) - lengths, kind="stable")
-            means[empty] = counted[farthest[: len(empty)], :-1]
+            farthest = np.argsort(2 * scores.max(axis=0) - lengths, kind="stable")
+            means[empty] = table[:-1, farthest[: len(empty)]].T
         shift = float(((means - centers) ** 2).sum())
-        centers, labels = means, found
+        centers, members = means, found
         if shift <= limit:
             break
     return centers
 
 
-def _scores(counted: np.ndarray, centers: np.ndarray) -> np.ndarray:
-    """(N, K): the larger, the nearer; half the point's squared length less half its squared distance."""
+def _scores(table: np.ndarray, centers: np.ndarray) -> np.ndarray:
+    """(K, N): the larger, the nearer; half the point's squared length less half its squared distance."""
     halves = -0.5 * np.einsum("kd,kd->k", centers, centers)
-    scores: np.ndarray = counted @ np.column_stack([centers, halves]).T
+    scores: np.ndarray = np.column_stack([centers, halves]) @ table
     return scores
 
 
-def _members(labels: np.ndarray, count: int) -> np.ndarray:
-    """(K, N) float32: 1 where a point is in a cluster."""
-    members: np.ndarray = (labels == np.arange(count)[:, None]).astype(np.float32)
-    return members
+def _members(scores: np.ndarray) -> np.ndarray:
+    """(K, N) bool: whose score is the best for a point; of equal ones the first."""
+    best: np.ndarray = scores == scores.max(axis=0)
+    if np.count_nonzero(best) != scores.shape[1]:
+        best = scores.argmax(axis=0) == np.arange(len(scores))[:, None]  # slower, so only where some are equal
+    return best
 
 
-def _settle(counted: np.ndarray, lengths: np.ndarray, centers: np.ndarray) -> Clusters:
+def _settle(table: np.ndarray, lengths: np.ndarray, centers: np.ndarray) -> Clusters:
     """The means of the points nearest to each center, where there are any."""
-    sums = _members(_scores(counted, centers).argmax(axis=1), len(centers)) @ counted
+    sums = _members(_scores(table, centers)).astype(np.float32) @ table.T
     sums = sums[sums[:, -1] > 0.5].astype(np.float64)
     counts = sums[:, -1]
     means = sums[:, :-1] / counts[:, None]
-    nearest = (lengths[:, None] - 2 * _scores(counted, means.astype(np.float32))).argmin(axis=0)
+    nearest = (lengths - 2 * _scores(table, means.astype(np.float32))).argmin(axis=1)
     inertia = float(lengths.sum(dtype=np.float64) - (counts * (means**2).sum(axis=1)).sum())
     return Clusters(means, np.rint(counts).astype(np.int64), nearest, max(inertia, 0.0))

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from fieldmark.core.geometry import round_up
 from fieldmark.models.heads import Head, enlarge
 from fieldmark.models.image_heads import ImageHead
 from fieldmark.models.refine import REACH, Walker
@@ -131,6 +132,14 @@ class Net(nn.Module):
     def image_stride(self) -> int:
         """Whole images are grown to multiples of this, by reflection, before an image head sees them."""
         return self.stride
+
+    def least_whole(self, border: int = 0) -> tuple[int, int]:
+        """The fewest pixels along y and x of an image for an image head that cuts `border` off each side of a map."""
+        y, x = (
+            round_up(least + 2 * border * stride, self.image_stride)
+            for least, stride in zip(self.least[-2:], self.strides[-2:], strict=True)
+        )
+        return y, x
 
     def image_maps(self, x: Tensor) -> list[Tensor]:
         """What an image head looks at: maps (B, F, y, x) of a whole image; by default the last level."""

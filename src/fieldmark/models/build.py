@@ -82,8 +82,7 @@ def _probe(header: Header, net: Net) -> None:
 
 def _smallest_whole(net: Net, look: Look) -> torch.Tensor:
     """An image of zeros that an image head can see."""
-    side = net.image_stride * (2 * look.border + 1)
-    height, width = (round_up(n, net.image_stride) for n in look.size or (side, side))
+    height, width = (round_up(n, net.image_stride) for n in look.size or net.least_whole(look.border))
     return torch.zeros(1, net.channels, height, width)
 
 

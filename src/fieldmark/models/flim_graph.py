@@ -226,7 +226,9 @@ class FlimGraphNet(Net):
         return 1
 
     def image_maps(self, x: Tensor) -> list[Tensor]:
-        return [self.final(x).values]
+        """The last map; the columns of an `unfold`, where nothing of the architecture takes them, as a map of one."""
+        end = self.final(x)
+        return [end.values[..., None] if end.grid.flat and not self.brings_classifier else end.values]
 
     def tunable(self) -> list[Tensor]:
         names = ("weight", "bias")

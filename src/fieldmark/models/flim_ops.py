@@ -406,6 +406,10 @@ class Unfold(Op):
         self.params = params
 
     def after(self, grid: Grid) -> Grid:
+        size, step, pad, dilation = (
+            each(getattr(self.params, name), 2) for name in ("kernel_size", "stride", "padding", "dilation")
+        )
+        grid.windows(size, step, tuple((p, p) for p in pad), dilation)  # where there is no window, it says so
         return replace(grid, flat=True, whole=True)
 
     def compute(self, x: Tensor, grid: Grid) -> Tensor:

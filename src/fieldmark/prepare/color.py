@@ -14,6 +14,7 @@ RGB_TO_XYZ = np.array(
     np.float32,
 )
 WHITE = np.array([0.950456, 1.0, 1.088754], np.float32)
+LAB_RANGE = np.array([99.998337, 86.182236 + 98.258614, 107.867744 + 94.481682])
 LINEAR_BELOW = np.float32((6 / 29) ** 3)
 
 
@@ -26,12 +27,15 @@ def rgb_to_lab(rgb: np.ndarray) -> np.ndarray:
     Returns:
         (3, ...) float32.
     """
-    xyz = np.tensordot(RGB_TO_XYZ, rgb, axes=1) / WHITE.reshape((3,) + (1,) * (rgb.ndim - 1))
-    fx, fy, fz = _responses(xyz)
-    lightness = (116 * fy - 16) / 99.998337
-    green_red = (500 * (fx - fy) + 86.182236) / (86.182236 + 98.258614)
-    blue_yellow = (200 * (fy - fz) + 107.867744) / (107.867744 + 94.481682)
-    return np.stack([lightness, green_red, blue_yellow]).astype(np.float32)
+    own = (3,) + (1,) * (rgb.ndim - 1)
+    x, y, z = _responses(np.tensordot(RGB_TO_XYZ / WHITE[:, None], rgb, axes=1))
+    lab = np.empty((3, *rgb.shape[1:]), np.float32)  # filled in place: every temporary of an image's size costs as much
+    lab[0] = y
+    np.subtract(x, y, out=lab[1])
+    np.subtract(y, z, out=lab[2])
+    lab *= (np.array([116, 500, 200]) / LAB_RANGE).astype(np.float32).reshape(own)
+    lab += (np.array([-16, 86.182236, 107.867744]) / LAB_RANGE).astype(np.float32).reshape(own)
+    return lab
 
 
 def _responses(xyz: np.ndarray) -> np.ndarray:

@@ -23,11 +23,11 @@ FORMATS = {
 }
 
 
-def export(bench: Workbench, name: str, form: str, out: Path, output: str = "") -> Iterator[Event]:
+def export(bench: Workbench | None, name: str, form: str, out: Path, output: str = "") -> Iterator[Event]:
     """Write a model in a format; one event a file. An existing path is never overwritten.
 
     Args:
-        bench: The project.
+        bench: The project; None for a model folder that belongs to none.
         name: A model of the project, or a model folder.
         form: One of `FORMATS`.
         out: A file for `onnx`, a folder for the others.
@@ -39,10 +39,11 @@ def export(bench: Workbench, name: str, form: str, out: Path, output: str = "") 
         raise BadInput(f"--output chooses what an ONNX graph gives; format {form} has no such choice.")
     if out.exists():
         raise BadInput(f"{out} exists already. Choose a path that does not.")
-    refuse_originals(bench, [out.resolve().parent])
-    folder = model_folder(bench, name)
+    if bench is not None:
+        refuse_originals(bench, [out.resolve().parent])
+    folder = Path(name) if bench is None else model_folder(bench, name)
     if form == "fieldmark":
-        export_model(bench, name, out)
+        export_model(folder, out)
         yield Event("export", 1, 1, message=str(out))
         return
     job = {"kind": "export", "model": str(folder), "format": form, "out": str(out.resolve()), "output": output}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from fieldmark.checkpoint import header_of, load, save
 from fieldmark.errors import BadInput
 from fieldmark.recipes.registry import FAMILIES
-from fieldmark.workbench.predicting import model_folder
 
 if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
@@ -31,9 +30,9 @@ def family_rows() -> list[dict[str, Any]]:
     return [{"family": name, "summary": entry.summary, "needs": entry.needs} for name, entry in FAMILIES]
 
 
-def export_model(bench: Workbench, name: str, path: Path) -> None:
+def export_model(folder: Path, path: Path) -> None:
     """Copy a model folder, checked on the way. An existing path is never overwritten."""
     if path.exists():
         raise BadInput(f"{path} exists already. Choose a path that does not.")
-    header, weights = load(model_folder(bench, name))
+    header, weights = load(folder)
     save(path, header, weights)

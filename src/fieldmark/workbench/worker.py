@@ -75,10 +75,11 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             from fieldmark.infer.jobs import predict_from_job
 
             return predict_from_job(job)
-        case "answer":
+        case "answer" | "vectors" as kind:
             from fieldmark.infer.answers import answers_from_job
+            from fieldmark.infer.vectors import vectors_from_job
 
-            return answers_from_job(job)
+            return answers_from_job(job) if kind == "answer" else vectors_from_job(job)
         case "inspect":
             from fieldmark.learn.inspect import inspect_from_job
 

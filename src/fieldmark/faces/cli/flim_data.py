@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,23 +32,18 @@ _FILE = click.Path(path_type=Path)
     show_default=True,
     help="kmeans: typical images; cover: images as different from each other as can be.",
 )
+@click.option(
+    "--model", type=_FILE, help="Compare images by what this model sees in them; by their colors where none is given."
+)
 @click.option("--seed", type=int, default=SelectOptions.seed, show_default=True)
-def select(
-    markers_dir: Path, dataset_dir: Path, split: Path, n_images_per_class: int, at_random: bool, how: str, seed: int
-) -> None:
+def select(at_random: bool, how: str, **given: Any) -> None:
     """Choose images to mark in each class, and copy them into a folder of their own."""
-    from fieldmark.faces.cli.show import say
-    from fieldmark.workbench.flim.choose import choose_images
+    from fieldmark.faces.cli.show import follow, say
+    from fieldmark.workbench.flim.choose import Choosing
 
-    options = SelectOptions(
-        markers_dir=markers_dir,
-        dataset_dir=dataset_dir,
-        split=split,
-        n_images_per_class=n_images_per_class,
-        how="random" if at_random else how,
-        seed=seed,
-    )
-    for name in choose_images(options):
+    choosing = Choosing(SelectOptions(how="random" if at_random else how, **given))
+    follow(choosing.events())
+    for name in choosing.names:
         say(name)
 
 

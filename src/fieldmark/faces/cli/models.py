@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from fieldmark.workbench import Workbench
 
 
 @click.group()
@@ -38,14 +43,13 @@ def list_(project: Path, families: bool, as_json: bool) -> None:
 @click.argument("model")
 @click.pass_obj
 def show(project: Path, model: str) -> None:
-    """All that MODEL's header says, as JSON."""
+    """All that MODEL's header says, as JSON. MODEL is a model of the project, or a model folder."""
     from fieldmark.checkpoint import header_of
     from fieldmark.faces.cli.show import say_json
-    from fieldmark.workbench import Workbench
     from fieldmark.workbench.predicting import model_folder
 
-    with Workbench.open(project) as bench:
-        say_json(header_of(model_folder(bench, model)).to_json())
+    with _project_of(project, model) as bench:
+        say_json(header_of(Path(model) if bench is None else model_folder(bench, model)).to_json())
 
 
 @models.command("import")
@@ -74,12 +78,25 @@ def import_(project: Path, path: Path, name: str, arch: Path | None, color: str,
 @click.option("--output", default="", help="What an ONNX graph gives: classes or features.")
 @click.pass_obj
 def export(project: Path, model: str, path: Path | None, out: Path | None, form: str, output: str) -> None:
-    """Write MODEL to PATH: its folder, checked; one ONNX graph; or libIFT's kernel files."""
+    """Write MODEL to PATH: its folder, checked; one ONNX graph; or libIFT's kernel files.
+
+    MODEL is a model of the project, or a model folder, which needs none.
+    """
     from fieldmark.faces.cli.show import say
-    from fieldmark.workbench import Workbench, exporting
+    from fieldmark.workbench import exporting
 
     if (path is None) == (out is None):
         raise click.UsageError("Say once where to write: PATH, or --out PATH.")
-    with Workbench.open(project) as bench:
+    with _project_of(project, model) as bench:
         for event in exporting.export(bench, model, form, path or out or Path(), output):
             say(f"Wrote {event.message}.")
+
+
+def _project_of(place: Path, model: str) -> AbstractContextManager[Workbench | None]:
+    """The project at `place`; None where there is none and a model folder was typed."""
+    from fieldmark.workbench import Workbench
+    from fieldmark.workbench.project import CONFIG
+
+    if not (place / CONFIG).is_file() and (Path(model) / "model.json").is_file():
+        return nullcontext(None)
+    return Workbench.open(place)

@@ -19,7 +19,7 @@ from fieldmark.images.source import DecodedSource, check_bytes
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _BARE = frozenset({0x01, *range(0xD0, 0xD8)})
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
-_NEXT_MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,38 +2,80 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fieldmark.checkpoint import header_of
 from fieldmark.collection.lids import LidsImage, read_dataset, read_split, stratified, write_splits
+from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image, thumbnail
 from fieldmark.select.cover import per_class
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
 from fieldmark.workbench.flim.options import SelectOptions
+from fieldmark.workbench.flim.validate import image_items
+from fieldmark.workbench.jobs import run_job
 
 SIDE = 16
-"""Images are compared by their colors at SIDE x SIDE pixels."""
+"""Without a model, images are compared by their colors at SIDE x SIDE pixels."""
 
 
-def choose_images(options: SelectOptions) -> list[str]:
-    """Copy the images that are worth marking into `markers_dir`; their names, class after class.
+class Choosing:
+    """The images of a split that are worth marking.
+
+    Args:
+        options: Where from, how many and how.
 
     Raises:
-        BadInput: A file of that name is there already, with another content.
+        BadFile: There is no such data set, split or model.
+        BadInput: `markers_dir` lies in the data set.
     """
-    dataset = require_folder(options.dataset_dir, "-d")
-    refuse_originals(options.markers_dir, [("-d", dataset)])
-    images = read_split(require_file(options.split, "-s"), read_dataset(dataset), dataset)
-    vectors = np.stack([_vector(one) for one in images])
-    classes = np.array([one.klass for one in images])
-    chosen = per_class(vectors, classes, options.n_images_per_class, how=options.how, seed=options.seed)
-    for place in chosen:
-        _copy(images[place], options.markers_dir)
-    return [images[place].name for place in chosen]
+
+    def __init__(self, options: SelectOptions) -> None:
+        self.options = options
+        dataset = require_folder(options.dataset_dir, "-d")
+        refuse_originals(options.markers_dir, [("-d", dataset)])
+        self.images = read_split(require_file(options.split, "-s"), read_dataset(dataset), dataset)
+        self._header = None if options.model is None else header_of(options.model)
+        self.names: list[str] = []
+        """Of the chosen images, class after class; known once the events are followed."""
+
+    def events(self) -> Iterator[Event]:
+        """Copy the chosen images into `markers_dir`.
+
+        Raises:
+            BadInput: A file of that name is there already, with another content.
+        """
+        vectors = yield from self._vectors()
+        classes = np.array([one.klass for one in self.images])
+        options = self.options
+        chosen = per_class(vectors, classes, options.n_images_per_class, how=options.how, seed=options.seed)
+        for place in chosen:
+            _copy(self.images[place], options.markers_dir)
+        self.names = [self.images[place].name for place in chosen]
+
+    def _vectors(self) -> Generator[Event, None, np.ndarray]:
+        """(N, F) what images are compared by; drawing by chance looks at none."""
+        if self.options.how == "random":
+            return np.zeros((len(self.images), 1))
+        if self.options.model is None:
+            return np.stack([_colors(one) for one in self.images])
+        with tempfile.TemporaryDirectory(prefix="fieldmark-") as folder:
+            target = Path(folder) / "vectors.npy"
+            job = {
+                "kind": "vectors",
+                "model": str(self.options.model),
+                "name": self.options.model.name,
+                "images": image_items(self.images),
+                "target": str(target),
+            }
+            yield from run_job(job, Path(folder) / "job.json")
+            return _evenly(np.load(target, allow_pickle=False))
 
 
 def split_dataset(
@@ -94,12 +136,20 @@ def _json(path: Path) -> Any:
         raise BadRecipe(f"{path}: cannot be parsed ({error}). Correct the file.") from error
 
 
-def _vector(one: LidsImage) -> np.ndarray:
+def _colors(one: LidsImage) -> np.ndarray:
     """(F,) float64: the image at SIDE x SIDE pixels, its proportions not kept."""
     with open_image(one.path, shown=one.name) as source:
         small = thumbnail(source, 2 * SIDE)
     rows, columns = (np.arange(SIDE) * size // SIDE for size in small.shape[:2])
     return small[np.ix_(rows, columns)].reshape(-1) / 255.0
+
+
+def _evenly(vectors: np.ndarray) -> np.ndarray:
+    """(N, F) float64 of zero mean and unit spread: no feature drowns the others by its unit."""
+    centered = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    spread = centered.std(axis=0)
+    even: np.ndarray = centered / np.where(spread > 0, spread, 1.0)
+    return even
 
 
 def _copy(one: LidsImage, folder: Path) -> None:

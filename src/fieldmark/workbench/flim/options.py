@@ -72,4 +72,6 @@ class SelectOptions:
     split: Path
     n_images_per_class: int = 3
     how: str = "kmeans"
+    model: Path | None = None
+    """Whose features say how alike images are; None for their colors."""
     seed: int = 42
