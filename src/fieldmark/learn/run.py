@@ -35,7 +35,7 @@ from fieldmark.learn.state import FitState
 from fieldmark.learn.target_scale import scale_targets
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
-from fieldmark.models.build import build
+from fieldmark.models.build import build, family_class
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels
 from fieldmark.recipes import validate
@@ -273,6 +273,7 @@ def _teachers(samples: Samples) -> list[int]:
 
 def full_config(recipe: FitRecipe) -> dict[str, Any]:
     """The network's settings with every default written out, so that a later default changes no model."""
+    family_class(recipe.family)
     settings = validate(FAMILIES.load_config(recipe.family), recipe.net, where="net")
     return dict(settings.model_dump(mode="json"))
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fieldmark.recipes.families import NetConfig
+from fieldmark.recipes.families import TaughtConfig
 
 _Width = Annotated[int, Field(ge=1, le=8192)]
 
 
-class UNetConfig(NetConfig, frozen=True, extra="forbid"):
+class UNetConfig(TaughtConfig, frozen=True, extra="forbid"):
     """A U-Net: what goes down in blocks of convolutions comes up again beside what was seen on the way."""
 
-    color: Literal["auto", "raw", "lab", "lab-per-image", "lab-color-table"] = "raw"
     dims: Literal["2", "2.5", "3"] = "2"
     """`2.5`: a stack of `depth` slices in, the middle slice (or the stack) out."""
     gives: Literal["slice", "stack", "vector"] = "slice"
@@ -42,10 +41,6 @@ class UNetConfig(NetConfig, frozen=True, extra="forbid"):
     """Of `vector`: widths of the dense layers before the last."""
     final_activation: Literal["linear", "sigmoid"] = "linear"
     """Of `regress`; classes are always shares that sum to one."""
-    task: Literal["auto", "segment", "regress"] = "auto"
-    """By itself what the targets are: label maps and strokes are classes, images are values."""
-    out_channels: NonNegativeInt = 0
-    """Classes or channels of the answer; 0 for those of the targets."""
 
     @field_validator("kernel_size", "depth")
     @classmethod

@@ -46,6 +46,7 @@ def answer_images(bench: Workbench, name: str, records: list[ImageRecord], targe
         "name": name,
         "target": str(target),
         "images": [{"name": r.name, "uri": r.uri, "content_hash": r.content_hash} for r in records],
+        "allow": list(bench.allow),
     }
     yield from run_job(job, target.parent / HIDDEN / "answers-job.json")
 

@@ -45,6 +45,13 @@ def export(bench: Workbench, name: str, form: str, out: Path, output: str = "") 
         export_model(bench, name, out)
         yield Event("export", 1, 1, message=str(out))
         return
-    job = {"kind": "export", "model": str(folder), "format": form, "out": str(out.resolve()), "output": output}
+    job = {
+        "kind": "export",
+        "model": str(folder),
+        "format": form,
+        "out": str(out.resolve()),
+        "output": output,
+        "allow": list(bench.allow),
+    }
     with tempfile.TemporaryDirectory(prefix="fieldmark-") as work:
         yield from run_job(job, Path(work) / "job.json")

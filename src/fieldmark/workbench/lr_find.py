@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -34,20 +34,22 @@ def begin_find(bench: Workbench, recipe: FitRecipe, config: FindConfig) -> Run:
     return run
 
 
-def begin_foreign(config: Path, overrides: tuple[str, ...], given: dict[str, Any]) -> tuple[Run, FitRecipe]:
+def begin_foreign(
+    config: Path, overrides: tuple[str, ...], given: dict[str, Any], allow: Sequence[str] = ()
+) -> tuple[Run, FitRecipe]:
     """The same for another system's file, without a project; `given` goes before what the file says."""
     from fieldmark.workbench.loose.fit import opened, plan_fit
 
-    plan = plan_fit(config, overrides=overrides, finding=True)
+    plan = plan_fit(config, overrides=overrides, finding=True, allow=allow)
     asked = {key: value for key, value in (plan.fit.find or {}).items() if key in FindConfig.model_fields}
     bench, recipe = opened(plan)
     with bench:
         return begin_find(bench, recipe, validate(FindConfig, asked | given)), recipe
 
 
-def follow_find(run: Run, *, threads: int = 0) -> Iterator[Event]:
-    """Sweep in a worker; the result lies in the run's folder."""
-    job = read_json(run.folder / JOB)
+def follow_find(run: Run, *, threads: int = 0, allow: Sequence[str] = ()) -> Iterator[Event]:
+    """Sweep in a worker; the result lies in the run's folder. `allow`: classes of the user's own that were typed."""
+    job = read_json(run.folder / JOB) | {"allow": list(allow)}
     run = replace(run, status="running", process=this_process())
     write_run(run)
     status = "stopped"

@@ -100,6 +100,7 @@ def predict(
         "format": form,
         "recipe": recipe.model_dump(mode="json"),
         "images": items,
+        "allow": list(bench.allow),
     }
     yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
 

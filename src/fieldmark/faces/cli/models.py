@@ -72,8 +72,13 @@ def import_(project: Path, path: Path, name: str, arch: Path | None, color: str,
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; the same as PATH.")
 @click.option("--format", "form", default="fieldmark", show_default=True, help="fieldmark, onnx or libift.")
 @click.option("--output", default="", help="What an ONNX graph gives: classes or features.")
+@click.option(
+    "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
+)
 @click.pass_obj
-def export(project: Path, model: str, path: Path | None, out: Path | None, form: str, output: str) -> None:
+def export(
+    project: Path, model: str, path: Path | None, out: Path | None, form: str, output: str, allow: tuple[str, ...]
+) -> None:
     """Write MODEL to PATH: its folder, checked; one ONNX graph; or libIFT's kernel files."""
     from fieldmark.faces.cli.show import say
     from fieldmark.workbench import Workbench, exporting
@@ -81,5 +86,6 @@ def export(project: Path, model: str, path: Path | None, out: Path | None, form:
     if (path is None) == (out is None):
         raise click.UsageError("Say once where to write: PATH, or --out PATH.")
     with Workbench.open(project) as bench:
+        bench.allow = allow
         for event in exporting.export(bench, model, form, path or out or Path(), output):
             say(f"Wrote {event.message}.")

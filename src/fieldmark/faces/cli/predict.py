@@ -54,6 +54,9 @@ import click
     type=click.Choice(["fp32", "bf16"]),
     help="bf16: faster where the processor has it, about three digits.",
 )
+@click.option(
+    "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def predict(
@@ -64,6 +67,7 @@ def predict(
     out: Path,
     form: str,
     truth: Path | None,
+    allow: tuple[str, ...],
     as_json: bool,
     **settings: object,
 ) -> None:
@@ -81,6 +85,7 @@ def predict(
         recipe = validate(PredictRecipe, given)
         bench, model, names = bench_for(project, model, images, out)
         with bench:
+            bench.allow = allow
             follow(bench.predict(model, names, out=out, form=form, recipe=recipe, truth=truth))
             count = len(bench.chosen(names))
     if as_json:
