@@ -43,8 +43,9 @@ class MaskConfig(BaseModel, frozen=True, extra="forbid"):
 class SplitConfig(BaseModel, frozen=True, extra="forbid"):
     """Which images teach, validate and test. Groups are never split."""
 
-    by: Literal["image", "group", "split", "time", "slice"] = "image"
-    """`split`: as the project says; `time` and `slice`: planes of each image."""
+    by: Literal["group", "image", "split", "time", "slice"] = "group"
+    """`group`: an image without one stands alone; `image`: whatever the groups; `split`: as the project says; `time`
+    and `slice`: planes of each image."""
     train: float = Field(default=0.85, ge=0, le=1)
     validation: float = Field(default=0.15, ge=0, le=1)
     test: float = Field(default=0.0, ge=0, le=1)
