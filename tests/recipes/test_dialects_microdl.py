@@ -12,6 +12,7 @@ from fieldmark.recipes import FitRecipe, PredictRecipe, UNetConfig, validate
 from fieldmark.recipes.dialects import microdl, microdl_predict, microdl_prepare
 from fieldmark.recipes.dialects.keys import Group, dialect_of, grouped
 from fieldmark.recipes.texts import parse_yaml
+from fieldmark.recipes.unet import NumbersConfig
 
 TRAINING = """
 dataset:
@@ -172,12 +173,25 @@ def test_augmentation_is_theirs_with_one_sample_in_six_unchanged():
         ("UNet2D", {"dims": "2"}),
         ("UNet3D", {"dims": "3"}),
         ("UNetStackToStack", {"dims": "2.5", "gives": "stack"}),
-        ("Image2DToVectorNet", {"dims": "2", "gives": "vector"}),
+        ("Image2DToVectorNet", {"dims": "2", "out_channels": 0}),
+        ("Image3DToVectorNet", {"dims": "3", "out_channels": 0}),
     ],
 )
 def test_classes_of_networks(name, wanted):
     net = fit({"network.class": name, "network.depth": None}).recipe["net"]
     assert {key: net[key] for key in wanted} == wanted
+
+
+def test_networks_to_vectors_learn_numbers_of_a_table():
+    change = {"network.class": "Image2DToVectorNet", "network.depth": None, "network.regression_length": 3}
+    found = fit(change | {"network.dropout_dense": 0.4, "network.height": 96, "network.width": 64})
+    recipe = validate(FitRecipe, found.recipe)
+    assert (recipe.family, recipe.data.target.kind) == ("image-to-numbers", "numbers")
+    net = validate(NumbersConfig, recipe.net)
+    assert (net.out_channels, net.dropout, net.size) == (3, 0.4, (96, 64))
+    assert any("data.target.table" in note for note in found.notes)
+    with pytest.raises(BadRecipe, match=r"network\.final_activation"):
+        fit(change | {"network.final_activation": "sigmoid"})
 
 
 def test_segmentation_learns_label_maps_and_a_plain_rate_stays():

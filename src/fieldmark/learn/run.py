@@ -22,13 +22,9 @@ from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.loggers import logged, loggers_of
+from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.phases import plan_phases
-from fieldmark.learn.preparation import (
-    estimate_flat_field,
-    estimate_normalization,
-    estimate_preparation,
-    estimate_target,
-)
+from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, estimate_preparation
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
@@ -145,6 +141,7 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
     if not {"task", "out_channels"} <= config.keys():
         return
     samples, recipe = job.samples, job.recipe
+    _require_kind(recipe)
     targets = samples.targets = targets_of(samples, recipe.data, job.classes)
     split = samples.split = split_images(
         samples.images, targets.images(), recipe.data.split, recipe.seed, planes=targets.planes
@@ -156,7 +153,7 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         targets,
         split,
         seed=recipe.seed,
-        normalize=recipe.prepare.normalize is None or recipe.prepare.normalize.targets,
+        how=recipe.prepare.normalize or NormalizeConfig(),
         share=config.get("final_activation") == "sigmoid",
     )
     config["out_channels"] = config["out_channels"] or targets.channels
@@ -166,6 +163,17 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         )
     for said in _told_of_split(samples, split, targets, recipe):
         yield Event("note", 0, 0, message=said)
+
+
+def _require_kind(recipe: FitRecipe) -> None:
+    """Raise BadInput where a network of maps is given numbers, or the other way round."""
+    numbers = "numbers" in getattr(family_class(recipe.family), "phases", ())
+    if numbers != (recipe.data.target.kind == "numbers"):
+        wanted = "answers whole images with numbers" if numbers else "answers pixels"
+        raise BadInput(
+            f"Family {recipe.family!r} {wanted}, and data.target.kind is {recipe.data.target.kind!r}. Numbers of "
+            "images are learned with the family image-to-numbers and data.target.kind=numbers."
+        )
 
 
 def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: FitRecipe) -> Iterator[str]:
@@ -191,8 +199,6 @@ def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[s
     if recipe.begin is not None:
         return given_preparation(recipe.begin, samples, color)
     asked, inputs = recipe.prepare.normalize, recipe.data.inputs
-    if samples.targets is not None:
-        samples.target_preparation = estimate_target(samples, asked or NormalizeConfig(), recipe.seed)
     if recipe.prepare.resize not in (None, 1):
         raise BadRecipe(
             f"prepare.resize is {recipe.prepare.resize}, and images are learned from at their own size so far. Resize "
@@ -258,9 +264,15 @@ def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:
         classes=job.classes if net.gives_classes or net.image_head is not None else (),
         taught=tuple(Taught(image=samples.images[i].name, content_hash=samples.images[i].content_hash) for i in taught),
         fingerprint=job.made_from(),
-        details=net.details() | {"images": [image.name for image in samples.images]},
+        details=net.details() | _told_of_images(samples),
         code_version=__version__,
     )
+
+
+def _told_of_images(samples: Samples) -> dict[str, Any]:
+    names = {"images": [image.name for image in samples.images]}
+    targets = samples.targets
+    return names | ({"numbers": list(targets.names)} if isinstance(targets, NumberTargets) else {})
 
 
 def _teachers(samples: Samples) -> list[int]:

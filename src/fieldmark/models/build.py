@@ -83,7 +83,9 @@ def _probe(header: Header, net: Net) -> None:
         told = [net.answer(pixels, "classes").shape[1]] if "classes" in header.outputs else []
         if net.image_head is not None:
             told.append(net.image_probabilities(_smallest_whole(net, net.image_head.look)).shape[1])
-        if not told:
+        if "numbers" in header.outputs:
+            net.answer(pixels, "numbers")
+        elif not told:
             net.features(pixels)
     if wrong := [found for found in told if found != len(header.classes)]:
         raise ValueError(f"its header names {len(header.classes)} classes, its network gives {wrong[0]}")

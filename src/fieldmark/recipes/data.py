@@ -10,8 +10,13 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 class TargetConfig(BaseModel, frozen=True, extra="forbid"):
     """What the network should answer for each image."""
 
-    kind: Literal["marks", "labels", "image"] = "marks"
-    """`marks`: strokes and label tiles of the project; `labels`: a label map for each image; `image`: an image each."""
+    kind: Literal["marks", "labels", "image", "numbers"] = "marks"
+    """`marks`: strokes and label tiles of the project; `labels`: a label map for each image; `image`: an image each;
+    `numbers`: some numbers for each whole image."""
+    table: str | None = None
+    """Of `numbers`: CSV with a column `image` and one for each number; an empty cell is unknown."""
+    columns: tuple[str, ...] = ()
+    """Of the table; empty for all but `image`."""
     folder: str | None = None
     """Where label maps or target images lie; None for channels of the images themselves."""
     pair_by: Literal["stem", "order"] = "stem"

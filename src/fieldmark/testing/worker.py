@@ -26,6 +26,7 @@ def use_fake_worker(patch: pytest.MonkeyPatch) -> None:
     for room in (
         "fitting",
         "predicting",
+        "answering",
         "flim.validate",
         "flim.explain",
         "flim.layers",

@@ -21,6 +21,7 @@ from fieldmark.recipes import FitRecipe, load_recipe, parse_override, validate
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.numbers import completed
 from fieldmark.workbench.project import Project, checked_name
 from fieldmark.workbench.runs import JOB, Run, new_run, recorded, this_process, write_run
 from fieldmark.workbench.targets import classes_for, facts_of
@@ -78,6 +79,7 @@ def check_net(recipe: FitRecipe, typed: Sequence[str], *, source: object = "") -
 def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None, *, gpus: Sequence[int] = ()) -> Run:
     """Snapshot what the fit learns from into a new run folder; `gpus` are those that it may see, none for all."""
     model = checked_name("model", name or recipe.family.rpartition(":")[2])
+    recipe = completed(recipe)
     images = bench.collection.all()
     if not images:
         raise BadInput(f"Project {bench.project.name!r} has no images. Add some: fieldmark add FOLDER.")

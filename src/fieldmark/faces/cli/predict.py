@@ -12,7 +12,11 @@ import click
 @click.argument("images", nargs=-1)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write into.")
 @click.option(
-    "--format", "form", type=click.Choice(["ome-zarr", "tiff", "png", "npy"]), default="ome-zarr", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["ome-zarr", "tiff", "png", "npy", "csv", "json"]),
+    default="ome-zarr",
+    show_default=True,
 )
 @click.option("--probabilities", is_flag=True, help="Also write the probability of each class.")
 @click.option(
@@ -73,7 +77,7 @@ def predict(
 ) -> None:
     """Write OUT/<stem>.<ext>, a label map, for each of the project's IMAGES (all of them by default).
 
-    A model that makes images writes those; one that answers whole images writes OUT/answers.csv.
+    A model that makes images writes those; one that answers whole images writes OUT/answers.csv (or .json).
     Without a project, MODEL is a model folder, and IMAGES are files or folders of images.
     """
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json

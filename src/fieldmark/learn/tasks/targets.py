@@ -79,7 +79,7 @@ class OnTargets:
         devices = [torch.cuda.current_device()] if engine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(batch.seed)
-            loss = self._loss(engine, batch) * _voice(engine, batch.weight)
+            loss = self._loss(engine, batch) * voice(engine, batch.weight)
         self._stepper.zero_grad(set_to_none=True)
         engine.backward(loss)
         if self.config.clip_norm is not None:
@@ -141,7 +141,7 @@ class OnTargets:
         return torch.from_numpy((1 / shares / np.mean(1 / shares)).astype(np.float32))
 
 
-def _voice(engine: Fabric, weight: Tensor) -> float:
+def voice(engine: Fabric, weight: Tensor) -> float:
     """What this process's loss, a mean over its samples with any known pixel, counts in the mean over processes.
 
     So that several processes take the step that one would take with the whole batch.
