@@ -32,6 +32,7 @@ from fieldmark.learn.target_scale import scale_targets
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build, family_class
+from fieldmark.models.encoder_weights import take_encoder, weights_file, weights_hash
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels
 from fieldmark.recipes import validate
@@ -72,6 +73,7 @@ class FitJob:
                 "recipe": self.recipe.model_dump(mode="json") | {"net": json.dumps(full_config(self.recipe))},
                 "begin": begin.fingerprint() if begin else "",
                 "start": start_hash(self.recipe.start),
+                "weights": weights_hash(self.recipe.net.get("weights")),
                 "images": [
                     [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split]
                     for image in self.samples.images
@@ -130,6 +132,8 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     samples.preparation = _preparation(samples, recipe, str(config.get("color", "auto")))
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
+    if (file := weights_file(config.get("weights"))) is not None:
+        take_encoder(net, file)
     require_begin(net, recipe)
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))

@@ -50,6 +50,11 @@ class NumbersNet(Net):
         self.dense = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
 
     @property
+    def encoder(self) -> nn.Module | None:
+        """The published part of the network."""
+        return None if self.config.encoder == "unet" else self.body
+
+    @property
     def strides(self) -> tuple[int, int, int]:
         return self.stride if self.spatial == 3 else 1, self.stride, self.stride
 

@@ -18,7 +18,8 @@ class BlocksConfig(TaughtConfig, frozen=True, extra="forbid"):
     encoder: str = "unet"
     """`unet`: blocks as below; else a published encoder by name, such as `resnet34` or `efficientnet-lite0`."""
     weights: str | None = None
-    """Of a published encoder: `imagenet`, a local file, or None for random ones."""
+    """Of a published encoder: a local file (`.safetensors`, or a state dict `.pt`), `imagenet`, or None for those that
+    come with it: ImageNet's of `efficientnet-lite0`, random ones of all others."""
     filters: tuple[_Width, ...] = Field(default=(16, 32, 64, 128, 256), min_length=2, max_length=8)
     """Of each block on the way down; each block but the first halves the image."""
     convs_per_block: int = Field(default=2, ge=1, le=8)
