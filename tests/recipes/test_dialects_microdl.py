@@ -147,7 +147,7 @@ def test_a_training_file_becomes_a_recipe():
     assert (data.split.by, data.split.train, data.split.validation, data.split.test) == ("image", 0.8, 0.1, 0.1)
     train = recipe.train
     assert (train.epochs, train.batch_size, train.crop, recipe.seed) == (20, 32, (128, 192), 5)
-    assert train.loss.terms == {"ms-ssim": 0.84, "mae": 0.16}
+    assert train.loss.terms == {"ms-ssim": 1}
     assert (train.schedule, train.lr, train.cycle.max_lr, train.cycle.half_epochs) == ("cyclic", 5e-5, 6e-3, 3)
     assert (train.cycle.gamma, train.cycle.gamma_by) == (0.5, "iterations")
     assert train.early is not None
@@ -370,3 +370,17 @@ def decides(read, plain, path: str, must_be_named: bool, other: Any) -> bool:
 
 def test_notes_of_one_reason_are_one():
     assert grouped(["a: is x.", "b: is y.", "c: is x."]) == ["a, c: is x.", "b: is y."]
+
+
+@pytest.mark.parametrize(("name", "share"), [("dssim_loss", 0.8), ("ms_ssim_loss", 0.84)])
+def test_losses_with_a_share_of_absolute_error_weigh_it_once(name, share):
+    """With equal structure everywhere (a constant apart), what is left is the absolute error, by microDL's weight."""
+    import torch
+
+    from fieldmark.learn.losses import build_loss
+
+    config = validate(FitRecipe, fit({"trainer.loss": name}).recipe).train.loss
+    loss = build_loss(config, classes=False, span=1e-3)
+    truth = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(0)) * 1e3 + 1e6
+    weight = torch.ones_like(truth)
+    assert float(loss(truth + 1.0, truth, weight)) == pytest.approx(1 - share, abs=0.02)

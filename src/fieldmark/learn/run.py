@@ -274,9 +274,12 @@ def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:
 
 
 def _told_of_images(samples: Samples) -> dict[str, Any]:
-    names = {"images": [image.name for image in samples.images]}
-    targets = samples.targets
-    return names | ({"numbers": list(targets.names)} if isinstance(targets, NumberTargets) else {})
+    told: dict[str, Any] = {"images": [image.name for image in samples.images]}
+    if samples.split is not None:
+        told["split"] = samples.split.told(told["images"])
+    if isinstance(samples.targets, NumberTargets):
+        told["numbers"] = list(samples.targets.names)
+    return told
 
 
 def _teachers(samples: Samples) -> list[int]:

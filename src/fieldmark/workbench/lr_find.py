@@ -36,15 +36,24 @@ def begin_find(bench: Workbench, recipe: FitRecipe, config: FindConfig) -> Run:
 
 def begin_foreign(
     config: Path, overrides: tuple[str, ...], given: dict[str, Any], allow: Sequence[str] = ()
-) -> tuple[Run, FitRecipe]:
-    """The same for another system's file, without a project; `given` goes before what the file says."""
+) -> tuple[Run, FitRecipe, Path | None]:
+    """The same for another system's file, without a project; and where that wants the curve drawn.
+
+    `given` goes before what the file says.
+    """
     from fieldmark.workbench.loose.fit import opened, plan_fit
+    from fieldmark.workbench.loose.images import refuse_inside
 
     plan = plan_fit(config, overrides=overrides, finding=True, allow=allow)
-    asked = {key: value for key, value in (plan.fit.find or {}).items() if key in FindConfig.model_fields}
+    file = dict(plan.fit.find or {})
+    figure = file.pop("figure", None)
+    if figure is not None:
+        refuse_inside(figure, plan.fit.images)
+    if "steps" in given:
+        file.pop("epochs", None)
     bench, recipe = opened(plan)
     with bench:
-        return begin_find(bench, recipe, validate(FindConfig, asked | given)), recipe
+        return begin_find(bench, recipe, validate(FindConfig, file | given)), recipe, figure
 
 
 def follow_find(run: Run, *, threads: int = 0, allow: Sequence[str] = ()) -> Iterator[Event]:
@@ -64,9 +73,13 @@ def follow_find(run: Run, *, threads: int = 0, allow: Sequence[str] = ()) -> Ite
         write_run(replace(run, status=status))
 
 
-def found(run: Run) -> dict[str, Any]:
-    """The bounds, and where the curve was drawn."""
-    return read_json(run.folder / RESULT) | {"figure": str(run.folder / "lr_find.png"), "run": run.id}
+def found(run: Run, figure: Path | None = None) -> dict[str, Any]:
+    """The bounds, and where the curve was drawn; with `figure`, there."""
+    drawn = run.folder / "lr_find.png"
+    if figure is not None:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(figure, drawn.read_bytes())
+    return read_json(run.folder / RESULT) | {"figure": str(figure or drawn), "run": run.id}
 
 
 def apply_found(values: dict[str, Any], config: Path) -> None:

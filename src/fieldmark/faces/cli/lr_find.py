@@ -43,19 +43,20 @@ def lr_find(
 
     if write and config is None:
         raise click.UsageError("--apply writes into the recipe of --config. Name one.")
+    figure = None
     given = {key: value for key, value in settings.items() if value is not None}
     with errors_as_json(as_json):
         if config is not None and is_foreign(config):
             if write:
                 raise click.UsageError("--apply writes recipes of Fieldmark, not another system's file.")
-            run, recipe = begin_foreign(config, overrides, given, allow)
+            run, recipe, figure = begin_foreign(config, overrides, given, allow)
         else:
             recipe = read_fit_recipe(family, config, overrides, allow=allow)
             with Workbench.open(project) as bench:
                 run = begin_find(bench, recipe, validate(FindConfig, given))
         typed = typed_families(family, overrides, allow)
         follow(follow_find(run, threads=recipe.threads, allow=typed))
-        values = found(run)
+        values = found(run, figure)
         if write and config is not None:
             apply_found(values, config)
     if as_json:

@@ -23,13 +23,13 @@ LOSSES: dict[str, dict[str, float]] = {
     "mean_squared_error": {"mse": 1.0},
     "mse": {"mse": 1.0},
     "kl_divergence_loss": {"kl": 1.0},
-    "dssim_loss": {"dssim": 0.8, "mae": 0.2},
-    "ms_ssim_loss": {"ms-ssim": 0.84, "mae": 0.16},
+    "dssim_loss": {"dssim": 1.0},
+    "ms_ssim_loss": {"ms-ssim": 1.0},
     "dice_coef_loss": {"dice": 1.0},
     "binary_crossentropy_loss": {"bce": 1.0},
     "binary_crossentropy": {"bce": 1.0},
 }
-"""By microDL's names, and Keras's; sums with microDL's weights."""
+"""By microDL's names, and Keras's; its sums with the mean absolute error are a part of ours (`learn.losses`)."""
 SPLITS = {"pos_idx": "image", "slice_idx": "slice", "time_idx": "time", "dir_name": "group", "file_name": "image"}
 MONITORS = {
     "val_loss": "val_loss",
