@@ -33,7 +33,7 @@ class Workbench:
         self.labels = Labels(self.store)
         self.author = _user()
         self.allow: tuple[str, ...] = ()
-        """Classes of the user's own, `package.module:Class`, that were typed on this run: workers may import these."""
+        """Classes of the user's own that were typed on this run, by module and name; workers may import these."""
 
     @classmethod
     def init(cls, folder: Path, classes: Sequence[str] = (), name: str | None = None) -> Workbench:
