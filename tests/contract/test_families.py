@@ -148,6 +148,10 @@ CONVERTED = {"smp-unet"}
 """Families that only hold weights which other programs trained: `tests/models/test_old.py`."""
 
 
+NUMBERS = {"image-to-numbers"}
+"""Families that answer whole images alone, from a table: `tests/learn/test_numbers.py`."""
+
+
 def test_every_registered_family_is_under_contract():
     tested = {cls.recipe.family for cls in (TestFlim, TestFlimNet, TestAutoEncoder, TestUNet)}
-    assert tested | CONVERTED == {name for name, _ in FAMILIES}
+    assert tested | CONVERTED | NUMBERS == {name for name, _ in FAMILIES}

@@ -162,9 +162,24 @@ def test_when_the_parent_is_killed_the_worker_ends_by_itself(project):
     assert only_run(project)["status"] == "stopped"
 
 
-def test_a_killed_prediction_goes_on_to_the_same_pixels(project, tmp_path):
-    assert run(project, *SLOW, "--set", "descend.epochs=1").returncode == 0
-    np.save(tmp_path / "large.npy", np.random.default_rng(0).integers(0, 255, (1, 3, 1, 500, 500)).astype(np.uint8))
+UNET = ["fit", "unet", "--name", "slow", "--set", "threads=1"]
+UNET += ["--set", "train={epochs: 1, batch_size: 2, crop: [32, 32], depth: 2, crops_per_epoch: 4}", "--set"]
+
+
+@pytest.mark.parametrize(
+    ("fit", "slices", "side"),
+    [
+        ([*SLOW, "--set", "descend.epochs=1"], 1, 500),
+        ([*UNET, "net={filters: [4, 8], dims: '2.5', depth: 3}"], 4, 400),
+        ([*UNET, "net={filters: [4, 8], dims: '3'}"], 4, 400),
+        ([*UNET, "net={filters: [4, 8], dims: '3', norm: instance}"], 4, 500),
+    ],
+    ids=["autoencoder", "2.5-D", "3-D", "3-D blended"],
+)
+def test_a_killed_prediction_goes_on_to_the_same_pixels(project, tmp_path, fit, slices, side):
+    assert run(project, *fit).returncode == 0
+    pixels = np.random.default_rng(0).integers(0, 255, (1, 3, slices, side, side)).astype(np.uint8)
+    np.save(tmp_path / "large.npy", pixels)
     assert run(project, "add", str(tmp_path / "large.npy")).returncode == 0
     order = ["predict", "slow", "large.npy", "--tile", "64", "--probabilities", "--out"]
     assert run(project, *order, str(tmp_path / "whole")).returncode == 0

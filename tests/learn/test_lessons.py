@@ -218,22 +218,22 @@ def told(count: int, **settings: object):
 
 
 def test_images_are_parted_once_and_wholly():
-    parts = told(20, train=0.6, validation=0.2, test=0.2)
+    parts = told(20, by="image", train=0.6, validation=0.2, test=0.2)
     assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [12, 4, 4]
     assert sorted(parts.train + parts.validation + parts.test) == list(range(20))
-    assert told(20, train=0.6, validation=0.2, test=0.2) == parts
-    assert told(20, train=0.6, validation=0.2, test=0.2, seed=7) != parts
+    assert told(20, by="image", train=0.6, validation=0.2, test=0.2) == parts
+    assert told(20, by="image", train=0.6, validation=0.2, test=0.2, seed=7) != parts
 
 
 def test_groups_are_never_split():
-    parts = told(21, by="group", train=0.5, validation=0.3, test=0.2)
+    parts = told(21, train=0.5, validation=0.3, test=0.2)
     groups = [{n // 3 for n in part} for part in (parts.train, parts.validation, parts.test)]
     assert all(groups)
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
 
 
 def test_the_first_images_validate_where_that_is_asked():
-    assert told(20, order="first", train=0.9, validation=0.1).validation == [0, 1]
+    assert told(20, by="image", order="first", train=0.9, validation=0.1).validation == [0, 1]
 
 
 def test_the_projects_own_split():

@@ -12,6 +12,7 @@ from fieldmark.recipes import FitRecipe, PredictRecipe, UNetConfig, validate
 from fieldmark.recipes.dialects import microdl, microdl_predict, microdl_prepare
 from fieldmark.recipes.dialects.keys import Group, dialect_of, grouped
 from fieldmark.recipes.texts import parse_yaml
+from fieldmark.recipes.unet import NumbersConfig
 
 TRAINING = """
 dataset:
@@ -146,7 +147,7 @@ def test_a_training_file_becomes_a_recipe():
     assert (data.split.by, data.split.train, data.split.validation, data.split.test) == ("image", 0.8, 0.1, 0.1)
     train = recipe.train
     assert (train.epochs, train.batch_size, train.crop, recipe.seed) == (20, 32, (128, 192), 5)
-    assert train.loss.terms == {"ms-ssim": 0.84, "mae": 0.16}
+    assert train.loss.terms == {"ms-ssim": 1}
     assert (train.schedule, train.lr, train.cycle.max_lr, train.cycle.half_epochs) == ("cyclic", 5e-5, 6e-3, 3)
     assert (train.cycle.gamma, train.cycle.gamma_by) == (0.5, "iterations")
     assert train.early is not None
@@ -172,12 +173,25 @@ def test_augmentation_is_theirs_with_one_sample_in_six_unchanged():
         ("UNet2D", {"dims": "2"}),
         ("UNet3D", {"dims": "3"}),
         ("UNetStackToStack", {"dims": "2.5", "gives": "stack"}),
-        ("Image2DToVectorNet", {"dims": "2", "gives": "vector"}),
+        ("Image2DToVectorNet", {"dims": "2", "out_channels": 0}),
+        ("Image3DToVectorNet", {"dims": "3", "out_channels": 0}),
     ],
 )
 def test_classes_of_networks(name, wanted):
     net = fit({"network.class": name, "network.depth": None}).recipe["net"]
     assert {key: net[key] for key in wanted} == wanted
+
+
+def test_networks_to_vectors_learn_numbers_of_a_table():
+    change = {"network.class": "Image2DToVectorNet", "network.depth": None, "network.regression_length": 3}
+    found = fit(change | {"network.dropout_dense": 0.4, "network.height": 96, "network.width": 64})
+    recipe = validate(FitRecipe, found.recipe)
+    assert (recipe.family, recipe.data.target.kind) == ("image-to-numbers", "numbers")
+    net = validate(NumbersConfig, recipe.net)
+    assert (net.out_channels, net.dropout, net.size) == (3, 0.4, (96, 64))
+    assert any("data.target.table" in note for note in found.notes)
+    with pytest.raises(BadRecipe, match=r"network\.final_activation"):
+        fit(change | {"network.final_activation": "sigmoid"})
 
 
 def test_segmentation_learns_label_maps_and_a_plain_rate_stays():
@@ -356,3 +370,16 @@ def decides(read, plain, path: str, must_be_named: bool, other: Any) -> bool:
 
 def test_notes_of_one_reason_are_one():
     assert grouped(["a: is x.", "b: is y.", "c: is x."]) == ["a, c: is x.", "b: is y."]
+
+
+@pytest.mark.parametrize(("name", "share"), [("dssim_loss", 0.8), ("ms_ssim_loss", 0.84)])
+def test_losses_with_a_share_of_absolute_error_weigh_it_once(name, share):
+    """Two flat images that differ little for their range are alike: what is left is the absolute error, of 1 here."""
+    import torch
+
+    from fieldmark.learn.losses import build_loss
+
+    config = validate(FitRecipe, fit({"trainer.loss": name}).recipe).train.loss
+    loss = build_loss(config, classes=False, span=1e3)
+    truth = torch.zeros(1, 1, 48, 48)
+    assert float(loss(truth + 1, truth, torch.ones_like(truth))) == pytest.approx(1 - share, abs=0.01)

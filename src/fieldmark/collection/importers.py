@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,31 @@ class Plan:
 def from_folder(path: Path) -> Plan:
     """The images below a folder with their names relative to it; a single image file is itself.
 
+    Fields of a plate (OME-Zarr) have their well as group; those that the plate names and lacks are left out by name.
+
     Raises:
         BadFile: There is no such file or folder.
     """
     found = find_images(path)
-    images = [PlannedImage(place, shown, _relative(place, path)) for place, shown in found.images]
-    return Plan(images, found.left_out)
+    wells, missing = _wells(path, [place for place, _ in found.images])
+    images = [PlannedImage(place, shown, _relative(place, path), wells.get(place, "")) for place, shown in found.images]
+    return Plan(images, [*found.left_out, *missing])
+
+
+def _wells(path: Path, places: Sequence[Path]) -> tuple[dict[Path, str], list[tuple[str, str]]]:
+    """The well of each place that is a field of a plate; name and reason of fields that are missing."""
+    from fieldmark.images.plates import fields_of, is_plate
+
+    inside = {above for place in places for above in place.parents if above == path or path in above.parents}
+    wells: dict[Path, str] = {}
+    missing: list[tuple[str, str]] = []
+    for plate in sorted(folder for folder in {path, *inside} if is_plate(folder)):
+        shown = str(plate)
+        for field in fields_of(plate, shown):
+            wells[field.path] = field.well if plate == path else f"{_relative(plate, path)}/{field.well}"
+            if not field.path.is_dir():
+                missing.append((f"{shown}/{field.name}", "the plate's metadata names it, but there is no such field"))
+    return wells, missing
 
 
 def from_list(path: Path) -> Plan:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
-from fieldmark.errors import MissingExtra, NotFound
+from fieldmark.errors import BadInput, MissingExtra, NotFound, near_miss
+
+_TYPED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,29 +29,52 @@ class Entry:
     """``package.module:attribute`` of the class that validates its settings; empty for none."""
 
 
+def is_typed(name: str) -> bool:
+    """Whether a name is the place of somebody's own class, `package.module:Class`, rather than a registered one."""
+    return _TYPED.fullmatch(name) is not None
+
+
 class Registry:
-    """Names to implementations. Listing imports nothing; `load` imports one."""
+    """Names to implementations. Listing imports nothing; `load` imports one.
+
+    Classes of users are known by their place, `package.module:Class`, and only inside `lending`.
+    """
 
     def __init__(self, kind: str, entries: dict[str, Entry]) -> None:
         self.kind = kind
         self._entries = dict(entries)
+        self._lent: dict[str, Entry] = {}
 
     def add(self, name: str, entry: Entry) -> None:
         if name in self._entries:
             raise ValueError(f"{self.kind} {name!r} is already registered ({self._entries[name].target}).")
         self._entries[name] = entry
 
+    @contextmanager
+    def lending(self, names: Sequence[str]) -> Iterator[None]:
+        """Know these classes of users inside: a user typed their names on this run, so they may be imported.
+
+        The settings of a class are those that its attribute `config_class` checks. Other names are passed over.
+        """
+        before = self._lent
+        own = {name: Entry(name, "", config=f"{name}.config_class") for name in names if is_typed(name)}
+        self._lent = {**before, **own}
+        try:
+            yield
+        finally:
+            self._lent = before
+
     def __iter__(self) -> Iterator[tuple[str, Entry]]:
         return iter(sorted(self._entries.items()))
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return name in self._entries or name in self._lent
 
     def entry(self, name: str) -> Entry:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise NotFound(self.kind, name, self._entries) from None
+        found = self._entries.get(name) or self._lent.get(name)
+        if found is None:
+            raise NotFound(self.kind, name, self._entries)
+        return found
 
     def load(self, name: str) -> Any:
         return self._resolve(name, self.entry(name).target)
@@ -55,11 +83,32 @@ class Registry:
         return self._resolve(name, self.entry(name).config)
 
     def _resolve(self, name: str, target: str) -> Any:
-        module, _, attribute = target.partition(":")
+        module, _, attributes = target.partition(":")
+        found: Any = self._imported(name, module)
+        for part in attributes.split("."):
+            if name in self._lent and not hasattr(found, part):
+                known = [own for own in vars(found) if not own.startswith("_")]
+                raise BadInput(f"{self.kind} {name!r}: there is no {part!r} in it. {near_miss(part, known)}")
+            found = getattr(found, part)
+        return found
+
+    def _imported(self, name: str, module: str) -> ModuleType:
         try:
-            return getattr(import_module(module), attribute)
+            return import_module(module)
         except ModuleNotFoundError as error:
+            if name in self._lent:
+                raise BadInput(f"{self.kind} {name!r}: {_why_not(module, error.name or '')}") from error
             needs = self.entry(name).needs
             if not needs or (error.name or "").startswith("fieldmark"):
                 raise
             raise MissingExtra(f"{self.kind} {name!r}", needs) from error
+
+
+def _why_not(module: str, missing: str) -> str:
+    """Why a user's module cannot be imported, and what to do."""
+    if module == missing or module.startswith(f"{missing}."):
+        return (
+            f"there is no module {missing!r}. Begin in the folder that holds it, install it, or name its folder in "
+            "PYTHONPATH."
+        )
+    return f"it imports {missing!r}, which is not installed. Install it."

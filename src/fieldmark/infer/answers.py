@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -109,21 +112,48 @@ def answers_from_job(job: dict[str, Any]) -> Iterator[Event]:
     from fieldmark.core.files import write_atomic
     from fieldmark.core.fingerprint import require_content
     from fieldmark.images import open_image
+    from fieldmark.infer.numbers import names_of, number_row
     from fieldmark.infer.predict import Model
     from fieldmark.models.build import load_net
 
     header, net = load_net(Path(job["model"]))
     model = Model(job["name"], header, net)
+    numbers = "numbers" in header.outputs
     rows = []
     for number, item in enumerate(job["images"], start=1):
         if item.get("content_hash"):
             require_content(Path(item["uri"]), item["content_hash"], item["name"])
         with open_image(Path(item["uri"]), shown=item["name"], max_bytes=job.get("max_bytes")) as source:
-            rows.append((item["name"], answer_image(model, source, item["name"])))
+            answer = number_row if numbers else answer_image
+            rows.append((item["name"], answer(model, source, item["name"])))
         yield Event("answer", number, len(job["images"]), message=item["name"])
     target = Path(job["target"])
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(target, rows_text(rows, [spec.name for spec in header.classes], target.suffix.lower()).encode())
+    form = target.suffix.lower()
+    if numbers:
+        text = numbers_text(rows, names_of(model), form)
+    else:
+        text = rows_text(rows, [spec.name for spec in header.classes], form)
+    write_atomic(target, text.encode())
+
+
+def numbers_text(rows: Sequence[tuple[str, np.ndarray]], names: Sequence[str], form: str) -> str:
+    """Numbers as a table.
+
+    Args:
+        rows: Name and (D,) numbers of each image.
+        names: Of the D numbers.
+        form: `.csv` (columns image, then the numbers) or `.json` (a list of objects).
+    """
+    table = [(image, [float(f"{value:.7g}") for value in row.tolist()]) for image, row in rows]
+    if form == ".json":
+        objects = [{"image": image, "numbers": dict(zip(names, row, strict=True))} for image, row in table]
+        return json.dumps(objects, indent=2) + "\n"
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", *names])
+    writer.writerows([image, *row] for image, row in table)
+    return text.getvalue()
 
 
 def rows_text(rows: Sequence[tuple[str, np.ndarray]], classes: Sequence[str], form: str) -> str:
@@ -134,10 +164,6 @@ def rows_text(rows: Sequence[tuple[str, np.ndarray]], classes: Sequence[str], fo
         classes: The names of the K classes.
         form: `.csv` (columns image, class, then the probability of each class) or `.json` (a list of objects).
     """
-    import csv
-    import io
-    import json
-
     table = [(image, classes[int(row.argmax())], [round(float(p), 6) for p in row]) for image, row in rows]
     if form == ".json":
         objects = [

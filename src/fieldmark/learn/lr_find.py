@@ -68,6 +68,8 @@ def find_from_job(job: dict[str, Any]) -> Iterator[Event]:
     if not phases:
         raise BadInput(f"Family {fit.recipe.family!r} is not fitted by gradient descent, and has no rate to look for.")
     engine = cast("Fabric", make_engine(fit.recipe, phases))
+    if config.epochs is not None:
+        config = config.model_copy(update={"steps": max(10, config.epochs * phases[0].batches.per_epoch)})
     sweep = Sweep(phases[0], net, config)
     yield from sweep.run(engine)
     write_found(fit.folder, sweep.found())

@@ -21,6 +21,7 @@ PHASES = Registry(
         "classify": Entry("fieldmark.learn.tasks.classify:classify", "Dense classifier of images from the answers"),
         "svm": Entry("fieldmark.learn.svm:svm", "Linear support vector machine on images' features, from the answers"),
         "targets": Entry("fieldmark.learn.tasks.targets:learn_targets", "Classes or images from targets, by descent"),
+        "numbers": Entry("fieldmark.learn.tasks.numbers:learn_numbers", "Numbers of whole images, by descent"),
         "reconstruct": Entry("fieldmark.learn.tasks.reconstruct:reconstruct", "Paint the image from its embedding"),
     },
 )

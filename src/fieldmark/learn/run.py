@@ -22,20 +22,17 @@ from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.loggers import logged, loggers_of
+from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.phases import plan_phases
-from fieldmark.learn.preparation import (
-    estimate_flat_field,
-    estimate_normalization,
-    estimate_preparation,
-    estimate_target,
-)
+from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, estimate_preparation
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
 from fieldmark.learn.target_scale import scale_targets
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
-from fieldmark.models.build import build
+from fieldmark.models.build import build, family_class
+from fieldmark.models.encoder_weights import take_encoder, weights_file, weights_hash
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels
 from fieldmark.recipes import validate
@@ -76,6 +73,7 @@ class FitJob:
                 "recipe": self.recipe.model_dump(mode="json") | {"net": json.dumps(full_config(self.recipe))},
                 "begin": begin.fingerprint() if begin else "",
                 "start": start_hash(self.recipe.start),
+                "weights": weights_hash(self.recipe.net.get("weights")),
                 "images": [
                     [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split]
                     for image in self.samples.images
@@ -134,6 +132,8 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     samples.preparation = _preparation(samples, recipe, str(config.get("color", "auto")))
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
+    if (file := weights_file(config.get("weights"))) is not None:
+        take_encoder(net, file)
     require_begin(net, recipe)
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))
@@ -145,6 +145,7 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
     if not {"task", "out_channels"} <= config.keys():
         return
     samples, recipe = job.samples, job.recipe
+    _require_kind(recipe)
     targets = samples.targets = targets_of(samples, recipe.data, job.classes)
     split = samples.split = split_images(
         samples.images, targets.images(), recipe.data.split, recipe.seed, planes=targets.planes
@@ -156,7 +157,7 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         targets,
         split,
         seed=recipe.seed,
-        normalize=recipe.prepare.normalize is None or recipe.prepare.normalize.targets,
+        how=recipe.prepare.normalize or NormalizeConfig(),
         share=config.get("final_activation") == "sigmoid",
     )
     config["out_channels"] = config["out_channels"] or targets.channels
@@ -166,6 +167,17 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         )
     for said in _told_of_split(samples, split, targets, recipe):
         yield Event("note", 0, 0, message=said)
+
+
+def _require_kind(recipe: FitRecipe) -> None:
+    """Raise BadInput where a network of maps is given numbers, or the other way round."""
+    numbers = "numbers" in getattr(family_class(recipe.family), "phases", ())
+    if numbers != (recipe.data.target.kind == "numbers"):
+        wanted = "answers whole images with numbers" if numbers else "answers pixels"
+        raise BadInput(
+            f"Family {recipe.family!r} {wanted}, and data.target.kind is {recipe.data.target.kind!r}. Numbers of "
+            "images are learned with the family image-to-numbers and data.target.kind=numbers."
+        )
 
 
 def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: FitRecipe) -> Iterator[str]:
@@ -191,8 +203,6 @@ def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[s
     if recipe.begin is not None:
         return given_preparation(recipe.begin, samples, color)
     asked, inputs = recipe.prepare.normalize, recipe.data.inputs
-    if samples.targets is not None:
-        samples.target_preparation = estimate_target(samples, asked or NormalizeConfig(), recipe.seed)
     if recipe.prepare.resize not in (None, 1):
         raise BadRecipe(
             f"prepare.resize is {recipe.prepare.resize}, and images are learned from at their own size so far. Resize "
@@ -260,9 +270,18 @@ def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:
         classes=job.classes if net.gives_classes or net.image_head is not None else (),
         taught=tuple(Taught(image=samples.images[i].name, content_hash=samples.images[i].content_hash) for i in taught),
         fingerprint=job.made_from(),
-        details=net.details() | {"images": [image.name for image in samples.images]},
+        details=net.details() | _told_of_images(samples),
         code_version=__version__,
     )
+
+
+def _told_of_images(samples: Samples) -> dict[str, Any]:
+    told: dict[str, Any] = {"images": [image.name for image in samples.images]}
+    if samples.split is not None:
+        told["split"] = samples.split.told(told["images"])
+    if isinstance(samples.targets, NumberTargets):
+        told["numbers"] = list(samples.targets.names)
+    return told
 
 
 def _teachers(samples: Samples) -> list[int]:
@@ -275,6 +294,7 @@ def _teachers(samples: Samples) -> list[int]:
 
 def full_config(recipe: FitRecipe) -> dict[str, Any]:
     """The network's settings with every default written out, so that a later default changes no model."""
+    family_class(recipe.family)
     settings = validate(FAMILIES.load_config(recipe.family), recipe.net, where="net")
     return dict(settings.model_dump(mode="json"))
 

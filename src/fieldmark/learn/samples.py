@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +41,8 @@ class SampleImage:
     mask_hash: str = ""
     group: str = ""
     split: str = ""
+    numbers: Sequence[float | None] = ()
+    """What a table says of the whole image, None for unknown; `target_hash` is of them."""
 
 
 @dataclass(frozen=True, slots=True)

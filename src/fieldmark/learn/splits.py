@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,15 @@ class Split:
     test: list[int]
     axis: int | None = None
     planes: tuple[frozenset[int], frozenset[int], frozenset[int]] = (frozenset(), frozenset(), frozenset())
+
+    def told(self, names: Sequence[str]) -> dict[str, Any]:
+        """The names of each part's images, and, where images were parted along an axis, that and their planes."""
+        parts = zip(("train", "validation", "test"), (self.train, self.validation, self.test), self.planes, strict=True)
+        told: dict[str, Any] = {"along": "" if self.axis is None else ("time", "slice")[self.axis], "planes": {}}
+        for name, places, planes in parts:
+            told[name] = [names[place] for place in places]
+            told["planes"][name] = sorted(planes)
+        return told
 
     def within(self, part: int) -> Within | None:
         """The planes of a part, 0 train, 1 validation, 2 test; None where it has whole images."""

@@ -9,19 +9,24 @@ import numpy as np
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput
+from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.targets import ImageTargets, Weighted
 from fieldmark.prepare import apply, scale_step, standardize_step
+from fieldmark.prepare.whole import statistics
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
     from fieldmark.learn.splits import Split
     from fieldmark.learn.targets import Targets
+    from fieldmark.recipes.prepare import NormalizeConfig
 
 CROPS = 64
 SIDE = 256
 
 
-def scale_targets(samples: Samples, targets: Targets, split: Split, *, seed: int, normalize: bool, share: bool) -> None:
+def scale_targets(
+    samples: Samples, targets: Targets, split: Split, *, seed: int, how: NormalizeConfig, share: bool
+) -> None:
     """Estimate `samples.target_preparation` on crops of what teaches, and the span of the prepared values.
 
     Args:
@@ -29,9 +34,12 @@ def scale_targets(samples: Samples, targets: Targets, split: Split, *, seed: int
         targets: Classes are left as they are.
         split: What teaches.
         seed: Draws the crops.
-        normalize: Whether values are brought to zero mean and unit spread; else they stay as they are.
+        how: Whether values are brought to zero center and unit spread, and which; else they stay as they are.
         share: Whether the network answers shares from 0 to 1: then values are divided by their maximum.
     """
+    if isinstance(targets, NumberTargets):
+        samples.target_preparation = [_standard(targets.known(split.train), how)] if how.targets else []
+        return
     images = targets.targets if isinstance(targets, Weighted) else targets
     if not isinstance(images, ImageTargets):
         return
@@ -39,11 +47,16 @@ def scale_targets(samples: Samples, targets: Targets, split: Split, *, seed: int
     if share:
         _require_positive(values)
         samples.target_preparation = [scale_step(float(max(np.nanmax(own) for own in values)) or 1.0)]
-    elif normalize:
-        std = [float(own.std()) for own in values]
-        samples.target_preparation = [standardize_step([float(own.mean()) for own in values], [s or 1.0 for s in std])]
+    elif how.targets:
+        samples.target_preparation = [_standard(values, how)]
     ready = [apply(own[None], [_one(step, n) for step in samples.target_preparation]) for n, own in enumerate(values)]
     images.span = max(1e-3, *(float(np.ptp(own)) for own in ready))
+
+
+def _standard(values: list[np.ndarray], how: NormalizeConfig) -> dict[str, object]:
+    """To zero center and unit spread, by the known values (N,) of each channel."""
+    found = [statistics(own[None], {"statistic": how.statistic}) for own in values]
+    return standardize_step([float(one["center"][0]) for one in found], [float(one["spread"][0]) for one in found])
 
 
 def _values(samples: Samples, targets: ImageTargets, split: Split, seed: int) -> list[np.ndarray]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
+from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.target_files import Files
 from fieldmark.prepare import apply
 
@@ -378,6 +379,8 @@ def targets_of(samples: Samples, config: DataConfig, classes: tuple[ClassSpec, .
             made = LabelTargets(samples, classes, config)
         case "image":
             made = ImageTargets(samples, config)
+        case "numbers":
+            made = NumberTargets(samples, config)
         case _:
             made = MarkTargets(samples)
     if not made.images():
@@ -385,7 +388,7 @@ def targets_of(samples: Samples, config: DataConfig, classes: tuple[ClassSpec, .
             "There is nothing to learn from: no image has strokes or a target. Paint some (`fieldmark labels import`), "
             "or name a folder of label maps or images: --set data.target.kind=labels --set data.target.folder=FOLDER."
         )
-    if config.mask is not None:
+    if config.mask is not None and config.target.kind != "numbers":
         made = Weighted(made, samples, config.mask)
     made.check()
     return made

@@ -12,6 +12,7 @@ from fieldmark.core.geometry import round_up
 from fieldmark.models.heads import Head, enlarge
 from fieldmark.models.image_heads import ImageHead
 from fieldmark.models.refine import REACH, Walker
+from fieldmark.recipes.families import NetConfig
 
 WHOLE_OUTPUTS = ("image-classes", "vector")
 """Outputs of one row an image: (B, K) and (B, D). They want the whole image, and no tiles."""
@@ -35,6 +36,8 @@ class Net(nn.Module):
         image_head: Turns maps into the class probabilities of a whole image; None before one is learned.
     """
 
+    config_class: ClassVar[type[NetConfig]] = NetConfig
+    """What checks the settings of a class that is not in the registry, where settings stand by themselves."""
     phases: ClassVar[tuple[str, ...]] = ()
     """Names of the training phases, in order (see `fieldmark.learn.phases`)."""
     outputs: ClassVar[tuple[str, ...]] = ("features",)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import torch
 
 from fieldmark.checkpoint import Header, load
 from fieldmark.core.geometry import round_up
+from fieldmark.core.registry import is_typed
 from fieldmark.errors import BadFile, BadInput, FieldmarkError
 from fieldmark.models.base import Net
 from fieldmark.models.heads import build_head
@@ -32,11 +34,21 @@ def build(family: str, config: dict[str, Any], channels: int, *, seed: int = 0) 
 
     Raises NotFound for a family that is not registered and BadRecipe for unknown settings.
     """
+    kind = family_class(family)
     settings = validate(FAMILIES.load_config(family), config, where="net")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net: Net = FAMILIES.load(family)(channels, settings)
-    return net
+        return kind(channels, settings)
+
+
+def family_class(family: str) -> Callable[[int, Any], Net]:
+    """The class of a family. Raises NotFound for one that is not known, BadInput for what is no network of ours."""
+    kind = FAMILIES.load(family)
+    if not (isinstance(kind, type) and issubclass(kind, Net)):
+        raise BadInput(
+            f"{family}: is no network that can be fitted here. Derive the class from fieldmark.models.taught.TaughtNet."
+        )
+    return kind
 
 
 def restore(header: Header, weights: dict[str, np.ndarray]) -> Net:
@@ -74,7 +86,9 @@ def _probe(header: Header, net: Net) -> None:
         told = [net.answer(pixels, "classes").shape[1]] if "classes" in header.outputs else []
         if net.image_head is not None:
             told.append(net.image_probabilities(_smallest_whole(net, net.image_head.look)).shape[1])
-        if not told:
+        if "numbers" in header.outputs:
+            net.answer(pixels, "numbers")
+        elif not told:
             net.features(pixels)
     if wrong := [found for found in told if found != len(header.classes)]:
         raise ValueError(f"its header names {len(header.classes)} classes, its network gives {wrong[0]}")
@@ -86,15 +100,24 @@ def _smallest_whole(net: Net, look: Look) -> torch.Tensor:
     return torch.zeros(1, net.channels, height, width)
 
 
+def _unregistered(family: str) -> str:
+    if is_typed(family):
+        return (
+            f"names the family {family!r}, which is not registered: it is code of somebody's own, and nothing was "
+            f"imported. If you trust it, say so: --allow-family {family}."
+        )
+    known = ", ".join(name for name, _ in FAMILIES)
+    return (
+        f"names the family {family!r}, which is not registered; nothing was imported. Known: {known}. "
+        "Fit it again with one of these."
+    )
+
+
 def load_net(folder: Path) -> tuple[Header, Net]:
-    """Read a model folder. A family that is not registered is refused, never imported."""
+    """Read a model folder. A family that is not registered, and was not typed on this run, is refused, not imported."""
     header, weights = load(folder)
     if header.family not in FAMILIES:
-        raise BadFile(
-            folder / "model.json",
-            f"names the family {header.family!r}, which is not registered; nothing was imported. "
-            f"Known: {', '.join(name for name, _ in FAMILIES)}. Fit it again with one of these.",
-        )
+        raise BadFile(folder / "model.json", _unregistered(header.family))
     try:
         net = restore(header, weights)
         _probe(header, net)

@@ -20,7 +20,7 @@ from fieldmark.models.unet_blocks import Block, conv
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fieldmark.recipes.unet import UNetConfig
+    from fieldmark.recipes.unet import BlocksConfig, UNetConfig
 
 STRIDE = 32
 RADIUS = 512
@@ -41,10 +41,8 @@ def encoded_unet(channels: int, config: UNetConfig, out_channels: int) -> nn.Mod
     Raises BadRecipe for an unknown encoder, or weights that it does not have.
     """
     name, weights = config.encoder, config.weights
-    if name == LITE:
-        return Climb(LiteEncoder(channels), config, out_channels)
-    if name.startswith(TIMM):
-        return Climb(TimmEncoder(name.removeprefix(TIMM), channels), config, out_channels)
+    if name == LITE or name.startswith(TIMM):
+        return Climb(published_encoder(channels, config), config, out_channels)
     if name not in MONAI:
         known = ["unet", LITE, *MONAI]
         raise BadRecipe(f"net.encoder: unknown encoder {name!r}. {near_miss(name, known)} Or timm:NAME.")
@@ -56,6 +54,19 @@ def encoded_unet(channels: int, config: UNetConfig, out_channels: int) -> nn.Mod
     from monai.networks.nets import FlexibleUNet
 
     return cast("nn.Module", FlexibleUNet(channels, out_channels, name, pretrained=False))
+
+
+def published_encoder(channels: int, config: BlocksConfig) -> Any:
+    """An encoder by itself: (B, C, Y, X) to its maps at strides 2 to 32, of `widths` channels.
+
+    Raises BadRecipe for one that has no such maps, or that is unknown.
+    """
+    name = config.encoder
+    if name == LITE:
+        return LiteEncoder(channels)
+    if name.startswith(TIMM):
+        return TimmEncoder(name.removeprefix(TIMM), channels)
+    raise BadRecipe(f"net.encoder: {name!r} cannot stand alone. {near_miss(name, ['unet', LITE])} Or timm:NAME.")
 
 
 class Climb(nn.Module):

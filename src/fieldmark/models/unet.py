@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fieldmark.models.base import Net
 from fieldmark.models.encoders import RADIUS, STRIDE, encoded_unet
+from fieldmark.models.taught import TaughtNet
 from fieldmark.models.unet_blocks import Blocks
+from fieldmark.recipes.families import NetConfig
 from fieldmark.recipes.unet import UNetConfig
 
 PIXELS_AT_ONCE = 1 << 20
 """Windows of a stack that are computed together have at most so many pixels, or are one: memory follows this."""
 
 
-class UNet(Net):
+class UNet(TaughtNet):
     """Encoder, decoder and skip connections.
 
     What is padded repeats the border. Normalization over the batch keeps the statistics of training, so that a tile and
@@ -34,13 +35,11 @@ class UNet(Net):
         window: Slices of one training input of a 2.5-D network; 0 for others.
     """
 
-    phases: ClassVar[tuple[str, ...]] = ("targets",)
+    config_class: ClassVar[type[NetConfig]] = UNetConfig
+    config: UNetConfig
 
     def __init__(self, channels: int, config: UNetConfig) -> None:
-        super().__init__(channels)
-        self.config = config
-        self.task = "segment" if config.task == "auto" else config.task
-        self.out_channels = max(1, config.out_channels)
+        super().__init__(channels, config)
         self.spatial = 2 if config.dims == "2" else 3
         self.window = config.depth if config.dims == "2.5" else 0
         self.body: nn.Module
@@ -50,7 +49,6 @@ class UNet(Net):
         else:
             self.body = encoded_unet(channels, config, self.out_channels)
             self.stride, self.radius = STRIDE, RADIUS
-        self.outputs = ("image",) if self.task == "regress" else ()  # type: ignore[misc]
 
     @property
     def gives(self) -> str:
@@ -82,17 +80,10 @@ class UNet(Net):
     def tile_exact(self) -> bool:
         return self.config.norm not in ("instance", "group")
 
-    @property
-    def gives_classes(self) -> bool:
-        return self.task == "segment"
-
     def forward(self, x: Tensor) -> Tensor:
         """Raw scores (B, K, ...) of a training input."""
         scores: Tensor = self.body(x)
         return scores
-
-    def levels(self, x: Tensor) -> list[Tensor]:
-        return [self.scores(x)]
 
     def scores(self, x: Tensor) -> Tensor:
         """(B, K, ...) scores of every pixel: a 2.5-D network sees each slice in its window of the stack."""
@@ -111,13 +102,6 @@ class UNet(Net):
             slices.append(middle.unflatten(0, some.shape[:2]).transpose(1, 2))
         return torch.cat(slices, dim=2)
 
-    def probabilities(self, x: Tensor) -> Tensor:
-        return self.scores(x).softmax(dim=1)
-
     def values(self, x: Tensor) -> Tensor:
-        """(B, K, ...) the image that it paints, in prepared units of the target."""
-        scores = self.scores(x)
+        scores = super().values(x)
         return scores.sigmoid() if self.config.final_activation == "sigmoid" else scores
-
-    def answer(self, x: Tensor, output: str) -> Tensor:
-        return self.values(x) if output == "image" else super().answer(x, output)

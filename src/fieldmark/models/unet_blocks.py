@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fieldmark.recipes.unet import UNetConfig
+from fieldmark.recipes.unet import BlocksConfig, UNetConfig
 
 GROUPS = 8
 _ACTIVATIONS = {"relu": nn.ReLU, "leakyrelu": nn.LeakyReLU, "elu": nn.ELU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -43,7 +43,7 @@ class Block(nn.Module):
         size: Of the kernels along (z,) y, x.
     """
 
-    def __init__(self, before: int, width: int, config: UNetConfig, size: tuple[int, ...]) -> None:
+    def __init__(self, before: int, width: int, config: BlocksConfig, size: tuple[int, ...]) -> None:
         super().__init__()
         widths = [before, *[width] * config.convs_per_block]
         steps = [_step(a, b, config, size) for a, b in pairwise(widths)]
@@ -74,9 +74,7 @@ class Blocks(nn.Module):
         down_size = (config.depth, side, side) if stacked else (side,) * self.axes
         up_size = (1, side, side) if self.flat else down_size
         self.factor = (1, 2, 2) if stacked else (2,) * self.axes
-        self.stem = Block(channels, widths[0], config, down_size)
-        self.pools = nn.ModuleList(_pool(width, config, self.factor) for width in widths[:-1])
-        self.down = nn.ModuleList(Block(a, b, config, down_size) for a, b in pairwise(widths))
+        self.stem, self.pools, self.down = way_down(channels, config, down_size, self.factor)
         gather = widths if self.flat else ()
         self.gather = nn.ModuleList(conv(width, width, (config.depth, 1, 1), valid=True) for width in gather)
         joins = [(below, across) for below, across in zip(widths[:0:-1], widths[-2::-1], strict=True)]
@@ -89,9 +87,7 @@ class Blocks(nn.Module):
         self.radius = _radius(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        seen = [self.stem(x)]
-        for pool, block in zip(self.pools, self.down, strict=True):
-            seen.append(block(pool(seen[-1])))
+        seen = seen_on_the_way(self, x)
         if self.flat:
             seen = [gather(maps) for gather, maps in zip(self.gather, seen, strict=True)]
         maps = seen.pop()
@@ -100,6 +96,41 @@ class Blocks(nn.Module):
             maps = block(torch.cat([raised, across], dim=1) if self.config.skip == "concat" else raised + across)
         scores: Tensor = self.last(maps)
         return scores
+
+
+class Descent(nn.Module):
+    """The way down alone: (B, C, ...) to the maps of the last block.
+
+    Args:
+        channels: Of the input.
+        config: Of the network.
+        axes: 2 for planes, 3 for volumes.
+    """
+
+    def __init__(self, channels: int, config: BlocksConfig, axes: int) -> None:
+        super().__init__()
+        self.stem, self.pools, self.down = way_down(channels, config, (config.kernel_size,) * axes, (2,) * axes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return seen_on_the_way(self, x)[-1]
+
+
+def way_down(
+    channels: int, config: BlocksConfig, size: tuple[int, ...], factor: tuple[int, ...]
+) -> tuple[Block, nn.ModuleList, nn.ModuleList]:
+    """The first block, the pools, and the block after each."""
+    widths = config.filters
+    stem = Block(channels, widths[0], config, size)
+    pools = nn.ModuleList(_pool(width, config, factor) for width in widths[:-1])
+    return stem, pools, nn.ModuleList(Block(a, b, config, size) for a, b in pairwise(widths))
+
+
+def seen_on_the_way(net: Blocks | Descent, x: Tensor) -> list[Tensor]:
+    """The maps of every block, the largest first."""
+    seen = [net.stem(x)]
+    for pool, block in zip(net.pools, net.down, strict=True):
+        seen.append(block(pool(seen[-1])))
+    return seen
 
 
 class Enlarge(nn.Module):
@@ -122,7 +153,7 @@ def conv(before: int, after: int, size: tuple[int, ...], *, valid: bool = False)
     return cast("nn.Module", kind(before, after, size, padding=padding, padding_mode="replicate"))  # type: ignore[arg-type]
 
 
-def _step(before: int, after: int, config: UNetConfig, size: tuple[int, ...]) -> nn.Sequential:
+def _step(before: int, after: int, config: BlocksConfig, size: tuple[int, ...]) -> nn.Sequential:
     norm, activation = _norm(after, config.norm, len(size)), _ACTIVATIONS[config.activation]()
     tail = [norm, activation] if config.block == "conv-norm-activation" else [activation, norm]
     if config.dropout:
@@ -144,7 +175,7 @@ def _norm(width: int, kind: str, axes: int) -> nn.Module:
     return nn.Identity()
 
 
-def _pool(width: int, config: UNetConfig, factor: tuple[int, ...]) -> nn.Module:
+def _pool(width: int, config: BlocksConfig, factor: tuple[int, ...]) -> nn.Module:
     flat = len(factor) == 2
     if config.pool == "conv":
         kind: Any = nn.Conv2d if flat else nn.Conv3d

@@ -4,7 +4,7 @@ Every default stands here, and only here.
 """
 
 from fieldmark.recipes.data import DataConfig
-from fieldmark.recipes.families import AutoEncoderConfig, FlimBranch, FlimConfig, FlimLayer, NetConfig
+from fieldmark.recipes.families import AutoEncoderConfig, FlimBranch, FlimConfig, FlimLayer, NetConfig, TaughtConfig
 from fieldmark.recipes.fit import (
     BeginConfig,
     ClassifyConfig,
@@ -38,6 +38,7 @@ __all__ = [
     "PredictRecipe",
     "PrepareConfig",
     "StepsConfig",
+    "TaughtConfig",
     "TrainConfig",
     "UNetConfig",
     "load_recipe",

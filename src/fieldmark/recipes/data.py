@@ -10,8 +10,13 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 class TargetConfig(BaseModel, frozen=True, extra="forbid"):
     """What the network should answer for each image."""
 
-    kind: Literal["marks", "labels", "image"] = "marks"
-    """`marks`: strokes and label tiles of the project; `labels`: a label map for each image; `image`: an image each."""
+    kind: Literal["marks", "labels", "image", "numbers"] = "marks"
+    """`marks`: strokes and label tiles of the project; `labels`: a label map for each image; `image`: an image each;
+    `numbers`: some numbers for each whole image."""
+    table: str | None = None
+    """Of `numbers`: CSV with a column `image` and one for each number; an empty cell is unknown."""
+    columns: tuple[str, ...] = ()
+    """Of the table; empty for all but `image`."""
     folder: str | None = None
     """Where label maps or target images lie; None for channels of the images themselves."""
     pair_by: Literal["stem", "order"] = "stem"
@@ -43,8 +48,9 @@ class MaskConfig(BaseModel, frozen=True, extra="forbid"):
 class SplitConfig(BaseModel, frozen=True, extra="forbid"):
     """Which images teach, validate and test. Groups are never split."""
 
-    by: Literal["image", "group", "split", "time", "slice"] = "image"
-    """`split`: as the project says; `time` and `slice`: planes of each image."""
+    by: Literal["group", "image", "split", "time", "slice"] = "group"
+    """`group`: an image without one stands alone; `image`: whatever the groups; `split`: as the project says; `time`
+    and `slice`: planes of each image."""
     train: float = Field(default=0.85, ge=0, le=1)
     validation: float = Field(default=0.15, ge=0, le=1)
     test: float = Field(default=0.0, ge=0, le=1)

@@ -23,6 +23,16 @@ class NetConfig(BaseModel, frozen=True, extra="forbid"):
     """`lab`: L*a*b* of values divided by a constant of the data set; `auto`: that for color images of integers."""
 
 
+class TaughtConfig(NetConfig, frozen=True, extra="forbid"):
+    """What a network is told that learns from targets; the fit completes it by them."""
+
+    color: Literal["auto", "raw", "lab", "lab-per-image", "lab-color-table"] = "raw"
+    task: Literal["auto", "segment", "regress"] = "auto"
+    """By itself what the targets are: label maps and strokes are classes, images and numbers are values."""
+    out_channels: NonNegativeInt = 0
+    """Classes or channels of the answer; 0 for those of the targets."""
+
+
 class FlimLayer(BaseModel, frozen=True, extra="forbid"):
     """One FLIM layer: normalization by the markers, convolution, ReLU, pooling."""
 

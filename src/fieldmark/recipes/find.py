@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
 
 
 class FindConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -13,6 +13,8 @@ class FindConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     base_lr: PositiveFloat = 1e-5
     max_lr: PositiveFloat = 1.0
     steps: int = Field(default=100, ge=10, le=100_000)
+    epochs: PositiveInt | None = None
+    """Instead of `steps`: as many batches as these epochs have, at least 10."""
     scale: Literal["exponential", "linear"] = "exponential"
     smooth: float = Field(default=0.9, ge=0, lt=1)
     """Of the running mean of the loss: the share of what was before."""

@@ -22,6 +22,11 @@ FAMILIES = Registry(
             "U-Net in 2-D, 2.5-D or 3-D: classes from strokes or label maps, images from images",
             config="fieldmark.recipes.unet:UNetConfig",
         ),
+        "image-to-numbers": Entry(
+            "fieldmark.models.numbers:NumbersNet",
+            "Numbers for whole images, in 2-D or 3-D, from a table of them",
+            config="fieldmark.recipes.unet:NumbersConfig",
+        ),
         "autoencoder": Entry(
             "fieldmark.models.autoencoder:AutoEncoder",
             "Convolutional autoencoder: learns from images alone, then a pixel head from strokes",

@@ -1,30 +1,25 @@
-"""Settings of U-Nets: our own in 2-D, 2.5-D and 3-D, and published encoders with a U-Net's decoder."""
+"""Settings of U-Nets, our own and those on published encoders, and of networks from an image to numbers."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from fieldmark.recipes.families import NetConfig
+from fieldmark.recipes.families import TaughtConfig
 
 _Width = Annotated[int, Field(ge=1, le=8192)]
+_Side = Annotated[int, Field(ge=1, le=8192)]
 
 
-class UNetConfig(NetConfig, frozen=True, extra="forbid"):
-    """A U-Net: what goes down in blocks of convolutions comes up again beside what was seen on the way."""
+class BlocksConfig(TaughtConfig, frozen=True, extra="forbid"):
+    """Blocks of convolutions on the way down, or a published encoder in their place."""
 
-    color: Literal["auto", "raw", "lab", "lab-per-image", "lab-color-table"] = "raw"
-    dims: Literal["2", "2.5", "3"] = "2"
-    """`2.5`: a stack of `depth` slices in, the middle slice (or the stack) out."""
-    gives: Literal["slice", "stack", "vector"] = "slice"
-    """Of 2.5-D networks: the middle slice or all; `vector`: `out_channels` numbers for a whole image."""
-    depth: int = Field(default=5, ge=1, le=63)
-    """Slices of a 2.5-D stack; odd."""
     encoder: str = "unet"
     """`unet`: blocks as below; else a published encoder by name, such as `resnet34` or `efficientnet-lite0`."""
     weights: str | None = None
-    """Of a published encoder: `imagenet`, a local file, or None for random ones."""
+    """Of a published encoder: a local file (`.safetensors`, or a state dict `.pt`), `imagenet`, or None for those that
+    come with it: ImageNet's of `efficientnet-lite0`, random ones of all others."""
     filters: tuple[_Width, ...] = Field(default=(16, 32, 64, 128, 256), min_length=2, max_length=8)
     """Of each block on the way down; each block but the first halves the image."""
     convs_per_block: int = Field(default=2, ge=1, le=8)
@@ -34,28 +29,58 @@ class UNetConfig(NetConfig, frozen=True, extra="forbid"):
     norm: Literal["batch", "instance", "group", "layer", "none"] = "batch"
     residual: bool = False
     """A block's input is added to its output."""
-    skip: Literal["concat", "add"] = "concat"
     pool: Literal["max", "average", "conv"] = "max"
-    up: Literal["bilinear", "nearest", "transposed"] = "bilinear"
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    hidden: tuple[_Width, ...] = Field(default=(), max_length=8)
-    """Of `vector`: widths of the dense layers before the last."""
-    final_activation: Literal["linear", "sigmoid"] = "linear"
-    """Of `regress`; classes are always shares that sum to one."""
-    task: Literal["auto", "segment", "regress"] = "auto"
-    """By itself what the targets are: label maps and strokes are classes, images are values."""
-    out_channels: NonNegativeInt = 0
-    """Classes or channels of the answer; 0 for those of the targets."""
 
-    @field_validator("kernel_size", "depth")
+    @field_validator("kernel_size")
     @classmethod
     def _odd(cls, value: int) -> int:
-        if value % 2 == 0:
-            raise ValueError(f"must be odd, so that it has a center; got {value}")
-        return value
+        return _centered(value)
+
+
+class UNetConfig(BlocksConfig, frozen=True, extra="forbid"):
+    """A U-Net: what goes down in blocks of convolutions comes up again beside what was seen on the way."""
+
+    dims: Literal["2", "2.5", "3"] = "2"
+    """`2.5`: a stack of `depth` slices in, the middle slice (or the stack) out."""
+    gives: Literal["slice", "stack"] = "slice"
+    """Of 2.5-D networks: the middle slice or all."""
+    depth: int = Field(default=5, ge=1, le=63)
+    """Slices of a 2.5-D stack; odd."""
+    skip: Literal["concat", "add"] = "concat"
+    up: Literal["bilinear", "nearest", "transposed"] = "bilinear"
+    final_activation: Literal["linear", "sigmoid"] = "linear"
+    """Of `regress`; classes are always shares that sum to one."""
+
+    @field_validator("depth")
+    @classmethod
+    def _middle(cls, value: int) -> int:
+        return _centered(value)
 
     @model_validator(mode="after")
     def _fits(self) -> UNetConfig:
         if self.encoder != "unet" and self.dims != "2":
             raise ValueError(f"encoder {self.encoder!r} sees planes: leave dims at 2, or take the encoder 'unet'")
         return self
+
+
+class NumbersConfig(BlocksConfig, frozen=True, extra="forbid"):
+    """From a whole image to numbers: blocks down, mean and maximum of what they see, dense layers."""
+
+    dims: Literal["2", "3"] = "2"
+    hidden: tuple[_Width, ...] = Field(default=(64,), max_length=8)
+    """Widths of the dense layers before the last."""
+    size: tuple[_Side, _Side] | None = None
+    """Height and width in pixels that images are resized to; without it they are all of one size."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> NumbersConfig:
+        if self.dims == "3" and (self.encoder != "unet" or self.size is not None):
+            raise ValueError("volumes are seen by the encoder 'unet', at their own size: leave encoder and size out")
+        return self
+
+
+def _centered(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"must be odd, so that it has a center; got {value}")
+    return value

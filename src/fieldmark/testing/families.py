@@ -5,6 +5,7 @@ The author of a family subclasses `FamilyContract` in a pytest module and sets `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -25,6 +26,7 @@ from fieldmark.learn.run import run_fit
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import load_net
 from fieldmark.recipes import FitRecipe, PredictRecipe
+from fieldmark.recipes.registry import FAMILIES
 from fieldmark.testing.drawn import draw_discs, drawn_job
 
 TOLERANCE = 1e-5
@@ -77,6 +79,13 @@ class FamilyContract:
     """Tests that every family must pass. `recipe` names the family and keeps it small."""
 
     recipe: ClassVar[FitRecipe]
+
+    @pytest.fixture(scope="class", autouse=True)
+    @classmethod
+    def typed(cls) -> Iterator[None]:
+        """Know the family of the recipe where it is a class of the author's own, `package.module:Class`."""
+        with FAMILIES.lending([cls.recipe.family]):
+            yield
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -199,7 +208,7 @@ class FamilyContract:
         from fieldmark.models.tensors import arrays_of
 
         save(tmp_path, replace(model.header, family="os:system"), arrays_of(model.net))
-        with pytest.raises(BadFile, match=r"os:system.*not registered"):
+        with pytest.raises(BadFile, match=r"os:system.*not registered.*--allow-family os:system"):
             load_net(tmp_path)
 
     def test_weights_of_another_shape_are_refused(self, model: Model, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def use_fake_worker(patch: pytest.MonkeyPatch) -> None:
         "fitting",
         "predicting",
         "flim.choose",
+        "answering",
         "flim.validate",
         "flim.explain",
         "flim.layers",

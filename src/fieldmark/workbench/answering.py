@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
     from fieldmark.workbench.bench import Workbench
 
-FIRST = {".csv": "image,class,", ".json": "["}
+FIRST = {".csv": "image,", ".json": "["}
 """How our own tables begin, by suffix: nothing else is ever replaced."""
 
 
 def answer_images(bench: Workbench, name: str, records: list[ImageRecord], target: Path) -> Iterator[Event]:
-    """Write the class of every image, with the probability of each class; one event an image.
+    """Write the class of every image with the probability of each class, or its numbers; one event an image.
 
     Args:
         bench: The project.
-        name: A model of the project, or a model folder, that gives `image-classes`.
+        name: A model of the project, or a model folder, that gives `image-classes` or `numbers`.
         records: The images.
         target: A file ending in .csv or .json; not in a folder that holds images of the project.
     """
     folder = model_folder(bench, name)
-    if "image-classes" not in header_of(folder).outputs:
+    if not {"image-classes", "numbers"} & set(header_of(folder).outputs):
         raise BadInput(
             f"Model {name!r} gives no answers for whole images. "
             "Answer some and fit it with image_head.kind=svm or dense."
@@ -46,6 +46,7 @@ def answer_images(bench: Workbench, name: str, records: list[ImageRecord], targe
         "name": name,
         "target": str(target),
         "images": [{"name": r.name, "uri": r.uri, "content_hash": r.content_hash} for r in records],
+        "allow": list(bench.allow),
     }
     yield from run_job(job, target.parent / HIDDEN / "answers-job.json")
 

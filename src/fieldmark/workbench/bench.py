@@ -13,7 +13,7 @@ from fieldmark.core.events import Event
 from fieldmark.errors import FieldmarkError
 from fieldmark.labels import ImportReport, Labels
 from fieldmark.store import JournalEntry, open_store
-from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe, require_resumable
+from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe, require_resumable, typed_families
 from fieldmark.workbench.predicting import predict
 from fieldmark.workbench.project import Project, open_project, plan_project, write_project
 from fieldmark.workbench.runs import Run, find_run, list_runs
@@ -32,6 +32,8 @@ class Workbench:
         self.collection = Collection(self.store)
         self.labels = Labels(self.store)
         self.author = _user()
+        self.allow: tuple[str, ...] = ()
+        """Classes of the user's own that were typed on this run, by module and name; workers may import these."""
 
     @classmethod
     def init(cls, folder: Path, classes: Sequence[str] = (), name: str | None = None) -> Workbench:
@@ -125,13 +127,14 @@ class Workbench:
         gpus: Sequence[int] = (),
     ) -> tuple[Run, Iterator[Event]]:
         """Begin a fit: the run, and the events of its worker; `gpus` are those that it may see, none for all."""
-        run = begin_fit(self, read_fit_recipe(family, config, overrides), name, gpus=gpus)
-        return run, follow_fit(self.project, run)
+        recipe = read_fit_recipe(family, config, overrides, allow=self.allow)
+        run = begin_fit(self, recipe, name, gpus=gpus)
+        return run, follow_fit(self.project, run, allow=typed_families(family, overrides, self.allow))
 
     def resume(self, run: str) -> tuple[Run, Iterator[Event]]:
         """Go on with a fit that was stopped."""
         found = require_resumable(find_run(self.project, run))
-        return found, follow_fit(self.project, found)
+        return found, follow_fit(self.project, found, allow=self.allow)
 
     def predict(
         self,

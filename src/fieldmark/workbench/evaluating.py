@@ -82,6 +82,7 @@ def evaluate(
     mask: Path | None = None,
     report: Path | None = None,
     watch: Watch = lambda _line: None,
+    only: frozenset[str] = frozenset(),
 ) -> Evaluation:
     """Predict the images that have truth, compare, and write a report.
 
@@ -96,11 +97,13 @@ def evaluate(
         mask: A folder of masks within which predicted images are compared too.
         report: Where the report goes; beside the model's run where None.
         watch: Called with sentences about the progress.
+        only: Names of the images that are looked at; empty for all.
     """
     recipe = recipe or EvaluateRecipe()
     header = header_of(model_folder(bench, name))
     kind = _kind(header, name, recipe)
     pairs, without, notes = _pairs(bench, kind, truth, recipe)
+    pairs = [(record, right) for record, right in pairs if not only or record.name in only]
     masks = _masks(bench, kind, mask, [record for record, _ in pairs])
     out = _predictions(bench, name)
     if report is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,9 @@ FORMATS = {
 }
 
 
-def export(bench: Workbench | None, name: str, form: str, out: Path, output: str = "") -> Iterator[Event]:
+def export(
+    bench: Workbench | None, name: str, form: str, out: Path, output: str = "", *, allow: Sequence[str] = ()
+) -> Iterator[Event]:
     """Write a model in a format; one event a file. An existing path is never overwritten.
 
     Args:
@@ -32,6 +34,7 @@ def export(bench: Workbench | None, name: str, form: str, out: Path, output: str
         form: One of `FORMATS`.
         out: A file for `onnx`, a folder for the others.
         output: `classes` or `features` for `onnx`; classes where the model has them, if empty.
+        allow: Classes of the user's own that may be imported.
     """
     if form not in FORMATS:
         raise NotFound("export format", form, FORMATS)
@@ -46,6 +49,13 @@ def export(bench: Workbench | None, name: str, form: str, out: Path, output: str
         export_model(folder, out)
         yield Event("export", 1, 1, message=str(out))
         return
-    job = {"kind": "export", "model": str(folder), "format": form, "out": str(out.resolve()), "output": output}
+    job = {
+        "kind": "export",
+        "model": str(folder),
+        "format": form,
+        "out": str(out.resolve()),
+        "output": output,
+        "allow": list(allow),
+    }
     with tempfile.TemporaryDirectory(prefix="fieldmark-") as work:
         yield from run_job(job, Path(work) / "job.json")

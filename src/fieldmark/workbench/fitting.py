@@ -15,11 +15,13 @@ from fieldmark.checkpoint import ClassSpec, load, save, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput, Cancelled, FieldmarkError, WorkerFailed
-from fieldmark.recipes import FitRecipe, load_recipe, validate
+from fieldmark.core.registry import is_typed
+from fieldmark.errors import BadInput, BadRecipe, Cancelled, FieldmarkError, WorkerFailed
+from fieldmark.recipes import FitRecipe, load_recipe, parse_override, validate
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.numbers import completed
 from fieldmark.workbench.project import Project, checked_name
 from fieldmark.workbench.runs import JOB, Run, new_run, recorded, this_process, write_run
 from fieldmark.workbench.targets import classes_for, facts_of
@@ -32,19 +34,52 @@ if TYPE_CHECKING:
 MARKS = "marks.json"
 
 
-def read_fit_recipe(family: str | None, config: Path | None, overrides: tuple[str, ...]) -> FitRecipe:
-    """The recipe of a fit: the file, then the family that was typed, then `--set`. Its network's part is checked."""
+def read_fit_recipe(
+    family: str | None, config: Path | None, overrides: tuple[str, ...], *, allow: Sequence[str] = ()
+) -> FitRecipe:
+    """The recipe of a fit: the file, then the family that was typed, then `--set`. Its network's part is checked.
+
+    Raises BadRecipe where only the file names a class of somebody's own: that name has to be typed, or be in `allow`.
+    """
     values = load_recipe(config) if config is not None else {}
     if family is not None:
         values["family"] = family
     recipe = validate(FitRecipe, with_overrides(values, overrides), source=config or "")
-    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=config or "")
+    check_net(recipe, typed_families(family, overrides, allow), source=config or "")
     return recipe
+
+
+def typed_families(family: str | None, overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> tuple[str, ...]:
+    """Classes of the user's own that were typed on this run, `package.module:Class`: these may be imported.
+
+    Args:
+        family: The family that was typed.
+        overrides: `KEY=VALUE`, of which one may set the family.
+        allow: Those that were allowed by name.
+    """
+    parsed = [parse_override(text) for text in overrides]
+    named = [str(value) for path, value in parsed if path == ["family"]]
+    return tuple(name for name in (family, *named, *allow) if name is not None and is_typed(name))
+
+
+def check_net(recipe: FitRecipe, typed: Sequence[str], *, source: object = "") -> None:
+    """Check the network's settings; those of a user's own class are checked by the worker, which may import it.
+
+    Raises BadRecipe where they are wrong, or where a class of somebody's own was not typed.
+    """
+    if not is_typed(recipe.family):
+        validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=source)
+    elif recipe.family not in typed:
+        raise BadRecipe(
+            f"{source or 'The recipe'}: names the family {recipe.family!r}, code of somebody's own; nothing was "
+            f"imported. If you trust it, say so: --allow-family {recipe.family}."
+        )
 
 
 def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None, *, gpus: Sequence[int] = ()) -> Run:
     """Snapshot what the fit learns from into a new run folder; `gpus` are those that it may see, none for all."""
-    model = checked_name("model", name or recipe.family)
+    model = checked_name("model", name or recipe.family.rpartition(":")[2])
+    recipe = completed(recipe)
     images = bench.collection.all()
     if not images:
         raise BadInput(f"Project {bench.project.name!r} has no images. Add some: fieldmark add FOLDER.")
@@ -70,10 +105,14 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None, *, gpus: Se
     return run
 
 
-def follow_fit(project: Project, run: Run) -> Iterator[Event]:
-    """Run, or go on with, a fit in its worker; at the end the model has its name in the project."""
-    job = read_json(run.folder / JOB)
+def follow_fit(project: Project, run: Run, *, allow: Sequence[str] = ()) -> Iterator[Event]:
+    """Run, or go on with, a fit in its worker; at the end the model has its name in the project.
+
+    `allow` names the classes of the user's own that were typed on this run; what the run's file says never counts.
+    """
+    job = read_json(run.folder / JOB) | {"allow": list(allow)}
     recipe = validate(FitRecipe, job.get("recipe", {}), source=run.folder / JOB)
+    check_net(recipe, allow, source=f"Run {run.id}")
     run = replace(run, status="running", process=this_process())
     write_run(run)
     status = "stopped"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -34,20 +34,31 @@ def begin_find(bench: Workbench, recipe: FitRecipe, config: FindConfig) -> Run:
     return run
 
 
-def begin_foreign(config: Path, overrides: tuple[str, ...], given: dict[str, Any]) -> tuple[Run, FitRecipe]:
-    """The same for another system's file, without a project; `given` goes before what the file says."""
-    from fieldmark.workbench.loose.fit import opened, plan_fit
+def begin_foreign(
+    config: Path, overrides: tuple[str, ...], given: dict[str, Any], allow: Sequence[str] = ()
+) -> tuple[Run, FitRecipe, Path | None]:
+    """The same for another system's file, without a project; and where that wants the curve drawn.
 
-    plan = plan_fit(config, overrides=overrides, finding=True)
-    asked = {key: value for key, value in (plan.fit.find or {}).items() if key in FindConfig.model_fields}
+    `given` goes before what the file says.
+    """
+    from fieldmark.workbench.loose.fit import opened, plan_fit
+    from fieldmark.workbench.loose.images import refuse_inside
+
+    plan = plan_fit(config, overrides=overrides, finding=True, allow=allow)
+    file = dict(plan.fit.find or {})
+    figure = file.pop("figure", None)
+    if figure is not None:
+        refuse_inside(figure, plan.fit.images)
+    if "steps" in given:
+        file.pop("epochs", None)
     bench, recipe = opened(plan)
     with bench:
-        return begin_find(bench, recipe, validate(FindConfig, asked | given)), recipe
+        return begin_find(bench, recipe, validate(FindConfig, file | given)), recipe, figure
 
 
-def follow_find(run: Run, *, threads: int = 0) -> Iterator[Event]:
-    """Sweep in a worker; the result lies in the run's folder."""
-    job = read_json(run.folder / JOB)
+def follow_find(run: Run, *, threads: int = 0, allow: Sequence[str] = ()) -> Iterator[Event]:
+    """Sweep in a worker; the result lies in the run's folder. `allow`: classes of the user's own that were typed."""
+    job = read_json(run.folder / JOB) | {"allow": list(allow)}
     run = replace(run, status="running", process=this_process())
     write_run(run)
     status = "stopped"
@@ -62,9 +73,13 @@ def follow_find(run: Run, *, threads: int = 0) -> Iterator[Event]:
         write_run(replace(run, status=status))
 
 
-def found(run: Run) -> dict[str, Any]:
-    """The bounds, and where the curve was drawn."""
-    return read_json(run.folder / RESULT) | {"figure": str(run.folder / "lr_find.png"), "run": run.id}
+def found(run: Run, figure: Path | None = None) -> dict[str, Any]:
+    """The bounds, and where the curve was drawn; with `figure`, there."""
+    drawn = run.folder / "lr_find.png"
+    if figure is not None:
+        figure.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(figure, drawn.read_bytes())
+    return read_json(run.folder / RESULT) | {"figure": str(figure or drawn), "run": run.id}
 
 
 def apply_found(values: dict[str, Any], config: Path) -> None:

@@ -54,7 +54,7 @@ def predict(
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
 
-    A model that knows whole images only writes `out/answers.csv` instead.
+    A model that knows whole images only writes `out/answers.csv` instead, or `answers.json` with the form `json`.
 
     Args:
         bench: The project.
@@ -75,7 +75,7 @@ def predict(
     if output in ROWS:
         from fieldmark.workbench.answering import answer_images
 
-        yield from answer_images(bench, name, records, out / "answers.csv")
+        yield from answer_images(bench, name, records, out / f"answers.{'json' if form == 'json' else 'csv'}")
         return
     _require_possible(header, name, output, form, recipe, records)
     out = out.resolve()
@@ -100,11 +100,12 @@ def predict(
         "format": form,
         "recipe": recipe.model_dump(mode="json"),
         "images": items,
+        "allow": list(bench.allow),
     }
     yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
 
 
-ROWS = ("image-classes", "vector")
+ROWS = ("numbers", "image-classes", "vector")
 """Outputs that are one row of a table for each image."""
 
 

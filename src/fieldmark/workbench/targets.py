@@ -14,6 +14,7 @@ from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images, open_image
 from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
+from fieldmark.workbench.numbers import attach_numbers
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -39,6 +40,9 @@ def facts_of(images: Sequence[ImageRecord], config: DataConfig) -> list[dict[str
         }
         for record in images
     ]
+    if config.target.kind == "numbers":
+        attach_numbers(facts, config.target)
+        return facts
     folder, mask = config.target.folder, config.mask.folder if config.mask is not None else None
     if config.target.kind != "marks" and folder is not None:
         _attach(facts, Path(folder), "target", by_order=config.target.pair_by == "order")
@@ -127,7 +131,7 @@ def classes_for(facts: Sequence[dict[str, Any]], config: DataConfig, own: Sequen
     target = config.target
     if target.kind == "marks":
         return tuple(own)
-    if target.kind == "image":
+    if target.kind in ("image", "numbers"):
         return ()
     if target.objects:
         values = [0, 1]

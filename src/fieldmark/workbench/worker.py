@@ -18,6 +18,7 @@ from typing import Any
 
 from fieldmark.core.events import Event
 from fieldmark.errors import Cancelled, FieldmarkError
+from fieldmark.recipes.registry import FAMILIES
 
 
 def main(file: Path) -> int:
@@ -40,13 +41,14 @@ def main(file: Path) -> int:
 
 
 def start(job: dict[str, Any]) -> Iterator[Event]:
-    """The events of a job."""
+    """The events of a job. Classes of users are imported where `allow` names them, which says what was just typed."""
     gpus = job.get("gpus", [])
     if gpus:  # read when torch first looks at the GPUs
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus[0])
     _bound_threads()
     yield from _about_gpus(gpus)
-    yield from _events(job)
+    with FAMILIES.lending(job.get("allow", [])):
+        yield from _events(job)
 
 
 def _about_gpus(gpus: list[int]) -> Iterator[Event]:

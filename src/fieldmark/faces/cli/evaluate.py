@@ -29,6 +29,9 @@ import click
 @click.option("--metrics", metavar="NAME,...", help="Of predicted images: r2, corr, ssim, ms_ssim, mae, mse, dice, ...")
 @click.option("--threshold", type=float, help="What lies above it overlaps, for dice, iou and acc of images.")
 @click.option("--report", type=click.Path(path_type=Path), help="Where to write the report.")
+@click.option(
+    "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def evaluate(
@@ -38,6 +41,7 @@ def evaluate(
     truth: Path | None,
     mask: Path | None,
     report: Path | None,
+    allow: tuple[str, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -49,6 +53,7 @@ def evaluate(
 
     with errors_as_json(as_json), Workbench.open(project) as bench:
         recipe = validate(EvaluateRecipe, _asked(options))
+        bench.allow = allow
         result = bench.evaluate(model, truth, recipe=recipe, mask=mask, report=report, watch=note)
     for line in result.notes:
         note(line)

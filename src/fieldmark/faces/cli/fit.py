@@ -14,6 +14,9 @@ import click
 @click.option("--name", help="The model's name; the family's where none is given.")
 @click.option("--resume", metavar="RUN", help="Go on with a fit that was stopped.")
 @click.option("--gpu", type=click.IntRange(0), help="The one GPU to use; by itself all that are there.")
+@click.option(
+    "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def fit(
@@ -24,12 +27,16 @@ def fit(
     name: str | None,
     resume: str | None,
     gpu: int | None,
+    allow: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Fit a model of FAMILY (flim, unet, autoencoder) on the project's images and labels.
 
+    FAMILY may be a class of your own, as package.module:Class.
+
     With the config of OpenFIBSEM or microDL, a model folder is written where the config says; that needs no project.
     """
+    from fieldmark.core.registry import is_typed
     from fieldmark.faces.cli.show import errors_as_json, follow, note, say, say_json
     from fieldmark.workbench import Workbench
     from fieldmark.workbench.loose.fit import is_foreign
@@ -39,10 +46,13 @@ def fit(
     gpus = () if gpu is None else (gpu,)
     with errors_as_json(as_json):
         foreign = is_foreign(config)
-    if foreign and config is not None and family is None:
-        fit_config(config, overrides, name, gpus, as_json=as_json)
+    if foreign and config is not None and (family is None or is_typed(family)):
+        if family is not None:  # the file's data and training, and a network of the user's own
+            overrides = (f"family={family}", "net={}", *overrides)
+        fit_config(config, overrides, name, gpus, allow=allow, as_json=as_json)
         return
     with errors_as_json(as_json), Workbench.open(project) as bench:
+        bench.allow = allow
         if resume is not None:
             run, events = bench.resume(resume)
         else:
@@ -62,6 +72,7 @@ def fit_config(
     gpus: tuple[int, ...],
     *,
     begin: Path | None = None,
+    allow: tuple[str, ...] = (),
     as_json: bool,
 ) -> None:
     """Fit what another system's file says, where it says; `begin` is a model whose weights to begin with."""
@@ -69,7 +80,7 @@ def fit_config(
     from fieldmark.workbench.loose.fit import follow_plan, plan_fit
 
     with errors_as_json(as_json):
-        plan = plan_fit(config, overrides=overrides, name=name, gpus=gpus, begin=begin)
+        plan = plan_fit(config, overrides=overrides, name=name, gpus=gpus, begin=begin, allow=allow)
         note(f"Stop it with Ctrl-C; the same command goes on. Its model will be {plan.target}.")
         follow(follow_plan(plan))
     if as_json:

@@ -16,6 +16,9 @@ import click
 @click.option("--steps", type=click.IntRange(10), help="Batches, one for each rate.")
 @click.option("--scale", type=click.Choice(["exponential", "linear"]), help="How rates rise.")
 @click.option("--apply", "write", is_flag=True, help="Write the rates into the recipe of --config (YAML).")
+@click.option(
+    "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
 def lr_find(
@@ -25,6 +28,7 @@ def lr_find(
     config: Path | None,
     overrides: tuple[str, ...],
     write: bool,
+    allow: tuple[str, ...],
     as_json: bool,
     **settings: object,
 ) -> None:
@@ -33,24 +37,26 @@ def lr_find(
     from fieldmark.recipes import validate
     from fieldmark.recipes.find import FindConfig
     from fieldmark.workbench import Workbench
-    from fieldmark.workbench.fitting import read_fit_recipe
+    from fieldmark.workbench.fitting import read_fit_recipe, typed_families
     from fieldmark.workbench.loose.fit import is_foreign
     from fieldmark.workbench.lr_find import apply_found, begin_find, begin_foreign, follow_find, found
 
     if write and config is None:
         raise click.UsageError("--apply writes into the recipe of --config. Name one.")
+    figure = None
     given = {key: value for key, value in settings.items() if value is not None}
     with errors_as_json(as_json):
         if config is not None and is_foreign(config):
             if write:
                 raise click.UsageError("--apply writes recipes of Fieldmark, not another system's file.")
-            run, recipe = begin_foreign(config, overrides, given)
+            run, recipe, figure = begin_foreign(config, overrides, given, allow)
         else:
-            recipe = read_fit_recipe(family, config, overrides)
+            recipe = read_fit_recipe(family, config, overrides, allow=allow)
             with Workbench.open(project) as bench:
                 run = begin_find(bench, recipe, validate(FindConfig, given))
-        follow(follow_find(run, threads=recipe.threads))
-        values = found(run)
+        typed = typed_families(family, overrides, allow)
+        follow(follow_find(run, threads=recipe.threads, allow=typed))
+        values = found(run, figure)
         if write and config is not None:
             apply_found(values, config)
     if as_json:

@@ -76,8 +76,13 @@ def import_(project: Path, path: Path, name: str, arch: Path | None, color: str,
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; the same as PATH.")
 @click.option("--format", "form", default="fieldmark", show_default=True, help="fieldmark, onnx or libift.")
 @click.option("--output", default="", help="What an ONNX graph gives: classes or features.")
+@click.option(
+    "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
+)
 @click.pass_obj
-def export(project: Path, model: str, path: Path | None, out: Path | None, form: str, output: str) -> None:
+def export(
+    project: Path, model: str, path: Path | None, out: Path | None, form: str, output: str, allow: tuple[str, ...]
+) -> None:
     """Write MODEL to PATH: its folder, checked; one ONNX graph; or libIFT's kernel files.
 
     MODEL is a model of the project, or a model folder, which needs none.
@@ -88,7 +93,7 @@ def export(project: Path, model: str, path: Path | None, out: Path | None, form:
     if (path is None) == (out is None):
         raise click.UsageError("Say once where to write: PATH, or --out PATH.")
     with _project_of(project, model) as bench:
-        for event in exporting.export(bench, model, form, path or out or Path(), output):
+        for event in exporting.export(bench, model, form, path or out or Path(), output, allow=allow):
             say(f"Wrote {event.message}.")
 
 

@@ -6,13 +6,21 @@ from pathlib import Path
 
 import click
 
+from fieldmark.faces.cli.many import UnusedOption
+
 
 @click.command()
-@click.argument("model")
+@click.argument("model", required=False)
 @click.argument("images", nargs=-1)
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to write into.")
 @click.option(
-    "--format", "form", type=click.Choice(["ome-zarr", "tiff", "png", "npy"]), default="ome-zarr", show_default=True
+    "--config", type=click.Path(path_type=Path), help="microDL's inference YAML, in the place of MODEL IMAGES."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="The folder to write into.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["ome-zarr", "tiff", "png", "npy", "csv", "json"]),
+    help="Of what is written; ome-zarr by itself.",
 )
 @click.option("--probabilities", is_flag=True, help="Also write the probability of each class.")
 @click.option(
@@ -54,36 +62,73 @@ import click
     type=click.Choice(["fp32", "bf16"]),
     help="bf16: faster where the processor has it, about three digits.",
 )
+@click.option(
+    "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--gpu", cls=UnusedOption, type=int, help="predictions are made on the processor.")
+@click.option("--gpu-mem-frac", cls=UnusedOption, type=float, help="memory is taken as it is needed.")
 @click.pass_obj
 def predict(
     project: Path,
     /,
-    model: str,
+    model: str | None,
     images: tuple[str, ...],
-    out: Path,
-    form: str,
+    config: Path | None,
+    out: Path | None,
+    form: str | None,
     truth: Path | None,
+    allow: tuple[str, ...],
     as_json: bool,
     **settings: object,
 ) -> None:
     """Write OUT/<stem>.<ext>, a label map, for each of the project's IMAGES (all of them by default).
 
-    A model that makes images writes those; one that answers whole images writes OUT/answers.csv.
+    A model that makes images writes those; one that answers whole images writes OUT/answers.csv (or .json).
     Without a project, MODEL is a model folder, and IMAGES are files or folders of images.
     """
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
     from fieldmark.recipes import PredictRecipe, validate
     from fieldmark.workbench.loose.predict import bench_for
 
-    given = {key: value for key, value in settings.items() if value is not None}
+    given = {key: value for key, value in settings.items() if value is not None and value is not False}
+    if config is not None:
+        if model is not None or truth is not None:
+            raise click.UsageError("--config names the model and the images. Leave MODEL, IMAGES and --truth out.")
+        predict_config(config, given, out, form, allow, as_json=as_json)
+        return
+    if model is None or out is None:
+        raise click.UsageError("Say what to predict with, and where to write: MODEL --out FOLDER, or --config FILE.")
     with errors_as_json(as_json):
         recipe = validate(PredictRecipe, given)
         bench, model, names = bench_for(project, model, images, out)
         with bench:
-            follow(bench.predict(model, names, out=out, form=form, recipe=recipe, truth=truth))
+            bench.allow = allow
+            follow(bench.predict(model, names, out=out, form=form or "ome-zarr", recipe=recipe, truth=truth))
             count = len(bench.chosen(names))
     if as_json:
         say_json({"images": count, "out": str(out)})
     else:
         say(f"Wrote predictions of {count} images into {out}.")
+
+
+def predict_config(
+    config: Path,
+    given: dict[str, object],
+    out: Path | None,
+    form: str | None,
+    allow: tuple[str, ...],
+    *,
+    as_json: bool,
+) -> None:
+    """Predict what microDL's inference file says, where it says; options go before the file."""
+    from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
+    from fieldmark.workbench.loose.inference import follow_inference, plan_inference
+
+    with errors_as_json(as_json):
+        plan = plan_inference(config, given, out=out, form=form, allow=allow)
+        follow(follow_inference(plan))
+    if as_json:
+        say_json({"out": str(plan.out)})
+    else:
+        say(f"Wrote predictions into {plan.out}.")

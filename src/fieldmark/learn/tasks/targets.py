@@ -79,7 +79,7 @@ class OnTargets:
         devices = [torch.cuda.current_device()] if engine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(batch.seed)
-            loss = self._loss(engine, batch)
+            loss = self._loss(engine, batch) * voice(engine, batch.weight)
         self._stepper.zero_grad(set_to_none=True)
         engine.backward(loss)
         if self.config.clip_norm is not None:
@@ -139,6 +139,18 @@ class OnTargets:
             counts += np.bincount(places, weights=lesson.weight[known].numpy(), minlength=len(counts))[: len(counts)]
         shares = np.maximum(counts, 1) / max(1.0, counts.sum())
         return torch.from_numpy((1 / shares / np.mean(1 / shares)).astype(np.float32))
+
+
+def voice(engine: Fabric, weight: Tensor) -> float:
+    """What this process's loss, a mean over its samples with any known pixel, counts in the mean over processes.
+
+    So that several processes take the step that one would take with the whole batch.
+    """
+    if engine.world_size == 1:
+        return 1.0
+    own = weight.flatten(1).any(dim=1).sum().to(engine.device, torch.float64)
+    total = float(engine.all_reduce(own.clone(), reduce_op="sum"))
+    return float(own) * engine.world_size / total if total else 1.0
 
 
 class _Overlap:

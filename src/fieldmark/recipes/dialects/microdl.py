@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, P
 
 from fieldmark.errors import near_miss
 from fieldmark.recipes.dialects.keys import Chosen, ForeignFit, ForeignPrepare, Group, Numbers, Words, path_of, refuse
-from fieldmark.recipes.dialects.microdl_net import Network, net_of
+from fieldmark.recipes.dialects.microdl_net import TO_NUMBERS, Network, net_of
 from fieldmark.recipes.loading import validate
 
 _WORKERS = "batches are prepared beside the training, in one thread."
@@ -23,13 +23,13 @@ LOSSES: dict[str, dict[str, float]] = {
     "mean_squared_error": {"mse": 1.0},
     "mse": {"mse": 1.0},
     "kl_divergence_loss": {"kl": 1.0},
-    "dssim_loss": {"dssim": 0.8, "mae": 0.2},
-    "ms_ssim_loss": {"ms-ssim": 0.84, "mae": 0.16},
+    "dssim_loss": {"dssim": 1.0},
+    "ms_ssim_loss": {"ms-ssim": 1.0},
     "dice_coef_loss": {"dice": 1.0},
     "binary_crossentropy_loss": {"bce": 1.0},
     "binary_crossentropy": {"bce": 1.0},
 }
-"""By microDL's names, and Keras's; sums with microDL's weights."""
+"""By microDL's names, and Keras's; its sums with the mean absolute error are a part of ours (`learn.losses`)."""
 SPLITS = {"pos_idx": "image", "slice_idx": "slice", "time_idx": "time", "dir_name": "group", "file_name": "image"}
 MONITORS = {
     "val_loss": "val_loss",
@@ -266,7 +266,7 @@ def _recipe(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str
     train = given.get("train", {}) | _train(file, notes, source)
     crop = _crop(file)
     return {
-        "family": "unet",
+        "family": "image-to-numbers" if file.network.class_ in TO_NUMBERS else "unet",
         "net": net_of(file.network, len(file.dataset.input_channels), len(file.dataset.target_channels), source, notes),
         "data": _data(file, prepared, notes, source),
         "prepare": _prepare(file, given, notes),
@@ -310,9 +310,16 @@ def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str],
     if abs(total - 1) > 1e-6:
         raise refuse(source, "dataset.split_ratio", f"train, val and test sum to {total:g}; they must sum to 1.")
     kind = "labels" if dataset.model_task == "segmentation" else "image"
+    target: dict[str, Any] = {"kind": kind, "channels": list(dataset.target_channels)}
+    if file.network.class_ in TO_NUMBERS:
+        notes.append(
+            "dataset.target_channels: numbers of whole images are read from a table, with a column `image` that names "
+            "positions as p000: --set data.target.table=FILE.csv."
+        )
+        target = {"kind": "numbers"}
     return {
         "inputs": list(dataset.input_channels),
-        "target": {"kind": kind, "channels": list(dataset.target_channels)},
+        "target": target,
         "mask": _mask(file, prepared, notes, source),
         "split": {
             "by": SPLITS[dataset.split_by_column],

@@ -14,10 +14,12 @@ CLASSES: dict[str, dict[str, str]] = {
     "UNet3D": {"dims": "3"},
     "UNetStackTo2D": {"dims": "2.5", "gives": "slice"},
     "UNetStackToStack": {"dims": "2.5", "gives": "stack"},
-    "Image2DToVectorNet": {"dims": "2", "gives": "vector"},
-    "Image3DToVectorNet": {"dims": "3", "gives": "vector"},
-    "RegressionNet2D": {"dims": "2", "gives": "vector"},
+    "Image2DToVectorNet": {"dims": "2"},
+    "Image3DToVectorNet": {"dims": "3"},
+    "RegressionNet2D": {"dims": "2"},
 }
+TO_NUMBERS = ("Image2DToVectorNet", "Image3DToVectorNet", "RegressionNet2D")
+"""Those that answer whole images."""
 ACTIVATIONS = {"relu": "relu", "leakyrelu": "leakyrelu", "elu": "elu", "gelu": "gelu", "selu": "elu"}
 UPSAMPLINGS = {"bilinear": "bilinear", "nearest_neighbor": "nearest", "repeat": "nearest", "transposed": "transposed"}
 SEQUENCES = {"conv-bn-activation": "conv-norm-activation", "conv-activation-bn": "conv-activation-norm"}
@@ -113,21 +115,34 @@ def net_of(network: Network, inputs: int, targets: int, source: object, notes: l
         "activation": ACTIVATIONS[_known("activation", kind, ACTIVATIONS, source)],
         "norm": "batch" if network.batch_norm else "none",
         "residual": network.residual,
-        "skip": network.skip_merge_type,
         "pool": network.pooling_type,
+        "dropout": network.dropout,
+    }
+    if network.class_ in TO_NUMBERS:
+        unused = [key for key in ("skip_merge_type", "upsampling") if key in network.model_fields_set]
+        notes += [f"network.{key}: belongs to U-Nets." for key in unused]
+        return net | {"dropout": max(network.dropout, network.dropout_dense)} | _length(network, source)
+    net |= {
+        "skip": network.skip_merge_type,
         "up": UPSAMPLINGS[_known("upsampling", network.upsampling, UPSAMPLINGS, source)],
-        "dropout": max(network.dropout, network.dropout_dense if shape.get("gives") == "vector" else 0.0),
         "final_activation": "sigmoid" if network.final_activation == "sigmoid" else "linear",
     }
     if shape["dims"] == "2.5":
         net["depth"] = network.depth or 5
     elif network.depth not in (None, 1):
         notes.append(f"network.depth: {network.class_} sees no stack; tiles of 3-D networks have train.depth slices.")
-    if shape.get("gives") == "vector":
-        net |= {"out_channels": network.regression_length or targets, "task": "regress"}
-    elif network.regression_length is not None:
+    if network.regression_length is not None:
         notes.append("network.regression_length: belongs to networks that give vectors.")
     return net
+
+
+def _length(network: Network, source: object) -> dict[str, Any]:
+    """How many numbers a network answers, 0 for as many as the table of targets has, and the size of what it sees."""
+    if network.final_activation != "linear":
+        raise refuse(source, "network.final_activation", "numbers are answered as they are; leave it at linear.")
+    sized = network.height and network.width and CLASSES[network.class_]["dims"] == "2"
+    size = {"size": [network.height, network.width]} if sized else {}
+    return {"task": "regress", "out_channels": network.regression_length or 0} | size
 
 
 def _filters(network: Network, notes: list[str]) -> list[int]:

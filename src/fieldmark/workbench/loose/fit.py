@@ -20,9 +20,8 @@ from fieldmark.recipes import FitRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl, openfibsem
 from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
 from fieldmark.recipes.loading import with_overrides
-from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.bench import Workbench
-from fieldmark.workbench.fitting import begin_fit, follow_fit
+from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families
 from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
@@ -45,6 +44,8 @@ class Plan:
     target: Path
     notes: tuple[str, ...]
     gpus: tuple[int, ...] = ()
+    allow: tuple[str, ...] = ()
+    """Classes of the user's own that were typed."""
 
 
 def is_foreign(config: Path | None) -> bool:
@@ -77,6 +78,7 @@ def plan_fit(
     gpus: Sequence[int] = (),
     begin: Path | None = None,
     finding: bool = False,
+    allow: Sequence[str] = (),
 ) -> Plan:
     """Read another system's file, and refuse what could not be fitted or written.
 
@@ -87,6 +89,7 @@ def plan_fit(
         gpus: Those that the fit may see; none for all.
         begin: A model whose weights to begin with, instead of the file's own.
         finding: Whether the file may look for a learning rate.
+        allow: Classes of the user's own that may be imported, beside one that `overrides` names.
     """
     fit = read_foreign(config)
     if begin is not None:
@@ -98,12 +101,13 @@ def plan_fit(
         )
     values, notes = _possible(with_overrides(_begun(fit), overrides))
     recipe = validate(FitRecipe, values, source=config)
-    validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=config)
+    typed = typed_families(None, overrides, allow)
+    check_net(recipe, typed, source=config)
     called = name or fit.name
     target = fit.save / checked_name("model", called) if called else fit.save
     refuse_inside(target, (*fit.images, *fit.labels))
     _refuse_strangers(target)
-    return Plan(fit, values, target, (*grouped(fit.notes), *notes), tuple(gpus))
+    return Plan(fit, values, target, (*grouped(fit.notes), *notes), tuple(gpus), typed)
 
 
 def follow_plan(plan: Plan) -> Iterator[Event]:
@@ -210,7 +214,7 @@ def _fit(bench: Workbench, recipe: FitRecipe, plan: Plan) -> Generator[Event, No
     if run.status == "done":
         yield _note("The same was learned before; it is taken as it is.")
         return run
-    yield from follow_fit(bench.project, run)
+    yield from follow_fit(bench.project, run, allow=plan.allow)
     return run
 
 

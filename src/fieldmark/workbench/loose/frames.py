@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.collection.frames import Wanted
-from fieldmark.errors import BadFile
+from fieldmark.collection.importers import Plan, from_folder
+from fieldmark.errors import BadFile, BadInput
+from fieldmark.images.plates import fields_of, is_plate
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, path_of
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES
@@ -57,5 +59,28 @@ def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> Non
     for folder in folders:
         if not folder.is_dir():
             raise BadFile(folder, "there is no such folder. Correct the path.")
-    wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times)
-    require_whole(add_positions(bench, folders, wanted=wanted))
+    plates = [folder for folder in folders if is_plate(folder)]
+    for plate in plates:
+        _add_plate(bench, plate, chosen)
+    if frames := [folder for folder in folders if folder not in plates]:
+        wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times)
+        require_whole(add_positions(bench, frames, wanted=wanted))
+
+
+def _add_plate(bench: Workbench, plate: Path, chosen: Chosen) -> None:
+    """The fields of a plate, or those of them whose numbers, in the order of the metadata, were chosen."""
+    if chosen.slices or chosen.times:
+        raise BadInput(
+            f"{plate}: slices and times are chosen among frames, and this is a plate of whole images. "
+            "Leave slice_ids and time_ids at -1."
+        )
+    fields = fields_of(plate, str(plate))
+    if chosen.positions and max(chosen.positions) >= len(fields):
+        raise BadInput(f"{plate}: has positions 0 to {len(fields) - 1}, not {max(chosen.positions)}. Correct pos_ids.")
+    kept = {fields[number].path for number in chosen.positions} or {field.path for field in fields}
+
+    def listed(path: Path) -> Plan:
+        every = from_folder(path)
+        return Plan([image for image in every.images if image.path in kept], every.left_out)
+
+    require_whole(bench.collection.add_images([plate], layout="folder", plan_of=listed, author=bench.author))

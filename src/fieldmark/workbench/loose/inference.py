@@ -1,0 +1,170 @@
+"""`predict --config FILE` of microDL's inference YAML: through the same path as every prediction, without a project."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.checkpoint import header_of
+from fieldmark.core.events import Event
+from fieldmark.errors import BadInput, BadRecipe, near_miss
+from fieldmark.recipes import PredictRecipe, load_recipe, validate
+from fieldmark.recipes.dialects import microdl_predict
+from fieldmark.recipes.dialects.keys import dialect_of, grouped
+from fieldmark.recipes.evaluate import EvaluateRecipe
+from fieldmark.workbench.loose.frames import add_frames
+from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
+from fieldmark.workbench.loose.old import begin_folder
+from fieldmark.workbench.predicting import output_of
+
+if TYPE_CHECKING:
+    from fieldmark.checkpoint import Header
+    from fieldmark.collection import ImageRecord
+    from fieldmark.recipes.dialects.keys import ForeignPredict
+    from fieldmark.workbench.bench import Workbench
+
+PARTS = {"train": "train", "val": "validation", "test": "test"}
+"""What parts of the data are called there, and in a model's header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A prediction that is about to begin."""
+
+    file: ForeignPredict
+    model: Path
+    header: Header
+    recipe: PredictRecipe
+    out: Path
+    form: str
+    allow: tuple[str, ...] = ()
+
+
+def plan_inference(
+    config: Path,
+    settings: dict[str, Any],
+    *,
+    out: Path | None = None,
+    form: str | None = None,
+    allow: Sequence[str] = (),
+) -> Plan:
+    """Read an inference file, and refuse what could not be predicted or written.
+
+    Args:
+        config: The file, as the user typed it.
+        settings: Of a PredictRecipe, typed beside it; they go before the file's.
+        out: Where to write, instead of the folder that the file names.
+        form: The format, instead of the file's.
+        allow: Classes of the user's own that may be imported.
+    """
+    values = load_recipe(config)
+    dialect = dialect_of(values)
+    if dialect != "microdl-predict":
+        known = (
+            f"It is one of {dialect}: fieldmark fit --config takes those."
+            if dialect
+            else near_miss("image_dir", values)
+        )
+        raise BadRecipe(f"{config}: is no inference file of microDL (`image_dir`, `model_dir`). {known}")
+    file = microdl_predict.predict_of(values, beside=config.resolve().parent, source=config)
+    target = (out or file.out).resolve()
+    refuse_inside(target, [file.images])
+    model = begin_folder(file.model, target / HIDDEN / "converted")
+    recipe = validate(PredictRecipe, file.recipe | settings, source=config)
+    return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow))
+
+
+def follow_inference(plan: Plan) -> Iterator[Event]:
+    """Predict the frames that the file asks for, and compare them with the target channels where asked."""
+    yield from (_note(text) for text in grouped(plan.file.notes))
+    names_of_part(plan.header, plan.file.split)
+    place = plan.out / HIDDEN / "project"
+    bench = assemble(place, lambda bench: add_frames(bench, [plan.file.images], plan.file.frames), again=True)
+    with bench:
+        bench.allow = plan.allow
+        records = _of_part(plan, bench.collection.all())
+        names = [record.name for record in records]
+        form = yield from _form(plan, records)
+        yield from bench.predict(str(plan.model), names, out=plan.out, form=form, recipe=plan.recipe)
+        yield from _compared(plan, bench, records)
+
+
+def names_of_part(header: Header, split: str) -> frozenset[str] | None:
+    """The images of a part of the data that a model was made of; None for all.
+
+    Raises BadInput where the model does not know its parts, or they are planes of every image.
+    """
+    if split == "all":
+        return None
+    parts = header.details.get("split")
+    if not isinstance(parts, dict):
+        raise BadInput(f"data_split: {split}: the model does not say how its images were parted. Set data_split: all.")
+    if parts.get("along"):
+        planes = parts["planes"][PARTS[split]]
+        key = "slice_ids" if parts["along"] == "slice" else "time_ids"
+        raise BadInput(
+            f"data_split: {split}: the model's images were parted along {parts['along']}. Name the planes instead: "
+            f"data_split: all with dataset.{key}: {planes}."
+        )
+    return frozenset(parts.get(PARTS[split], []))
+
+
+def _of_part(plan: Plan, records: list[ImageRecord]) -> list[ImageRecord]:
+    wanted = names_of_part(plan.header, plan.file.split)
+    found = [record for record in records if wanted is None or record.name in wanted]
+    if not found:
+        raise BadInput(
+            f"{plan.file.images}: none of its {len(records)} positions is in the part {plan.file.split!r} of the "
+            "model's data. Set data_split: all, or give it a part of its own when it is trained (split_ratio)."
+        )
+    return found
+
+
+def _form(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, None, str]:
+    """The format; stacks do not go into PNG."""
+    deep = [record for record in records if record.shape[0] * record.shape[2] > 1]
+    if plan.form != "png" or not deep or plan.header.outputs[:1] == ("numbers",):
+        return plan.form
+    t, _, z, *_ = deep[0].shape
+    yield _note(f"images.image_ext: PNG holds one plane, and {deep[0].name} has {t} times and {z} slices: TIFF it is.")
+    return "tiff"
+
+
+def _compared(plan: Plan, bench: Workbench, records: Sequence[ImageRecord]) -> Iterator[Event]:
+    """Numbers of what taught nothing, as `metrics_xy.csv` and a report beside the predictions."""
+    file = plan.file
+    if not file.metrics:
+        return
+    if output_of(plan.header, plan.model.name) != "image" or not file.targets:
+        yield _note("metrics: compare predicted images with dataset.target_channels. For classes: fieldmark evaluate.")
+        return
+    names = [record.name for record in records if not _taught(plan, record)]
+    if not names:
+        yield _note("metrics: all of these images taught the model, and what taught it never scores it.")
+        return
+    recipe = EvaluateRecipe(
+        target_channels=file.targets,
+        orientations=file.orientations,  # type: ignore[arg-type]
+        metrics=file.metrics,
+    )
+    said: list[str] = []
+    report = plan.out / "report.html"
+    bench.evaluate(
+        str(plan.model), None, recipe=recipe, mask=file.masks, report=report, watch=said.append, only=frozenset(names)
+    )
+    yield from (_note(line) for line in said)
+    yield _note(f"metrics: {report}")
+
+
+def _taught(plan: Plan, record: ImageRecord) -> bool:
+    """Whether an image taught the model: by its content, or, where a part of its planes is looked at, by its name."""
+    chosen = plan.file.frames
+    hashes = {item.content_hash for item in plan.header.taught}
+    names = {item.image for item in plan.header.taught} if chosen.slices or chosen.times else set()
+    return record.content_hash in hashes or record.name in names
+
+
+def _note(text: str) -> Event:
+    return Event("note", 0, 0, message=text)

@@ -1,0 +1,181 @@
+"""microDL's files from training to metrics, on drawn frames: `fit --config`, `lr-find --config`, `predict --config`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from fieldmark.checkpoint import header_of
+from fieldmark.core.geometry import Box
+from fieldmark.faces.cli import main
+from fieldmark.images import encode_png, open_image
+from fieldmark.testing.worker import use_fake_worker
+
+POSITIONS, SLICES, SIDES = 8, 3, (40, 48)
+TRAINING = """
+dataset:
+  data_dir: frames
+  input_channels: [0]
+  target_channels: [1]
+  split_by_column: {by}
+  split_ratio: {{train: 0.5, val: 0.25, test: 0.25}}
+  random_seed: 3
+trainer:
+  model_dir: model
+  batch_size: 4
+  max_epochs: {epochs}
+  loss: mae_loss
+  callbacks: {callbacks}
+  optimizer: {{name: adam, lr: 0.01}}
+network: {{class: UNet2D, num_filters_per_block: [8, 16], num_input_channels: 1, num_target_channels: 1, height: 32,
+  width: 32, residual: true, dropout: 0.0}}
+"""
+INFERENCE = """
+model_dir: model
+image_dir: frames
+data_split: {split}
+save_folder_name: predictions
+save_figs: True
+dataset: {{input_channels: [0], target_channels: [1]{more}}}
+images: {{image_format: zyx, image_ext: {ext}, name_format: sms}}
+metrics: {{metrics: [corr, mae], metrics_orientations: [xy, xyz]}}
+tile: {{num_overlap: 8, overlap_operation: mean}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    use_fake_worker(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for position in range(POSITIONS):
+        rng = np.random.default_rng(position)
+        stack = gaussian_filter(rng.normal(0, 1, (SLICES, *SIDES)), (0, 2, 2)) * 300 + 120
+        for z, plane in enumerate(stack):
+            for channel, pixels in enumerate((plane, 255 - plane)):  # the target is the negative
+                name = f"im_c{channel:03}_z{z:03}_t000_p{position:03}.png"
+                (frames / name).write_bytes(encode_png(np.clip(pixels, 0, 255).astype(np.uint8)))
+
+
+@pytest.fixture
+def cli(capsys):
+    def run(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(words))
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def trained(cli, *, epochs: int = 6, by: str = "pos_idx") -> None:
+    Path("train.yml").write_text(TRAINING.format(epochs=epochs, callbacks="{}", by=by))
+    code, _, err = cli("fit", "--config", "train.yml")
+    assert code == 0, err
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as rows:
+        return list(csv.DictReader(rows))
+
+
+def inference(split: str = "test", ext: str = ".tif", more: str = "") -> str:
+    Path("infer.yml").write_text(INFERENCE.format(split=split, ext=ext, more=more))
+    return "infer.yml"
+
+
+def test_held_out_positions_are_predicted_drawn_and_measured(cli):
+    trained(cli)
+    parts = header_of(Path("model")).details["split"]
+    assert [len(parts[name]) for name in ("train", "validation", "test")] == [4, 2, 2]
+    before = sorted(Path("frames").iterdir())
+    code, _, err = cli("predict", "--config", inference())
+    assert code == 0, err
+    assert sorted(Path("frames").iterdir()) == before
+
+    out = Path("model/predictions")
+    assert sorted(path.stem for path in out.glob("*.tif")) == sorted(parts["test"])
+    assert sorted(path.stem for path in (out / "figures").glob("*.png")) == sorted(parts["test"])
+    for name in parts["test"]:
+        number = int(name.removeprefix("p"))
+        with open_image(out / f"{name}.tif") as said:
+            assert said.shape[2:] == (SLICES, *SIDES)
+            found = said.read(Box.whole(said.shape))[0, 0]
+        for z in range(SLICES):
+            with open_image(Path(f"frames/im_c001_z{z:03}_t000_p{number:03}.png")) as right:
+                truth = right.read(Box.whole(right.shape))[0, 0, 0]
+            assert np.corrcoef(found[z].ravel(), truth.ravel())[0, 1] > 0.9
+    for orientation, count in (("xy", 2 * SLICES), ("xyz", 2)):
+        rows = table(out / f"metrics_{orientation}.csv")
+        assert len(rows) == count
+        assert {"pred_name", "corr", "mae"} <= set(rows[0])
+        assert all(float(row["corr"]) > 0.9 for row in rows)
+
+
+def test_what_taught_is_predicted_and_never_scored(cli):
+    trained(cli, epochs=1)
+    code, _, err = cli("predict", "--config", inference("train"), "--out", "elsewhere", "--format", "npy")
+    assert code == 0, err
+    assert len(list(Path("elsewhere").glob("*.npy"))) == 4
+    assert not list(Path("elsewhere").glob("metrics_*.csv"))
+    assert "what taught it never scores it" in err
+    code, _, err = cli("predict", "--config", inference("all", more=", slice_ids: [1]"), "--out", "some")
+    assert code == 0, err
+    rows = table(Path("some/metrics_xy.csv"))
+    assert len(rows) == 2  # a slice each of the two that were held out, though their files are others now
+
+
+def test_stacks_do_not_go_into_png_and_that_is_said(cli):
+    trained(cli, epochs=1)
+    code, _, err = cli("predict", "--config", inference(ext=".png"))
+    assert code == 0, err
+    assert "PNG holds one plane" in err
+    assert len(list(Path("model/predictions").glob("*.tif"))) == 2
+    code, _, err = cli("predict", "--config", inference(ext=".png", more=", slice_ids: [0]"), "--out", "flat")
+    assert code == 0, err
+    assert len(list(Path("flat").glob("*.png"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["predict", "--config", "train.yml"], "no inference file of microDL"),
+        (["predict", "model", "--config", "infer.yml"], "Leave MODEL, IMAGES and --truth out"),
+        (["predict", "model"], "MODEL --out FOLDER, or --config FILE"),
+        (["predict", "--config", "infer.yml", "--out", "frames/said"], "only read"),
+    ],
+)
+def test_what_cannot_be_predicted_is_said(cli, words, wanted):
+    trained(cli, epochs=1)
+    inference()
+    code, _, err = cli(*words)
+    assert code in (1, 2)
+    assert wanted in err
+
+
+def test_planes_that_were_held_out_are_named(cli):
+    trained(cli, epochs=1, by="slice_idx")
+    code, _, err = cli("predict", "--config", inference())
+    assert code == 1
+    assert "parted along slice" in err
+    (test,) = header_of(Path("model")).details["split"]["planes"]["test"]
+    assert f"dataset.slice_ids: [{test}]" in err
+
+
+def test_the_finder_sweeps_the_epochs_of_its_file_and_draws_where_it_says(cli):
+    finder = "{LearningRateScheduler: {lr_find: true, base_lr: 0.0001, max_lr: 0.5, max_epochs: 2, fig_fname: lr.png}}"
+    Path("find.yml").write_text(TRAINING.format(epochs=1, callbacks=finder, by="pos_idx"))
+    code, out, err = cli("lr-find", "--config", "find.yml")
+    assert code == 0, err
+    assert Path("lr.png").read_bytes().startswith(b"\x89PNG")
+    steps = next(line for line in reversed(err.splitlines()) if line.startswith("lr-find ")).split()[1]
+    crops = 4 * SLICES * (40 * 48) / (32 * 32)
+    assert int(steps.partition("/")[2]) == 2 * -(-round(crops) // 4)
+    assert "lr.png" in out

@@ -1,0 +1,139 @@
+"""A network of the user's own, as the manual shows it: fitted by name, refused where only a file names it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fieldmark.checkpoint import header_of
+from fieldmark.faces.cli import main
+from fieldmark.testing.projects import drawn_project
+from fieldmark.testing.worker import use_fake_worker
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "own-network.md"
+FAMILY = "my_lab.nets:DilatedNet"
+QUICK = ["--set", "train={epochs: 2, crops_per_epoch: 16, batch_size: 4, crop: [32, 32], lr: 0.02}", "--name", "own"]
+
+
+def laid_out(folder: Path) -> None:
+    """The module and the test of the manual's page."""
+    module, test = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    (folder / "my_lab").mkdir(parents=True)
+    (folder / "my_lab" / "nets.py").write_text(module, encoding="utf-8")
+    (folder / "test_nets.py").write_text(test, encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return drawn_project(tmp_path_factory.mktemp("drawn"), images=2, taught=1)
+
+
+@pytest.fixture
+def cli(monkeypatch, tmp_path, project, capsys):
+    """Run a command on the project, from a folder that holds the module: exit status and standard error."""
+    use_fake_worker(monkeypatch)
+    laid_out(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+        monkeypatch.delitem(sys.modules, name)
+
+    def run(*words: str) -> tuple[int, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["-C", str(project), *words])
+        err = capsys.readouterr().err
+        assert "Traceback" not in err
+        return ended.value.code or 0, err
+
+    yield run
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+        del sys.modules[name]
+
+
+def test_what_is_typed_is_fitted_and_predicts_where_it_is_allowed(cli, project, tmp_path):
+    assert cli("fit", FAMILY, *QUICK)[0] == 0
+    header = header_of(project / "models" / "own")
+    assert (header.family, header.config["width"], header.outputs) == (FAMILY, 12, ("classes",))
+    (run,) = [folder.name for folder in (project / "runs").iterdir()]
+    assert run.endswith("-DilatedNet")
+
+    code, said = cli("predict", "own", "--out", str(tmp_path / "masks"))
+    assert code == 1
+    assert FAMILY in said
+    assert f"--allow-family {FAMILY}" in said
+    assert not list(tmp_path.glob("masks/*.zarr"))
+    assert cli("predict", "own", "--out", str(tmp_path / "masks"), "--allow-family", FAMILY)[0] == 0
+    assert len(list(tmp_path.glob("masks/*.ome.zarr"))) == 2
+
+
+def test_a_file_alone_imports_nothing(cli, tmp_path):
+    (tmp_path / "recipe.yaml").write_text(f"family: {FAMILY}\nnet: {{width: 6}}\n")
+    code, said = cli("fit", "--config", "recipe.yaml", *QUICK)
+    assert code == 1
+    assert f"--allow-family {FAMILY}" in said
+    assert "my_lab.nets" not in sys.modules
+
+
+@pytest.mark.parametrize("typed", [["fit", FAMILY], ["fit", "--allow-family", FAMILY]])
+def test_a_recipe_says_more_of_a_family_that_is_typed(cli, project, tmp_path, typed):
+    (tmp_path / "recipe.yaml").write_text(f"family: {FAMILY}\nnet: {{width: 6}}\n")
+    assert cli(*typed, "--config", "recipe.yaml", *QUICK)[0] == 0
+    assert header_of(project / "models" / "own").config["width"] == 6
+
+
+def test_a_setting_may_name_it(cli, project):
+    assert cli("fit", "--set", f"family={FAMILY}", "--set", "net.depth=2", *QUICK)[0] == 0
+    assert header_of(project / "models" / "own").config["depth"] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["fit", "my_lab.nets:DilatedNet", "--set", "net.widht=3"], "net.widht: unknown key. Did you mean 'width'?"),
+        (["fit", "my_lab.nets:DilatetNet"], "there is no 'DilatetNet' in it. Did you mean 'DilatedNet'?"),
+        (["fit", "my_lap.nets:DilatedNet"], "there is no module 'my_lap'"),
+        (["fit", "my_lab.nets:DilatedConfig"], "Derive the class from fieldmark.models.taught.TaughtNet"),
+        (["fit", "os:system"], "Derive the class from fieldmark.models.taught.TaughtNet"),
+        (["lr-find", "--set", "family=my_lap.nets:DilatedNet"], "there is no module 'my_lap'"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said(cli, words, wanted):
+    code, said = cli(*words)
+    assert code == 1
+    assert wanted in said
+
+
+def test_a_run_is_resumed_where_its_family_is_allowed(cli, project):
+    """A run's own file cannot allow it: what is written there never counts."""
+    cli("fit", FAMILY, *QUICK)
+    newest = max((project / "runs").iterdir())
+    (newest / "run.json").write_text((newest / "run.json").read_text().replace('"done"', '"stopped"'))
+    assert f'"{FAMILY}"' in (newest / "job.json").read_text().partition('"allow"')[2]
+    code, said = cli("fit", "--resume", newest.name)
+    assert code == 1
+    assert f"--allow-family {FAMILY}" in said
+    assert cli("fit", "--resume", newest.name, "--allow-family", FAMILY)[0] == 0
+
+
+def test_processes_find_the_module_where_the_user_is_at_work(project, tmp_path):
+    laid_out(tmp_path)
+    command = [sys.executable, "-m", "fieldmark.faces.cli", "-C", str(project), "fit", FAMILY, *QUICK]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_contract_of_the_manual_holds_for_its_author(tmp_path):
+    laid_out(tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "test_nets.py"]
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert int(np.array(re.findall(r"(\d+) passed", done.stdout), int).sum()) >= 18
