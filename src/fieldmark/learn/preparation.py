@@ -9,19 +9,12 @@ import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadInput, BadRecipe
+from fieldmark.errors import BadRecipe
 from fieldmark.learn.targets import ImageTargets, Weighted
-from fieldmark.prepare import (
-    apply,
-    clip_step,
-    color_steps,
-    flat_field_step,
-    scale_step,
-    standardize_each_step,
-    standardize_step,
-)
-from fieldmark.prepare.flat_field import fit_surface, surface_of_file
+from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
+from fieldmark.prepare.flat_field import fit_surface, require_field, surface_of_file
 from fieldmark.prepare.masks import pooled_threshold
+from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.whole import statistics
 from fieldmark.recipes.prepare import NormalizeConfig
 
@@ -38,8 +31,6 @@ CROPS = 64
 SIDE = 256
 PLANE_PIXELS = 1 << 16
 """Of a plane that is measured on its foreground; of larger ones every n-th row and column."""
-LARGEST_FIELD = 1 << 26
-LARGEST = 3e38
 
 
 def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequence[Step] = ()) -> list[Step]:
@@ -77,19 +68,12 @@ def estimate_normalization(samples: Samples, config: PrepareConfig, first: Seque
         return [*first, scale_step(largest(samples.source(0).dtype))]
     meant = _places(asked.channels, first, "prepare.normalize.channels")
     ground = foreground_rule(samples, config, first, seed) if asked.min_fraction else None
-    each = standardize_each_step(
-        "volume" if asked.scheme == "volume" else "slice",
-        asked.statistic,
-        clip=asked.clip,
-        channels=meant,
-        min_fraction=asked.min_fraction,
-        foreground=ground,
-    )
+    each = each_step(asked, meant, ground)
     if asked.scheme != "dataset":
         require_rule(config)
         return [*first, each]
     shown = asked.min_fraction if config.foreground is not None and config.foreground.method == "folder" else 0.0
-    return [*first, *_steps_of(statistics(_measured(samples, first, each, seed, shown), each))]
+    return [*first, *constant_steps(statistics(_measured(samples, first, each, seed, shown), each))]
 
 
 def estimate_flat_field(samples: Samples, config: FlatFieldConfig, first: Sequence[Step], seed: int) -> list[Step]:
@@ -184,17 +168,7 @@ def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarra
     places = [(index, box) for index, box, _ in _crops(samples, seed, first)]
     planes = sorted({(index, box.start[0], box.start[1]) for index, box in places})
     sizes = {samples.shape(index)[3:] for index, _, _ in planes}
-    if len(sizes) > 1:
-        one, other = sorted(sizes)[:2]
-        raise BadInput(
-            f"prepare.flat_field: teaching images are {one[1]} x {one[0]} and {other[1]} x {other[0]} pixels; one "
-            "illumination belongs to one size. Fit on images of one camera, or give surfaces from files."
-        )
-    y, x = sizes.pop()
-    if y * x > LARGEST_FIELD:
-        raise BadInput(
-            f"prepare.flat_field: images are {x} x {y} pixels, which no camera takes at once. Fit on fields of view."
-        )
+    y, x = require_field(sizes)
     total = np.zeros((1, y, x))
     for index, t, z in planes:
         box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
@@ -216,20 +190,7 @@ def estimate_target(samples: Samples, config: NormalizeConfig, seed: int) -> lis
 
 def normalization(values: np.ndarray, config: NormalizeConfig) -> list[Step]:
     """Steps from (C, N) raw values: clipping to percentiles, then mean and spread, or median and quartiles."""
-    return _steps_of(statistics(values, {"statistic": config.statistic, "clip": config.clip}))
-
-
-def _steps_of(found: dict[str, np.ndarray]) -> list[Step]:
-    steps: list[Step] = []
-    if np.isfinite(found["low"]).any():
-        low, high = (np.nan_to_num(found[name], posinf=LARGEST, neginf=-LARGEST).tolist() for name in ("low", "high"))
-        steps.append(clip_step(low, high))
-    return [*steps, standardize_step(found["center"].tolist(), found["spread"].tolist())]
-
-
-def largest(dtype: np.dtype) -> float:
-    """The largest value that a type of whole numbers can hold; 1 for fractions."""
-    return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
+    return constant_steps(statistics(values, {"statistic": config.statistic, "clip": config.clip}))
 
 
 def _crops(samples: Samples, seed: int, first: Sequence[Step] = ()) -> list[tuple[int, Box, np.ndarray]]:

@@ -6,6 +6,7 @@ polynomial through them by least squares, over its mean.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from fieldmark.errors import BadFile, BadInput
 
 MOST_SIDE = 128
 """A surface from a file that is no polynomial is kept as a grid of at most this side."""
+LARGEST = 1 << 26
+"""Pixels of a field of view; larger images were put together, and their light is not one field's."""
 _FITS = 1e-4
 """Largest relative difference from a polynomial that counts as one."""
 
@@ -45,6 +48,22 @@ def fit_surface(image: np.ndarray, *, block: int = 32, order: int = 2) -> Surfac
     medians = np.array([[np.median(image[a:b, c:d]) for c, d in columns] for a, b in rows])
     v, u = (scaled(np.array([(a + b - 1) / 2 for a, b in edges]), n) for edges, n in ((rows, y), (columns, x)))
     return _polynomial(medians, v, u, order, (y, x))
+
+
+def require_field(sizes: Collection[tuple[int, ...]]) -> tuple[int, int]:
+    """The one size (y, x) of images that share their light. Raises BadInput for several, or for one too large."""
+    if len(sizes) > 1:
+        one, other = sorted(sizes)[:2]
+        raise BadInput(
+            f"prepare.flat_field: teaching images are {one[1]} x {one[0]} and {other[1]} x {other[0]} pixels; one "
+            "illumination belongs to one size. Fit on images of one camera, or give surfaces from files."
+        )
+    y, x = next(iter(sizes))
+    if y * x > LARGEST:
+        raise BadInput(
+            f"prepare.flat_field: images are {x} x {y} pixels, which no camera takes at once. Fit on fields of view."
+        )
+    return y, x
 
 
 def surface_of_file(file: Path, *, shown: str = "") -> Surface:

@@ -94,9 +94,11 @@ class Whole:
         if ground is None or not share:
             return values.reshape(len(values), -1)
         every = max(1, round(self._opened().shape[4] / values.shape[2]))
-        mask = foreground_of(values, ground, every=every)
-        counts = mask if not (enough := _blocks(mask, share)).any() else enough
-        return values[:, counts] if counts.any() else values.reshape(len(values), -1)
+        return counted(values, foreground_of(values, ground, every=every), share)
+
+    def numbers(self, steps: Sequence[Step], t: int, z: int) -> dict[str, np.ndarray]:
+        """Low, high, center and spread (C,) that the last of the steps, `standardize-each`, has for a plane."""
+        return self._statistics(steps, len(steps) - 1, t, z)
 
     def _concrete(self, steps: Sequence[Step], place: Place) -> list[Step]:
         made: list[Step] = []
@@ -133,6 +135,12 @@ class Whole:
         box = Box((t, 0, z, int(rows[0]), 0), (t + 1, source.shape[1], z + 1, int(rows[-1]) + 1, source.shape[4]))
         found: np.ndarray = source.read(box)[0, :, 0, ::every, ::every]
         return found
+
+
+def counted(values: np.ndarray, mask: np.ndarray, share: float) -> np.ndarray:
+    """(C, N) of pixels (C, y, x): those of blocks with this share of foreground; without one, foreground; or all."""
+    counts = mask if not (enough := _blocks(mask, share)).any() else enough
+    return values[:, counts] if counts.any() else values.reshape(len(values), -1)
 
 
 def statistics(values: np.ndarray, step: Step) -> dict[str, np.ndarray]:

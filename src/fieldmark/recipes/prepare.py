@@ -54,6 +54,32 @@ class ForegroundConfig(BaseModel, frozen=True, extra="forbid"):
     """With `folder`: the user's own masks, by stem."""
 
 
+class TilesConfig(BaseModel, frozen=True, extra="forbid"):
+    """How images are cut into tiles that teach; pixels and slices, along z, y, x."""
+
+    size: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """Of a tile; 1 slice for planes."""
+    step: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """From one tile to the next."""
+    depths: tuple[PositiveInt, ...] = ()
+    """2.5-D: slices around a tile's middle one, for each channel; empty for 1."""
+    mask_depth: PositiveInt = 1
+    """Slices around the middle one whose foreground is measured; tiles of several slices are measured whole."""
+    min_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Least share of foreground of a tile that is chosen."""
+    channels: tuple[NonNegativeInt, ...] = ()
+    """Channels of copies on disk; empty for all."""
+    order: Literal["zyx", "xyz", "zxy"] = "zyx"
+    """Axes of copies on disk."""
+    masks: bool = False
+    """Whether copies on disk hold the masks too."""
+
+    @property
+    def depth(self) -> int:
+        """Slices around a tile's middle one that must be there."""
+        return max((1, *self.depths))
+
+
 class PrepareConfig(BaseModel, frozen=True, extra="forbid"):
     """From raw to prepared pixels, in this order."""
 
