@@ -55,14 +55,20 @@ class FrameTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Positions, slices and times that are looked at; empty for all."""
+    """Positions, slices, times and channels that are looked at; empty for all."""
 
     positions: tuple[int, ...] = ()
     slices: tuple[int, ...] = ()
     times: tuple[int, ...] = ()
+    channels: tuple[int, ...] = ()
 
     def has(self, row: FrameRow) -> bool:
-        asked = ((self.positions, row.pos_idx), (self.slices, row.slice_idx), (self.times, row.time_idx))
+        asked = (
+            (self.positions, row.pos_idx),
+            (self.slices, row.slice_idx),
+            (self.times, row.time_idx),
+            (self.channels, row.channel_idx),
+        )
         return all(not places or place in places for places, place in asked)
 
 

@@ -39,10 +39,10 @@ def tiles_of(shape: Sequence[int], rule: TilesConfig) -> Iterator[Box]:
         yield Box(corner, tuple(stop))
 
 
-def share_of(masks: Sequence[np.ndarray], box: Box) -> float:
-    """The share of foreground of a box along y and x in planes (y, x) bool, 0..1."""
-    inside = box.slices[-2:]
-    return float(np.mean([np.count_nonzero(mask[inside]) for mask in masks])) / box.shape[-1] / box.shape[-2]
+def share_of(mask: np.ndarray, box: Box) -> float:
+    """The share of foreground of a box along y and x in a plane (y, x) bool, 0..1."""
+    inside = mask[box.slices[-2:]]
+    return float(np.count_nonzero(inside)) / max(1, inside.size)
 
 
 def slices_measured(box: Box, rule: TilesConfig, depth: int) -> range:

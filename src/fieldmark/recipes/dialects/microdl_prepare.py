@@ -205,6 +205,20 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
     )
 
 
+PATHS = ("input_dir", "output_dir", "flat_field.flat_field_dir", "flat_field.ff_dir", "masks.mask_dir")
+
+
+def absolute(values: dict[str, Any], beside: Path) -> dict[str, Any]:
+    """The same file with paths that mean the same wherever it lies."""
+    made = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for name in PATHS:
+        group, _, key = name.rpartition(".")
+        place = made.get(group) if group else made
+        if isinstance(place, dict) and place.get(key):
+            place[key] = str(path_of(str(place[key]), beside))
+    return made
+
+
 def last_run(info: Any, *, source: object) -> dict[str, Any]:
     """The settings of the newest run in a `preprocessing_info.json`: `[{"processing_time": ..., "config": {...}}]`."""
     runs = info if isinstance(info, list) else [info]

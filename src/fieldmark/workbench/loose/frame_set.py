@@ -1,0 +1,165 @@
+"""The frames that a preparation looks at, as images to be opened one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fieldmark.collection.frames import FrameRow, FrameTable, Wanted, frames_in, write_listings
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadFile, BadInput, BadRecipe
+from fieldmark.images import open_image
+from fieldmark.images.readers.frames import FramesSource
+from fieldmark.images.resized import ResizedSource
+from fieldmark.prepare.estimate import Opened, Plane
+from fieldmark.recipes.prepare import PrepareConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fieldmark.images import ImageSource
+    from fieldmark.recipes.dialects.keys import ForeignPrepare
+
+FEW_FRAMES = 4
+"""Frames of a position that stay decoded besides those of one plane: each is looked at once in a pass."""
+_CHANNELS = ("flat_field", "normalize", "foreground")
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSet:
+    """Frames of a folder, by what their names say.
+
+    Args:
+        folder: Where they lie.
+        rows: One for each frame.
+        channels: Their numbers, in the order of the channel axis.
+        listings: One file for each position, in order, which opens as an image.
+        resize: Factor along y and x; 1 for none.
+        more: What the whole folder has besides: its largest channel's number.
+    """
+
+    folder: Path
+    rows: tuple[FrameRow, ...]
+    channels: tuple[int, ...]
+    listings: tuple[Path, ...]
+    resize: float
+    more: int
+
+    @property
+    def positions(self) -> list[int]:
+        return sorted({row.pos_idx for row in self.rows})
+
+    def opened(self) -> list[Opened]:
+        """The positions as images."""
+        return [partial(_open, listing, self.resize) for listing in self.listings]
+
+    def place(self, plane: Plane) -> tuple[int, int, int]:
+        """Position, time and slice of a plane, by the numbers in names."""
+        position = self.positions[plane.index]
+        own = [row for row in self.rows if row.pos_idx == position]
+        times, slices = sorted({row.time_idx for row in own}), sorted({row.slice_idx for row in own})
+        return position, times[plane.t], slices[plane.z]
+
+
+def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple[FrameSet, FrameTable]:
+    """The frames that a file chooses, with listings below `into`; and the table of the whole folder.
+
+    Raises:
+        BadFile: No such folder, or no frame in it.
+        BadInput: A frame is missing, or nothing was chosen.
+    """
+    table = frames_in(asked.images)
+    wanted = Wanted(
+        positions=asked.frames.positions,
+        slices=asked.frames.slices,
+        times=asked.frames.times,
+        channels=_wanted_channels(asked, config),
+    )
+    rows = tuple(row for row in table.rows if wanted.has(row))
+    if not rows:
+        raise BadInput(f"{asked.images}: holds no frame that channel_ids, slice_ids, pos_ids and time_ids choose.")
+    plan = write_listings(FrameTable(table.folder, list(rows)), into)
+    if plan.left_out:
+        name, why = plan.left_out[0]
+        raise BadInput(f"{name}: {why} Choose slices, times and positions that are complete, or bring it back.")
+    listings = tuple(image.path for image in plan.images)
+    channels = tuple(sorted({row.channel_idx for row in rows}))
+    most = max(row.channel_idx for row in table.rows)
+    return FrameSet(table.folder, rows, channels, listings, config.resize or 1.0, most), table
+
+
+def placed(config: PrepareConfig, channels: Sequence[int]) -> PrepareConfig:
+    """The same settings with places along the channel axis for numbers of channels. Raises BadRecipe."""
+    changed: dict[str, Any] = {}
+    for name in _CHANNELS:
+        group = getattr(config, name)
+        if group is not None:
+            own = tuple(place_of(channel, channels, f"{name}.channels") for channel in group.channels)
+            changed[name] = group.model_copy(update={"channels": own})
+    return config.model_copy(update=changed)
+
+
+def place_of(channel: int, channels: Sequence[int], where: str) -> int:
+    """Where a channel lies along the channel axis. Raises BadRecipe, which names `where`."""
+    if channel not in channels:
+        found = ", ".join(map(str, channels))
+        raise BadRecipe(f"{where} names channel {channel}, and the frames have {found}. Correct the channels.")
+    return channels.index(channel)
+
+
+class OwnMasks:
+    """Masks that a person made, one for each plane, in a folder of frames.
+
+    Args:
+        folder: Where they lie.
+        channel: Theirs; None for the only one.
+        frames: What they belong to.
+
+    Raises:
+        BadInput: Several channels, and none was named.
+    """
+
+    def __init__(self, folder: Path, channel: int | None, frames: FrameSet) -> None:
+        table = frames_in(folder)
+        channels = sorted({row.channel_idx for row in table.rows})
+        if channel is None and len(channels) > 1:
+            raise BadInput(f"{folder}: holds masks of channels {channels}. Name one: masks.mask_channel.")
+        chosen = channels[0] if channel is None else channel
+        self.folder, self.frames = folder, frames
+        self._files = {
+            (row.pos_idx, row.time_idx, row.slice_idx): row.file_name for row in table.rows if row.channel_idx == chosen
+        }
+
+    def __call__(self, plane: Plane) -> np.ndarray:
+        """(y, x) bool. Raises BadFile where a plane has none, or one of another size."""
+        p, t, z = self.frames.place(plane)
+        name = self._files.get((p, t, z))
+        if name is None:
+            raise BadFile(self.folder, f"holds no mask of position {p}, time {t}, slice {z}. Make one.")
+        with _sized(open_image(self.folder / name), self.frames.resize, nearest=True) as source:
+            mask: np.ndarray = source.read(Box.whole(source.shape))[0, 0, 0] > 0
+        if mask.shape != plane.source.shape[3:]:
+            raise BadFile(self.folder / name, f"is {mask.shape} (y, x), and its frame {plane.source.shape[3:]}.")
+        return mask
+
+
+def _open(listing: Path, resize: float) -> ImageSource:
+    source = open_image(listing)
+    if isinstance(source, FramesSource):
+        source.most_open = source.shape[1] + FEW_FRAMES
+    return _sized(source, resize)
+
+
+def _sized(source: ImageSource, resize: float, *, nearest: bool = False) -> ImageSource:
+    return source if resize == 1 else ResizedSource(source, resize, "nearest" if nearest else "linear")
+
+
+def _wanted_channels(asked: ForeignPrepare, config: PrepareConfig) -> tuple[int, ...]:
+    """Those that were chosen, and those that masks or weight maps are made of; empty for all."""
+    if not asked.frames.channels:
+        return ()
+    groups = [group.channels for name in _CHANNELS if (group := getattr(config, name)) is not None]
+    return tuple(sorted({*asked.frames.channels, *(asked.weights or ()), *(n for group in groups for n in group)}))
