@@ -14,7 +14,7 @@ from fieldmark.infer.predict import Model, forward_of, in_target_units, plan_for
 from fieldmark.infer.sinks import ArraySink
 from fieldmark.infer.tiles import predict_tiles
 from fieldmark.learn.foreground import foreground_of_fit
-from fieldmark.learn.preparation import estimate_flat_field, largest, normalization
+from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, largest, normalization
 from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.models.build import load_net
@@ -197,6 +197,36 @@ def test_crops_show_foreground(tmp_path):
         assert ground.share(0, Box((0, 0, 10, 90), (1, 1, 58, 138))) > 0.9
         assert ground.share(0, Box((0, 0, 70, 0), (1, 1, 160, 80))) < 0.05
         assert ground.share(0, Box((0, 0, 10, 66), (1, 1, 58, 114))) == pytest.approx(0.5, abs=0.07)
+
+
+def test_masks_may_be_of_a_channel_that_the_network_does_not_see(tmp_path):
+    """As microDL has it: the target's channel says where there is something to see in the input's."""
+    rng = np.random.default_rng(8)
+    for n in range(2):
+        shown = np.zeros((128, 128), bool)
+        shown[16:80, 32 + 16 * n : 96 + 16 * n] = True
+        dark = np.where(shown, 50, 900) + rng.normal(0, 5, shown.shape)  # dark where it matters
+        stack = np.stack([dark, np.where(shown, 2000, 100) + rng.normal(0, 5, shown.shape)]).astype(np.float32)
+        tifffile.imwrite(tmp_path / f"{n}.tif", stack, photometric="minisblack", metadata={"axes": "CYX"})
+    samples = Samples([SampleImage(f"{n}", str(tmp_path / f"{n}.tif"), "") for n in range(2)], Marks.none(), 0)
+    config = PrepareConfig(
+        foreground=ForegroundConfig(channels=(1,), radius=2),
+        normalize=NormalizeConfig(statistic="mean-std", min_fraction=0.9),
+    )
+    first = [channels_step([0])]
+    (_, step) = estimate_normalization(samples, config, first, 0)
+    assert step["mean"][0] == pytest.approx(50, abs=5)
+    assert step["std"][0] < 60
+    recipe = FitRecipe(data=DataConfig(inputs=(0,)), prepare=config, train=TrainConfig(min_fraction=0.5))
+    ground = foreground_of_fit(samples, recipe, first)
+    assert ground.share(0, Box((0, 0, 16, 32), (1, 1, 80, 96))) > 0.95
+    assert ground.share(0, Box((0, 0, 90, 0), (1, 1, 128, 128))) < 0.05
+    each = config.model_copy(update={"normalize": NormalizeConfig(scheme="slice", min_fraction=0.9)})
+    with pytest.raises(BadRecipe, match=r"names \[1\], and the network sees \[0\]"):
+        estimate_normalization(samples, each, first, 0)
+    none = config.model_copy(update={"foreground": ForegroundConfig(channels=(7,))})
+    with pytest.raises(BadRecipe, match="names channel 7, and images have 2"):
+        estimate_normalization(samples, none, first, 0)
 
 
 def test_images_of_two_sizes_have_no_common_light(tmp_path):

@@ -69,9 +69,11 @@ class FitJob:
         marks = sha256()
         for name, array in sorted((self.samples.marks.arrays() | self.samples.answers.arrays()).items()):
             marks.update(name.encode() + np.ascontiguousarray(array, np.int64).tobytes())
-        begin = self.recipe.begin
+        begin, flat = self.recipe.begin, self.recipe.prepare.flat_field
+        fields = flat.fingerprint() if flat is not None else ""
         return fingerprint(
-            {
+            ({"fields": fields} if fields else {})
+            | {
                 # as text: a fingerprint sorts keys, and the order of an architecture's layers is that of computing
                 "recipe": self.recipe.model_dump(mode="json") | {"net": json.dumps(full_config(self.recipe))},
                 "begin": begin.fingerprint() if begin else "",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from fieldmark.core.fingerprint import files_hash
 
 _Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -21,6 +24,12 @@ class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the polynomial in y and x, on coordinates scaled to -1..1."""
     folder: str | None = None
     """With `file`: `flat-field_channel-C.npy` for each channel."""
+
+    def fingerprint(self) -> str:
+        """The hash of the folder's files; empty where none are read."""
+        return (
+            files_hash(Path(self.folder), "flat-field_channel-*.npy") if self.method == "file" and self.folder else ""
+        )
 
 
 class NormalizeConfig(BaseModel, frozen=True, extra="forbid"):

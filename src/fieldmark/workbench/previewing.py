@@ -18,7 +18,7 @@ from fieldmark.prepare.estimate import Estimated, Opened, Plane, count_planes, e
 from fieldmark.prepare.preview import Shown, preview_section
 from fieldmark.prepare.whole import Whole
 from fieldmark.report.page import Block, Page, Section, Table, Text, write_page
-from fieldmark.workbench.loose.frame_set import OwnMasks, frame_set, place_of, placed
+from fieldmark.workbench.loose.frame_set import frame_set, own_labels, own_masks, placed
 from fieldmark.workbench.loose.images import HIDDEN
 from fieldmark.workbench.predicting import refuse_originals
 
@@ -40,16 +40,17 @@ def preview_plan(plan: Plan) -> Iterator[Event]:
     """Write the preview of microDL's file into its `output_dir`; nothing else is written there."""
     frames, _ = frame_set(plan.asked, plan.config, plan.asked.out / HIDDEN / "frames")
     config = placed(plan.config, frames.channels)
-    ground, own = config.foreground, None
-    if ground is not None and ground.method == "folder" and ground.folder is not None:
-        own = OwnMasks(Path(ground.folder), plan.asked.mask_channel, frames)
-    estimated = yield from estimate(frames.opened(), config, names=frames.channels, own=own)
-    labels = None
-    if plan.asked.weights:
-        channel = place_of(plan.asked.weights[0], frames.channels, "weight_map.channels")
-        labels = partial(_channel, channel)
+    own, labels = own_masks(plan.asked, config, frames), own_labels(plan.asked, frames)
+    mask = own.mask if own is not None else None
+    estimated = yield from estimate(frames.opened(), config, names=frames.channels, own=mask)
     names = [str(channel) for channel in frames.channels]
-    shown = Shown(names=names, tiles=plan.tiles, mask=own, labels=labels, weights=plan.asked.weights is not None)
+    shown = Shown(
+        names=names,
+        tiles=plan.tiles,
+        mask=mask,
+        labels=labels.labels if labels is not None else None,
+        weights=plan.asked.weights is not None,
+    )
     titles = [f"position {position}" for position in frames.positions]
     _write(plan.asked.out / PAGE, frames.opened(), titles, config, estimated, shown)
 
@@ -90,11 +91,6 @@ def _computed(config: PrepareConfig) -> PrepareConfig:
 def _open(path: Path, name: str, resize: float) -> ImageSource:
     source = open_image(path, shown=name)
     return source if resize == 1 else ResizedSource(source, resize)
-
-
-def _channel(channel: int, plane: Plane) -> np.ndarray:
-    found: np.ndarray = plane.raw()[channel]
-    return found
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -81,6 +81,7 @@ def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple
     rows = tuple(row for row in table.rows if wanted.has(row))
     if not rows:
         raise BadInput(f"{asked.images}: holds no frame that channel_ids, slice_ids, pos_ids and time_ids choose.")
+    _require_chosen(asked, rows)
     plan = write_listings(FrameTable(table.folder, list(rows)), into)
     if plan.left_out:
         name, why = plan.left_out[0]
@@ -110,8 +111,8 @@ def place_of(channel: int, channels: Sequence[int], where: str) -> int:
     return channels.index(channel)
 
 
-class OwnMasks:
-    """Masks that a person made, one for each plane, in a folder of frames.
+class OwnPlanes:
+    """Masks or label maps that a person made, one for each plane, in a folder of frames.
 
     Args:
         folder: Where they lie.
@@ -119,7 +120,7 @@ class OwnMasks:
         frames: What they belong to.
 
     Raises:
-        BadInput: Several channels, and none was named.
+        BadInput: Several channels, and none was named; or no such channel.
     """
 
     def __init__(self, folder: Path, channel: int | None, frames: FrameSet) -> None:
@@ -128,22 +129,47 @@ class OwnMasks:
         if channel is None and len(channels) > 1:
             raise BadInput(f"{folder}: holds masks of channels {channels}. Name one: masks.mask_channel.")
         chosen = channels[0] if channel is None else channel
-        self.folder, self.frames = folder, frames
+        if chosen not in channels:
+            raise BadInput(f"{folder}: holds channels {channels}, and not {chosen}, which masks or weight_map name.")
+        self.folder, self.frames, self.channel = folder, frames, chosen
         self._files = {
             (row.pos_idx, row.time_idx, row.slice_idx): row.file_name for row in table.rows if row.channel_idx == chosen
         }
 
-    def __call__(self, plane: Plane) -> np.ndarray:
-        """(y, x) bool. Raises BadFile where a plane has none, or one of another size."""
+    def labels(self, plane: Plane) -> np.ndarray:
+        """(y, x) whole numbers. Raises BadFile where a plane has none, or one of another size or type."""
         p, t, z = self.frames.place(plane)
         name = self._files.get((p, t, z))
         if name is None:
             raise BadFile(self.folder, f"holds no mask of position {p}, time {t}, slice {z}. Make one.")
         with _sized(open_image(self.folder / name), self.frames.resize, nearest=True) as source:
-            mask: np.ndarray = source.read(Box.whole(source.shape))[0, 0, 0] > 0
-        if mask.shape != plane.source.shape[3:]:
-            raise BadFile(self.folder / name, f"is {mask.shape} (y, x), and its frame {plane.source.shape[3:]}.")
-        return mask
+            labels: np.ndarray = source.read(Box.whole(source.shape))[0, 0, 0]
+        if labels.shape != plane.source.shape[3:]:
+            raise BadFile(self.folder / name, f"is {labels.shape} (y, x), and its frame {plane.source.shape[3:]}.")
+        if labels.dtype.kind not in "ui":
+            raise BadFile(
+                self.folder / name,
+                f"holds {labels.dtype} values; masks and label maps hold whole numbers. Name another channel.",
+            )
+        return labels
+
+    def mask(self, plane: Plane) -> np.ndarray:
+        """(y, x) bool: what is not 0. Raises as `labels`."""
+        found: np.ndarray = self.labels(plane) > 0
+        return found
+
+
+def own_masks(asked: ForeignPrepare, config: PrepareConfig, frames: FrameSet) -> OwnPlanes | None:
+    """The masks of `masks.mask_dir`."""
+    ground = config.foreground
+    if ground is None or ground.method != "folder" or ground.folder is None:
+        return None
+    return OwnPlanes(Path(ground.folder), asked.mask_channel, frames)
+
+
+def own_labels(asked: ForeignPrepare, frames: FrameSet) -> OwnPlanes | None:
+    """The label maps that weight maps are drawn of; None where it is the masks' objects."""
+    return OwnPlanes(frames.folder, asked.weights[0], frames) if asked.weights else None
 
 
 def _open(listing: Path, resize: float) -> ImageSource:
@@ -157,9 +183,24 @@ def _sized(source: ImageSource, resize: float, *, nearest: bool = False) -> Imag
     return source if resize == 1 else ResizedSource(source, resize, "nearest" if nearest else "linear")
 
 
+def _require_chosen(asked: ForeignPrepare, rows: Sequence[FrameRow]) -> None:
+    """Raise BadInput where a number was asked for that no frame has."""
+    chosen = asked.frames
+    for name, ids, column in (
+        ("channel_ids", chosen.channels, "channel_idx"),
+        ("pos_ids", chosen.positions, "pos_idx"),
+        ("slice_ids", chosen.slices, "slice_idx"),
+        ("time_ids", chosen.times, "time_idx"),
+    ):
+        there = sorted({getattr(row, column) for row in rows})
+        if absent := sorted(set(ids) - set(there)):
+            found = ", ".join(map(str, there[:10])) + (", ..." if len(there) > 10 else "")
+            raise BadInput(f"{name} names {absent[0]}, and {asked.images} has {found}. Correct it, or bring it back.")
+
+
 def _wanted_channels(asked: ForeignPrepare, config: PrepareConfig) -> tuple[int, ...]:
-    """Those that were chosen, and those that masks or weight maps are made of; empty for all."""
+    """Those that were chosen, and those that masks are made of; empty for all."""
     if not asked.frames.channels:
         return ()
     groups = [group.channels for name in _CHANNELS if (group := getattr(config, name)) is not None]
-    return tuple(sorted({*asked.frames.channels, *(asked.weights or ()), *(n for group in groups for n in group)}))
+    return tuple(sorted({*asked.frames.channels, *(n for group in groups for n in group)}))

@@ -33,7 +33,7 @@ from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import ForeignPrepare, dialect_of, grouped
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.prepare import PrepareConfig, TilesConfig
-from fieldmark.workbench.loose.frame_set import FrameSet, OwnMasks, frame_set, place_of, placed
+from fieldmark.workbench.loose.frame_set import FrameSet, frame_set, own_labels, own_masks, place_of, placed
 from fieldmark.workbench.loose.frames import FIELDS, INFO, info_runs
 from fieldmark.workbench.loose.images import HIDDEN, refuse_inside
 from fieldmark.workbench.loose.prepared_files import (
@@ -142,10 +142,8 @@ class Work:
         self.plan, self.frames, self.out = plan, frames, plan.asked.out
         self.config = placed(plan.config, frames.channels)
         self.estimated = Estimated()
-        ground = plan.config.foreground
-        self.own = None
-        if ground is not None and ground.method == "folder" and ground.folder is not None:
-            self.own = OwnMasks(Path(ground.folder), plan.asked.mask_channel, frames)
+        self.own = own_masks(plan.asked, plan.config, frames)
+        self.labels = own_labels(plan.asked, frames)
         self.masks = self._mask_folder()
         self.weights = self._weight_folder()
         self.places: list[Looked] = []
@@ -155,7 +153,8 @@ class Work:
     def run(self) -> Iterator[Event]:
         """All of it."""
         images = self.frames.opened()
-        self.estimated = yield from estimate(images, self.config, names=self.frames.channels, own=self.own)
+        own = self.own.mask if self.own is not None else None
+        self.estimated = yield from estimate(images, self.config, names=self.frames.channels, own=own)
         self._write_fields()
         self.copies = self._tile_copies() if self.plan.copies else None
         total, number = count_planes(images), 0
@@ -205,7 +204,7 @@ class Work:
 
     def _mask(self, plane: Plane, where: Where) -> np.ndarray | None:
         if self.own is not None:
-            return self.own(plane)
+            return self.own.mask(plane)
         if self.masks is None:
             return None
         corrected = apply(plane.raw(), plane.whole.at(self.estimated.first, plane.box))
@@ -229,16 +228,7 @@ class Work:
         path = self._weights_path(where)
         if path is None or path.is_file():
             return
-        asked = self.plan.asked.weights or ()
-        labels = mask
-        if asked:
-            raw = plane.raw()[place_of(asked[0], self.frames.channels, "weight_map.channels")]
-            if raw.dtype.kind not in "ui":
-                raise BadInput(
-                    f"weight_map.channels names channel {asked[0]}, which holds {raw.dtype} values; a label map holds "
-                    "whole numbers. Name a channel of label maps, or ask for masks."
-                )
-            labels = raw
+        labels = mask if self.labels is None else self.labels.labels(plane)
         if labels is not None:
             write_array(path, border_weights(labels).astype(np.float32))
 
