@@ -165,7 +165,6 @@ def test_surfaces_of_files_are_kept_with_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "why"),
     [
-        ({"resize": 0.5}, "prepare.resize is 0.5"),
         ({"flat_field": {"method": "file"}}, "names no folder"),
         ({"flat_field": {"channels": [1], "block": 8}}, "names channel 1; the network sees"),
         ({"foreground": {"method": "folder"}}, "data.mask.folder"),

@@ -62,11 +62,12 @@ class ResizedSource(BaseSource):
             rows, columns = (_nearest(span, *size) for span, size in zip(spans, sizes, strict=True))
             picked: np.ndarray = values[..., rows - y0, :][..., columns - x0]
             return picked
-        blended = resampled(values, spans, (y0, x0), self.shape[3:], self._source.shape[3:])
+        blended: np.ndarray = resampled(values, spans, (y0, x0), self.shape[3:], self._source.shape[3:])
         if self.dtype.kind not in "ui":
             return blended
         limits = np.iinfo(self.dtype)
-        return np.clip(np.rint(blended), limits.min, limits.max).astype(self.dtype)
+        rounded: np.ndarray = np.clip(np.rint(blended), limits.min, limits.max).astype(self.dtype)
+        return rounded
 
     def close(self) -> None:
         super().close()

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput
 from fieldmark.prepare.flat_field import surface_at
 from fieldmark.prepare.masks import foreground_of
-from fieldmark.prepare.pipeline import PLACED, Step, apply, scale_step
+from fieldmark.prepare.pipeline import PLACED, Step, apply, resize_of, scale_step
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -49,10 +50,11 @@ class Whole:
 
     Args:
         opened: Gives the image's source; called only where it is needed.
+        resized: The factor that the source was resized by; 1 for none.
     """
 
-    def __init__(self, opened: Callable[[], ImageSource]) -> None:
-        self._opened = opened
+    def __init__(self, opened: Callable[[], ImageSource], *, resized: float = 1.0) -> None:
+        self._opened, self._resized = opened, resized
         self._maximum: float | None = None
         self._measured: dict[tuple[int, int, int], dict[str, np.ndarray]] = {}
 
@@ -63,7 +65,7 @@ class Whole:
         return self._maximum
 
     def at(self, steps: Sequence[Step], box: Box, *, size: tuple[int, int] | None = None) -> list[Step]:
-        """The steps for a box over t, z, y, x of one t.
+        """The steps for a box over t, z, y, x of one t; a resize is done already, or refused.
 
         Args:
             steps: A preparation.
@@ -72,6 +74,11 @@ class Whole:
         """
         if not any(step.get("step") in PLACED for step in steps):
             return list(steps)
+        if resize_of(steps) != self._resized:
+            raise BadInput(
+                f"This model resizes images by {resize_of(steps):g} first (prepare.resize), which predictions of whole "
+                "images do: fieldmark predict. Single layers, answers and features at another size are not there."
+            )
         (t, z0, y0, x0), (_, z1, y1, x1) = box.start, box.stop
         plane = size or self._opened().shape[3:]
         place = Place(t, tuple(range(z0, z1)), np.arange(y0, y1), np.arange(x0, x1), (int(plane[0]), int(plane[1])))
@@ -104,6 +111,8 @@ class Whole:
         made: list[Step] = []
         for number, step in enumerate(steps):
             match step.get("step"):
+                case "resize":
+                    pass
                 case "scale-per-image":
                     made.append(scale_step(self.maximum()))
                 case "flat-field":

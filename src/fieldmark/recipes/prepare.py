@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
 from fieldmark.core.fingerprint import files_hash
 
@@ -93,8 +93,8 @@ class PrepareConfig(BaseModel, frozen=True, extra="forbid"):
     """From raw to prepared pixels, in this order."""
 
     flat_field: FlatFieldConfig | None = None
-    resize: PositiveFloat | None = None
-    """Factor along y and x. Only 1 so far: images are learned from at their own size."""
+    resize: float | None = Field(default=None, ge=1 / 64, le=64)
+    """Factor along y and x: images are read at this size, and predictions come back at their own. U-Nets alone."""
     normalize: NormalizeConfig | None = None
     """None for the family's own way (see `net.color`)."""
     foreground: ForegroundConfig | None = None
