@@ -312,6 +312,29 @@ def test_a_fit_finds_what_was_prepared(cli):
     assert "they are gone. Prepare the data again" in err
 
 
+def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
+    draw(Path("in"))
+    text = CONFIG.replace("[32, 40]", "[16, 20]").replace("[24, 32]", "[12, 16]")
+    assert cli("prepare", "--config", write(text + "resize: {scale_factor: 0.5}\n"))[0] == 0
+    assert flat(0).shape == SIDES, "a flat field is that of the frames"
+    small = (SIDES[0] // 2, SIDES[1] // 2)
+    assert mask_of(0, 0).shape == small
+    assert {(int(row["row_stop"]) <= small[0], int(row["col_stop"]) <= small[1]) for row in rows("out/tiles.csv")} == {
+        (True, True)
+    }
+    steps = json.loads(Path("out/preparation.json").read_text())["steps"]
+    assert steps[0] == {"step": "resize", "by": 0.5}
+    Path("train.yml").write_text(TRAINING)
+    status, _, err = cli("fit", "--config", "train.yml", "--set", "train.crops_per_epoch=4")
+    assert status == 0, err
+    assert load(Path("models"))[0].preparation[0] == steps[0]
+    Path("new").mkdir()
+    tifffile.imwrite("new/a.tif", raw(0, 1, 0).astype(np.uint16))
+    status, _, err = cli("predict", "models", "new", "--out", "predicted", "--format", "tiff")
+    assert status == 0, err
+    assert tifffile.imread("predicted/a.tif").shape[-2:] == SIDES
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

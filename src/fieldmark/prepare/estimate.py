@@ -6,7 +6,7 @@ Memory follows a plane, not the set: of all that is seen, a running sum and a fe
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +16,9 @@ from fieldmark.core.events import Event
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.prepare.flat_field import Surface, fit_surface, require_field, surface_of_file
-from fieldmark.prepare.masks import pooled_threshold
+from fieldmark.prepare.masks import foreground_of, pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
-from fieldmark.prepare.pipeline import Step, flat_field_step, scale_step
+from fieldmark.prepare.pipeline import Step, apply, flat_field_step, scale_step
 from fieldmark.prepare.whole import Whole, counted, statistics
 
 if TYPE_CHECKING:
@@ -72,8 +72,30 @@ class Plane:
         return pixels
 
 
-OwnMask = Callable[[Plane], np.ndarray]
-"""A plane's foreground (y, x) bool, where a person made it."""
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What a plane's foreground is made of.
+
+    Args:
+        rule: See `prepare.masks.foreground_of`; None where a person made the masks.
+        first: Steps before it.
+        corrected: (C, y, x) what these steps give, where it is known already.
+    """
+
+    rule: dict[str, Any] | None
+    first: list[Step]
+    corrected: np.ndarray | None = None
+
+    def found(self, plane: Plane) -> np.ndarray:
+        """The foreground (y, x) bool by the rule."""
+        values = self.corrected
+        if values is None:
+            values = apply(plane.raw(), plane.whole.at(self.first, plane.box))
+        return foreground_of(values, self.rule or {})
+
+
+MaskOf = Callable[[Plane, Ground], np.ndarray]
+"""A plane's foreground (y, x) bool: kept from before, found by the rule, or made by a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +139,7 @@ def estimate(
     config: PrepareConfig,
     *,
     names: Sequence[int] = (),
-    own: OwnMask | None = None,
+    masks: MaskOf | None = None,
 ) -> Generator[Event, None, Estimated]:
     """Measure what a preparation must know of the images; an event a plane and step.
 
@@ -125,7 +147,8 @@ def estimate(
         images: Each opens one; all have the same channels.
         config: Whose channels are places along the channel axis.
         names: The number that a channel has in names of files, for each channel; its place where there are none.
-        own: Masks that a person made, where `foreground.method` is `folder`.
+        masks: Gives the foreground of planes, each of which may be asked for once; by itself it is found by the rule.
+            Where `foreground.method` is `folder`, it gives what a person made.
     """
     total = count_planes(images)
     first: list[Step] = []
@@ -134,7 +157,7 @@ def estimate(
     ground: dict[str, Any] | None = None
     if config.foreground is not None and config.foreground.method != "folder":
         ground = yield from _ground(images, config.foreground, first, total)
-    steps = yield from _normalization(images, config, first, ground, own, total)
+    steps = yield from _normalization(images, config, first, ground, masks, total)
     return Estimated(first, steps, ground)
 
 
@@ -207,7 +230,7 @@ def _normalization(
     config: PrepareConfig,
     first: Sequence[Step],
     ground: dict[str, Any] | None,
-    own: OwnMask | None,
+    masks: MaskOf | None,
     total: int,
 ) -> Work:
     asked = config.normalize
@@ -216,40 +239,43 @@ def _normalization(
     if asked.statistic == "max":
         with images[0]() as source:
             return [*first, scale_step(largest(source.dtype))]
-    if asked.min_fraction and ground is None and own is None:
+    own = config.foreground is not None and config.foreground.method == "folder"
+    if asked.min_fraction and ground is None and not (own and masks is not None):
         raise BadRecipe(
             f"prepare.normalize.min_fraction is {asked.min_fraction:g}, and nothing says what foreground is. "
             "Ask for masks (prepare.foreground), or set it to 0."
         )
     step = each_step(asked, asked.channels, ground)
     if asked.scheme != "dataset":
-        _require_rule(asked, own)
+        if asked.min_fraction and own:
+            raise BadRecipe(
+                f"prepare.foreground.method is 'folder', which has masks of these images alone, and "
+                f"prepare.normalize.scheme={asked.scheme} measures every image. Use scheme dataset, or a computed mask."
+            )
         return [*first, step]
+    found = masks if masks is not None else _found
     pooled = []
     every, most = _spread(total)
     for number, plane in enumerate(planes_of(images, every=every), start=1):
-        pooled.append(_counting(plane, first, step, asked, own, most))
+        pooled.append(_counting(plane, Ground(ground, [*first]), asked, found, most))
         yield Event("statistics", number, -(-total // every))
     return [*first, *constant_steps(statistics(np.concatenate(pooled, axis=1), step))]
 
 
-def _counting(
-    plane: Plane, first: Sequence[Step], step: Step, asked: NormalizeConfig, own: OwnMask | None, most: int
-) -> np.ndarray:
-    """(C, N) pixels of a plane that are measured."""
-    if own is None or not asked.min_fraction:
-        return plane.whole.measured(first, step, plane.t, plane.z, most)
-    values = plane.whole.values(first, plane.t, plane.z, most)
-    every = max(1, round(plane.source.shape[4] / values.shape[2]))
-    return counted(values, own(plane)[::every, ::every], asked.min_fraction)
+def _found(plane: Plane, ground: Ground) -> np.ndarray:
+    return ground.found(plane)
 
 
-def _require_rule(asked: NormalizeConfig, own: OwnMask | None) -> None:
-    if asked.min_fraction and own is not None:
-        raise BadRecipe(
-            f"prepare.foreground.method is 'folder', which has masks of these images alone, and "
-            f"prepare.normalize.scheme={asked.scheme} measures every image. Use scheme dataset, or a computed mask."
-        )
+def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskOf, most: int) -> np.ndarray:
+    """(C, N) pixels of a plane that are measured: spread over it, or over its blocks with enough foreground."""
+    if not asked.min_fraction:
+        values = plane.whole.values(ground.first, plane.t, plane.z, most)
+        return values.reshape(len(values), -1)
+    values = plane.whole.values(ground.first, plane.t, plane.z)
+    every = -(-plane.source.shape[4] // values.shape[2])
+    mask = masks(plane, replace(ground, corrected=values) if every == 1 else ground)
+    counts = counted(values, mask[::every, ::every], asked.min_fraction)
+    return counts[:, :: max(1, -(-counts.shape[1] // most))]
 
 
 def _spread(total: int) -> tuple[int, int]:

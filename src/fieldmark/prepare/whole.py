@@ -74,9 +74,9 @@ class Whole:
         """
         if not any(step.get("step") in PLACED for step in steps):
             return list(steps)
-        if resize_of(steps) != self._resized:
+        if (by := resize_of(steps)) not in (1, self._resized):
             raise BadInput(
-                f"This model resizes images by {resize_of(steps):g} first (prepare.resize), which predictions of whole "
+                f"This model resizes images by {by:g} first (prepare.resize), which predictions of whole "
                 "images do: fieldmark predict. Single layers, answers and features at another size are not there."
             )
         (t, z0, y0, x0), (_, z1, y1, x1) = box.start, box.stop
@@ -186,13 +186,11 @@ def _parts(rows: np.ndarray, every: int, width: int) -> list[np.ndarray]:
 
 def _blocks(mask: np.ndarray, share: float) -> np.ndarray:
     """The pixels of blocks of which at least this share is foreground; blocks at the far ends may be smaller."""
-    y, x = (-(-n // BLOCK) for n in mask.shape)
-    padded = np.zeros((y * BLOCK, x * BLOCK))
-    counted = np.zeros_like(padded)
-    padded[: mask.shape[0], : mask.shape[1]], counted[: mask.shape[0], : mask.shape[1]] = mask, 1
-    found, there = (part.reshape(y, BLOCK, x, BLOCK).sum(axis=(1, 3)) for part in (padded, counted))
-    enough = found / there >= share
-    grown: np.ndarray = enough.repeat(BLOCK, 0).repeat(BLOCK, 1)[: mask.shape[0], : mask.shape[1]]
+    rows, columns = (np.arange(0, n, BLOCK) for n in mask.shape)
+    found = np.add.reduceat(np.add.reduceat(mask, rows, axis=0, dtype=np.int32), columns, axis=1)
+    high, wide = (np.diff(at, append=n) for at, n in zip((rows, columns), mask.shape, strict=True))
+    enough = found >= share * (high[:, None] * wide)
+    grown: np.ndarray = enough.repeat(high, 0).repeat(wide, 1)
     return grown
 
 

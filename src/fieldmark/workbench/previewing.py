@@ -42,7 +42,8 @@ def preview_plan(plan: Plan) -> Iterator[Event]:
     config = placed(plan.config, frames.channels)
     own, labels = own_masks(plan.asked, config, frames), own_labels(plan.asked, frames)
     mask = own.mask if own is not None else None
-    estimated = yield from estimate(frames.opened(), config, names=frames.channels, own=mask)
+    given = None if own is None else lambda plane, _: own.mask(plane)
+    estimated = yield from estimate(frames.opened(), config, names=frames.channels, masks=given)
     names = [str(channel) for channel in frames.channels]
     shown = Shown(
         names=names,

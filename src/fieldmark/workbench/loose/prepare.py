@@ -22,9 +22,10 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadInput, BadRecipe
-from fieldmark.prepare.estimate import Estimated, Plane, count_planes, estimate
+from fieldmark.images import open_image
+from fieldmark.prepare.estimate import Estimated, Ground, Plane, count_planes, estimate
 from fieldmark.prepare.flat_field import surface_at
-from fieldmark.prepare.pipeline import apply
+from fieldmark.prepare.pipeline import resize_step
 from fieldmark.prepare.tiling import share_of, slices_measured, tiles_of
 from fieldmark.prepare.weights import border_weights
 from fieldmark.prepare.whole import Whole
@@ -153,8 +154,7 @@ class Work:
     def run(self) -> Iterator[Event]:
         """All of it."""
         images = self.frames.opened()
-        own = self.own.mask if self.own is not None else None
-        self.estimated = yield from estimate(images, self.config, names=self.frames.channels, own=own)
+        self.estimated = yield from estimate(images, self.config, names=self.frames.channels, masks=self._given_mask)
         self._write_fields()
         self.copies = self._tile_copies() if self.plan.copies else None
         total, number = count_planes(images), 0
@@ -192,7 +192,9 @@ class Work:
     def _plane(self, plane: Plane) -> np.ndarray | None:
         """The mask (y, x) of a plane, written where it was computed; its weight map and numbers besides."""
         where = self.frames.place(plane)
-        mask = self._mask(plane, where)
+        mask = None
+        if self.masks is not None or self.own is not None:
+            mask = self._given_mask(plane, Ground(self.estimated.ground, self.estimated.first))
         if self.weights is not None:
             self._write_weights(plane, where, mask)
         last = self.estimated.steps[-1:]
@@ -202,13 +204,13 @@ class Work:
         self.places.append(Looked(where, None if mask is None else float(mask.mean()), numbers))
         return mask
 
-    def _mask(self, plane: Plane, where: Where) -> np.ndarray | None:
+    def _given_mask(self, plane: Plane, ground: Ground) -> np.ndarray:
+        """(y, x) bool: a person's, or the one that is kept."""
         if self.own is not None:
             return self.own.mask(plane)
         if self.masks is None:
-            return None
-        corrected = apply(plane.raw(), plane.whole.at(self.estimated.first, plane.box))
-        return self.masks.of(plane, where, corrected, self.estimated)
+            return ground.found(plane)
+        return self.masks.of(plane, self.frames.place(plane), ground)
 
     def _mask_folder(self) -> MaskFolder | None:
         ground = self.plan.config.foreground
@@ -261,18 +263,18 @@ class Work:
         step = next((step for step in self.estimated.first if step["step"] == "flat-field"), None)
         if step is None:
             return
-        with self.frames.opened()[0]() as source:
-            y, x = source.shape[3:]
+        with open_image(self.frames.listings[0]) as source:
+            y, x = source.shape[3:]  # as the frames are: surfaces fit any size
         for channel, surface in zip(self.frames.channels, step["surfaces"], strict=True):
             if surface is not None:
                 field = surface_at(surface, np.arange(y), np.arange(x), (y, x))
                 write_array(self.out / FIELDS / f"flat-field_channel-{channel}.npy", field)
 
     def _write_tables(self) -> None:
+        places = [looked.where for looked in self.places]
         if self.masks is not None:
-            self.masks.finish()
+            self.masks.finish(places)
         if self.weights is not None:
-            places = [looked.where for looked in self.places]
             write_frames_meta(self.weights, self._weight_channel(), "weights", places, ".npy")
         if self.plan.tiles is not None:
             write_tile_list(self.out / TILES, self.tiles, self.plan.tiles.depth)
@@ -283,7 +285,9 @@ class Work:
         if normalize is not None and numbers:
             write_statistics(self.out / STATISTICS, normalize, self.frames.channels, numbers)
         write_meta(self.out / META, self.frames, numbers, normalize, self.places)
-        write_atomic(self.out / STEPS, json.dumps({"steps": self.estimated.steps}, indent=2).encode())
+        first = [] if self.frames.resize == 1 else [resize_step(self.frames.resize)]
+        steps = {"steps": [*first, *self.estimated.steps]}
+        write_atomic(self.out / STEPS, json.dumps(steps, indent=2).encode())
 
 
 def tile_folder(rule: TilesConfig) -> str:

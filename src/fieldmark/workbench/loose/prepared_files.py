@@ -9,7 +9,7 @@ import csv
 import os
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
 
@@ -19,11 +19,12 @@ from fieldmark.collection.frames import META, META_COLUMNS
 from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.images import encode_png, open_image
-from fieldmark.prepare.estimate import Estimated, Plane
-from fieldmark.prepare.masks import foreground_of
+from fieldmark.prepare.estimate import Ground, Plane
 from fieldmark.prepare.pipeline import apply
 from fieldmark.recipes.prepare import TilesConfig
 
+_LEVEL = 1
+"""Of compression: masks are almost as small by the quickest one."""
 Where = tuple[int, int, int]
 """Position, time and slice, by the numbers in names."""
 
@@ -59,7 +60,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[obje
     write_atomic(path, text.getvalue().encode())
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class MaskFolder:
     """Computed masks, one for each plane.
 
@@ -67,25 +68,22 @@ class MaskFolder:
         folder: Where they are written.
         channel: Their number in names.
         suffix: `.png` (0 and 255) or `.npy` (bool).
-        written: Of which planes.
     """
 
     folder: Path
     channel: int
     suffix: str
-    written: list[Where] = field(default_factory=list)
 
-    def of(self, plane: Plane, where: Where, corrected: np.ndarray, estimated: Estimated) -> np.ndarray:
+    def of(self, plane: Plane, where: Where, ground: Ground) -> np.ndarray:
         """(y, x) bool foreground of a plane: read where it is there, else found and written."""
         path = self.folder / frame_name(self.channel, where, self.suffix)
-        self.written.append(where)
         if path.is_file():
             return self.read(where)
-        mask = foreground_of(corrected, estimated.ground or {})
+        mask = ground.found(plane)
         if self.suffix == ".npy":
             write_array(path, mask)
         else:
-            write_whole(path, encode_png(mask.astype(np.uint8) * np.uint8(255)))
+            write_whole(path, encode_png(mask.astype(np.uint8) * np.uint8(255), level=_LEVEL))
         return mask
 
     def read(self, where: Where) -> np.ndarray:
@@ -94,9 +92,9 @@ class MaskFolder:
             mask: np.ndarray = source.read(Box.whole(source.shape))[0, 0, 0] > 0
         return mask
 
-    def finish(self) -> None:
+    def finish(self, places: Sequence[Where]) -> None:
         """The table of what is there."""
-        write_frames_meta(self.folder, self.channel, "mask", self.written, self.suffix)
+        write_frames_meta(self.folder, self.channel, "mask", places, self.suffix)
 
 
 def write_frames_meta(folder: Path, channel: int, name: str, places: Sequence[Where], suffix: str) -> None:
