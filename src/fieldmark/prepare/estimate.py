@@ -216,13 +216,13 @@ def _ground(
     }
     if config.method != "dataset-otsu":
         return rule
-    pooled = []
     every, most = _spread(total)
+    pooled = _Pool(-(-total // every) * most)
     for number, plane in enumerate(planes_of(images, every=every), start=1):
         values = plane.whole.values(first, plane.t, plane.z, most)
-        pooled.append(values[list(config.channels) or slice(None)].mean(axis=0).ravel())
+        pooled.add(values[list(config.channels) or slice(None)].mean(axis=0).reshape(1, -1))
         yield Event("threshold", number, -(-total // every))
-    return rule | {"method": "threshold", "value": pooled_threshold(np.concatenate(pooled))}
+    return rule | {"method": "threshold", "value": pooled_threshold(pooled.values[0])}
 
 
 def _normalization(
@@ -254,12 +254,12 @@ def _normalization(
             )
         return [*first, step]
     found = masks if masks is not None else _found
-    pooled = []
     every, most = _spread(total)
+    pooled = _Pool(-(-total // every) * most)
     for number, plane in enumerate(planes_of(images, every=every), start=1):
-        pooled.append(_counting(plane, Ground(ground, [*first]), asked, found, most))
+        pooled.add(_counting(plane, Ground(ground, [*first]), asked, found, most))
         yield Event("statistics", number, -(-total // every))
-    return [*first, *constant_steps(statistics(np.concatenate(pooled, axis=1), step))]
+    return [*first, *constant_steps(statistics(pooled.values, step))]
 
 
 def _found(plane: Plane, ground: Ground) -> np.ndarray:
@@ -276,6 +276,31 @@ def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskO
     mask = masks(plane, replace(ground, corrected=values) if every == 1 else ground)
     counts = counted(values, mask[::every, ::every], asked.min_fraction)
     return counts[:, :: max(1, -(-counts.shape[1] // most))]
+
+
+class _Pool:
+    """Pixels of many planes in one array that is made once: kept pieces would scatter over the memory.
+
+    Args:
+        most: Of each channel.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most, self._count = most, 0
+        self._kept = np.zeros((0, 0), np.float32)
+
+    def add(self, values: np.ndarray) -> None:
+        """(C, N) float32."""
+        if not len(self._kept):
+            self._kept = np.empty((len(values), self._most), np.float32)
+        part = values[:, : self._most - self._count]
+        self._kept[:, self._count : self._count + part.shape[1]] = part
+        self._count += part.shape[1]
+
+    @property
+    def values(self) -> np.ndarray:
+        """(C, N) of all."""
+        return self._kept[:, : self._count]
 
 
 def _spread(total: int) -> tuple[int, int]:
