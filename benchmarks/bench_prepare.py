@@ -185,7 +185,11 @@ def compare(folder: Path) -> str:
     theirs = sorted((folder / "peer/masks").glob("*.png"))
     mine = sorted((folder / "ours/mask_channels_0").glob("*.png"))
     same = np.mean([(imread(a) == imread(b)).mean() for a, b in zip(mine, theirs, strict=True)])
-    field = np.abs(np.load(folder / "ours" / FIELD) / np.load(folder / "peer/flat-field_channel-0.npy") - 1).max()
+    mine_field, their_field = (
+        np.load(path, allow_pickle=False)
+        for path in (folder / "ours" / FIELD, folder / "peer/flat-field_channel-0.npy")
+    )
+    field = np.abs(mine_field / their_field - 1).max()
     with open(folder / "ours/tiles.csv", newline="") as file:
         own = {(int(row["pos_idx"]), int(row["row_start"]), int(row["col_start"])) for row in csv.DictReader(file)}
     other = {tuple(tile) for tile in json.loads((folder / "peer/tiles.json").read_text())}

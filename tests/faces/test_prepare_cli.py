@@ -98,8 +98,12 @@ def tree(folder: str, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
 
 
+def array(path: str | Path) -> np.ndarray:
+    return np.load(path, allow_pickle=False)
+
+
 def flat(c: int) -> np.ndarray:
-    return np.load(f"out/flat_field_images/flat-field_channel-{c}.npy")
+    return array(f"out/flat_field_images/flat-field_channel-{c}.npy")
 
 
 def test_what_is_written_is_what_the_frames_say(cli):
@@ -168,7 +172,7 @@ def test_chosen_tiles_are_those_that_show_enough_and_copies_hold_prepared_pixels
     for row in listed[:: max(1, len(listed) // 9)]:
         c, z, p, y, x = (int(row[n]) for n in ("channel_idx", "slice_idx", "pos_idx", "row_start", "col_start"))
         assert row["file_name"] == f"im_c{c:03d}_z{z:03d}_t000_p{p:03d}_r{y}-{y + 32}_c{x}-{x + 40}_sl0-1.npy"
-        tile = np.load(folder / row["file_name"])
+        tile = array(folder / row["file_name"])
         assert (tile.shape, tile.dtype) == ((1, 32, 40), np.float32)
         whole = raw(c, z, p) / flat(c)
         truth = (whole - float(measured[c]["zscore_median"])) / float(measured[c]["zscore_iqr"])
@@ -186,9 +190,9 @@ def test_stacks_and_volumes(cli):
     share = np.mean([mask_of(z + d, p)[y : y + 32, x : x + 40].mean() for d in (-1, 0, 1)])
     assert float(one["fg_frac"]) == pytest.approx(share, rel=1e-6)
     folder, place = Path("out/tiles_32-40_step_24-32"), f"z{z:03d}_t000_p{p:03d}_r{y}-{y + 32}_c{x}-{x + 40}"
-    assert np.load(folder / f"im_c000_{place}_sl0-3.npy").shape == (40, 32, 3)
-    assert np.load(folder / f"im_c001_{place}_sl0-1.npy").shape == (40, 32, 1)
-    masks = np.load(folder / f"im_c003_{place}_sl0-3.npy")
+    assert array(folder / f"im_c000_{place}_sl0-3.npy").shape == (40, 32, 3)
+    assert array(folder / f"im_c001_{place}_sl0-1.npy").shape == (40, 32, 1)
+    masks = array(folder / f"im_c003_{place}_sl0-3.npy")
     assert np.array_equal(masks[..., 2].T, mask_of(z + 1, p)[y : y + 32, x : x + 40])
     solid = CONFIG.replace("[32, 40]", "[32, 40, 2]").replace("[24, 32]", "[24, 32, 2]")
     assert cli("prepare", "--config", write(solid), "--write-tiles")[0] == 0
@@ -197,7 +201,7 @@ def test_stacks_and_volumes(cli):
     assert {int(row["slice_start"]) for row in listed} <= {0, 2, 3}
     row = listed[0]
     assert row["file_name"].endswith(f"_sl{row['slice_start']}-{int(row['slice_start']) + 2}.npy")
-    assert np.load(Path("out/tiles_32-40-2_step_24-32-2") / row["file_name"]).shape == (2, 32, 40)
+    assert array(Path("out/tiles_32-40-2_step_24-32-2") / row["file_name"]).shape == (2, 32, 40)
 
 
 @pytest.mark.parametrize("scheme", ["slice", "volume", "stack"])
@@ -225,7 +229,7 @@ def test_weight_maps_of_label_maps_and_of_masks(cli):
     labels = raw(2, 0, 0)
     text = CONFIG + "weight_map: {channels: [2]}\n"
     assert cli("prepare", "--config", write(text))[0] == 0
-    found = np.load("out/weight_map_channels_2/im_c004_z000_t000_p000.npy")
+    found = array("out/weight_map_channels_2/im_c004_z000_t000_p000.npy")
     spots = {number: np.argwhere(labels == number) for number in np.unique(labels[labels > 0])}
     for y, x in itertools.product(range(0, SIDES[0], 17), range(0, SIDES[1], 13)):
         near = sorted(np.hypot(*(own - (y, x)).T).min() for own in spots.values())
@@ -233,7 +237,7 @@ def test_weight_maps_of_label_maps_and_of_masks(cli):
         assert found[y, x] == pytest.approx(truth, abs=1e-5)
     assert cli("prepare", "--config", write(CONFIG + "make_weight_map: True\n"))[0] == 0
     assert not Path("out/weight_map_channels_2").exists()
-    found = np.load("out/weight_map_channels_1/im_c004_z000_t000_p000.npy")
+    found = array("out/weight_map_channels_1/im_c004_z000_t000_p000.npy")
     assert (found[mask_of(0, 0)] == 1).all()
 
 
