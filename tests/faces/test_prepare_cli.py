@@ -256,6 +256,13 @@ def test_own_masks_decide_and_are_never_copied(cli):
     boxes = {(int(row["pos_idx"]), int(row["row_start"]), int(row["col_start"])) for row in rows("out/tiles.csv")}
     assert (0, 48, 0) in boxes
     assert (1, 48, 0) not in boxes
+    Image.fromarray(np.full(SIDES, 255, np.uint8)).save("masks/im_c007_z000_t000_p001.png")
+    status, _, err = cli("prepare", "--config", write(text.replace("'dataset',", "'dataset', min_fraction: 0.9,")))
+    assert status == 0
+    assert "taken as it is" not in err
+    assert (1, 48, 0) in {
+        (int(row["pos_idx"]), int(row["row_start"]), int(row["col_start"])) for row in rows("out/tiles.csv")
+    }
     Path("masks/im_c007_z000_t000_p001.png").unlink()
     status, _, err = cli("prepare", "--config", write(text), "--set", "tile.min_fraction=0.3")
     assert status == 1

@@ -55,6 +55,15 @@ def test_any_box_holds_the_bits_of_the_whole(factor, how):
             assert np.array_equal(read(source, box), whole[box.slices])
 
 
+def test_large_boxes_are_read_in_parts(monkeypatch):
+    pixels = drawn()
+    for how in ("linear", "nearest"):
+        whole = read(ResizedSource(ArraySource(pixels), 0.37, how))
+        monkeypatch.setattr("fieldmark.images.resized._MOST_PIXELS", 900)
+        assert np.array_equal(read(ResizedSource(ArraySource(pixels), 0.37, how)), whole)
+        monkeypatch.undo()
+
+
 def test_halves_are_means_of_what_shrinks_and_flat_stays_flat():
     stripes = np.tile(np.array([0, 1000], np.uint16), (32, 16))[None, None, None]
     small = read(ResizedSource(ArraySource(stripes), 0.5))[0, 0, 0]

@@ -116,7 +116,7 @@ class Logged(ArraySink):
 
 
 def test_tiles_fill_chunks_of_files():
-    assert [own_side(512, factor) for factor in (0.5, 0.37, 1.6)] == [1024, 1536, 320]
+    assert [own_side(512, factor) for factor in (0.5, 0.37, 1.6, 0.05)] == [1024, 1536, 320, 2048]
 
 
 def test_what_sees_images_as_they_are_refuses():

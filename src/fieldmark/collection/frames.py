@@ -105,7 +105,9 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
     they have been moved to.
     """
     rows = [row for row in table.rows if wanted is None or wanted.has(row)]
-    positions = {row.pos_idx: [own for own in rows if own.pos_idx == row.pos_idx] for row in rows}
+    positions: dict[int, list[FrameRow]] = {}
+    for row in rows:
+        positions.setdefault(row.pos_idx, []).append(row)
     left_out, texts = list(table.left_out), {}
     for position, own in sorted(positions.items()):
         name = f"p{position:03d}"

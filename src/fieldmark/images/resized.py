@@ -7,7 +7,7 @@ whole image does there.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import ceil
+from math import ceil, prod
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,8 @@ from fieldmark.errors import BadInput
 from fieldmark.images.source import BaseSource, Grained, ImageSource
 
 _ROWS = 256
+_MOST_PIXELS = 1 << 24
+"""Of the source that are read at once."""
 
 Span = tuple[int, int]
 
@@ -57,6 +59,13 @@ class ResizedSource(BaseSource):
         spans = list(zip(box.start[3:], box.stop[3:], strict=True))
         read = needed if self._how == "linear" else _nearest_needed
         (y0, y1), (x0, x1) = (read(span, *size) for span, size in zip(spans, sizes, strict=True))
+        if prod((*box.shape[:3], y1 - y0, x1 - x0)) > _MOST_PIXELS and box.shape[3] > 1:
+            middle = (box.start[3] + box.stop[3]) // 2
+            halves = (
+                Box(box.start, (*box.stop[:3], middle, box.stop[4])),
+                Box((*box.start[:3], middle, box.start[4]), box.stop),
+            )
+            return np.concatenate([self._read(half, level) for half in halves], axis=3)
         values = self._source.read(Box((*box.start[:3], y0, x0), (*box.stop[:3], y1, x1)))
         if self._how == "nearest":
             rows, columns = (_nearest(span, *size) for span, size in zip(spans, sizes, strict=True))

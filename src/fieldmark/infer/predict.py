@@ -39,6 +39,8 @@ VOLUME_OVERLAP = (4, 16)
 """And by how much it reaches over its borders, along z, and along y and x."""
 VOLUME_HALO = 32
 """3-D models that see farther than this are predicted on that grid."""
+LARGEST_SIDE = 2048
+"""Of tiles of images that are seen smaller: their answers are as large as the image's own grid."""
 STACK_TILE = 8
 """Slices of a tile of models that see a window of slices for each; along z their halo makes them exact."""
 
@@ -122,9 +124,9 @@ def _resized_plan(model: Model, source: ImageSource, recipe: PredictRecipe, fact
 
 
 def own_side(side: int, factor: float) -> int:
-    """A tile's side in the image's own grid for one at another size; large ones fill chunks of files."""
+    """A tile's side in the image's own grid for one at another size; large ones fill chunks of files, up to a limit."""
     own = max(1, round(side / factor))
-    return own if own <= CHUNK else round(own / CHUNK) * CHUNK
+    return own if own <= CHUNK else min(LARGEST_SIDE, round(own / CHUNK) * CHUNK)
 
 
 def _is_exact(model: Model, recipe: PredictRecipe) -> bool:

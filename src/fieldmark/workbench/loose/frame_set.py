@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.collection.frames import FrameRow, FrameTable, Wanted, frames_in, write_listings
+from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image
@@ -38,7 +39,8 @@ class FrameSet:
         channels: Their numbers, in the order of the channel axis.
         listings: One file for each position, in order, which opens as an image.
         resize: Factor along y and x; 1 for none.
-        more: What the whole folder has besides: its largest channel's number.
+        most: The largest number of a channel in the whole folder.
+        numbers: Position, times and slices of each listing, by the numbers in names.
     """
 
     folder: Path
@@ -46,11 +48,12 @@ class FrameSet:
     channels: tuple[int, ...]
     listings: tuple[Path, ...]
     resize: float
-    more: int
+    most: int
+    numbers: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
 
     @property
     def positions(self) -> list[int]:
-        return sorted({row.pos_idx for row in self.rows})
+        return [position for position, _, _ in self.numbers]
 
     def opened(self) -> list[Opened]:
         """The positions as images."""
@@ -58,9 +61,7 @@ class FrameSet:
 
     def place(self, plane: Plane) -> tuple[int, int, int]:
         """Position, time and slice of a plane, by the numbers in names."""
-        position = self.positions[plane.index]
-        own = [row for row in self.rows if row.pos_idx == position]
-        times, slices = sorted({row.time_idx for row in own}), sorted({row.slice_idx for row in own})
+        position, times, slices = self.numbers[plane.index]
         return position, times[plane.t], slices[plane.z]
 
 
@@ -89,7 +90,18 @@ def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple
     listings = tuple(image.path for image in plan.images)
     channels = tuple(sorted({row.channel_idx for row in rows}))
     most = max(row.channel_idx for row in table.rows)
-    return FrameSet(table.folder, rows, channels, listings, config.resize or 1.0, most), table
+    return FrameSet(table.folder, rows, channels, listings, config.resize or 1.0, most, _numbers(rows)), table
+
+
+def _numbers(rows: Sequence[FrameRow]) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]:
+    times: dict[int, set[int]] = {}
+    slices: dict[int, set[int]] = {}
+    for row in rows:
+        times.setdefault(row.pos_idx, set()).add(row.time_idx)
+        slices.setdefault(row.pos_idx, set()).add(row.slice_idx)
+    return tuple(
+        (position, tuple(sorted(times[position])), tuple(sorted(slices[position]))) for position in sorted(times)
+    )
 
 
 def placed(config: PrepareConfig, channels: Sequence[int]) -> PrepareConfig:
@@ -135,6 +147,10 @@ class OwnPlanes:
         self._files = {
             (row.pos_idx, row.time_idx, row.slice_idx): row.file_name for row in table.rows if row.channel_idx == chosen
         }
+
+    def content(self) -> list[str]:
+        """The hash of each file."""
+        return [file_hash(self.folder / name) for _, name in sorted(self._files.items())]
 
     def labels(self, plane: Plane) -> np.ndarray:
         """(y, x) whole numbers. Raises BadFile where a plane has none, or one of another size or type."""

@@ -120,12 +120,12 @@ def follow_prepare(plan: Plan) -> Iterator[Event]:
     frames, table = frame_set(plan.asked, plan.config, out / HIDDEN / "frames")
     for shown, why in table.left_out:
         yield _note(f"left out {shown}: {why}")
-    made_from = _made_from(plan, frames)
+    work = Work(plan, frames)
+    made_from = work.made_from()
     if _is_done(out, made_from):
         yield _note("The same was prepared before; it is taken as it is.")
         return
     _begin(out, made_from)
-    work = Work(plan, frames)
     yield from work.run()
     _append_info(plan, work.estimated)
     write_atomic(out / HIDDEN / STATE, json.dumps({"made_from": made_from, "done": True}).encode())
@@ -150,6 +150,15 @@ class Work:
         self.places: list[Looked] = []
         self.tiles: list[Chosen] = []
         self.copies: TileCopies | None = None
+
+    def made_from(self) -> str:
+        """The fingerprint of all that decides what is written: settings, and the content of every file."""
+        listed = [path.read_text(encoding="utf-8") for path in self.frames.listings]
+        own = [planes.content() for planes in (self.own, self.labels) if planes is not None]
+        flat = self.plan.config.flat_field
+        fields = flat.fingerprint() if flat is not None else ""
+        settings = json.dumps(self.plan.values, sort_keys=True)
+        return fingerprint([__version__, settings, self.plan.copies, listed, own, fields])
 
     def run(self) -> Iterator[Event]:
         """All of it."""
@@ -217,7 +226,7 @@ class Work:
         if ground is None or ground.method == "folder":
             return None
         ids = "-".join(map(str, ground.channels or self.frames.channels))
-        return MaskFolder(self.out / f"mask_channels_{ids}", self.frames.more + 1, self.plan.asked.mask_ext)
+        return MaskFolder(self.out / f"mask_channels_{ids}", self.frames.most + 1, self.plan.asked.mask_ext)
 
     def _weight_folder(self) -> Path | None:
         if self.plan.asked.weights is None:
@@ -238,7 +247,7 @@ class Work:
         return None if self.weights is None else self.weights / frame_name(self._weight_channel(), where, ".npy")
 
     def _weight_channel(self) -> int:
-        return self.frames.more + (1 if self.masks is None else 2)
+        return self.frames.most + (1 if self.masks is None else 2)
 
     def _tile_copies(self) -> TileCopies | None:
         rule = self.plan.tiles
@@ -302,12 +311,6 @@ def _shares(mask: np.ndarray | None, plane: Plane, rule: TilesConfig) -> dict[tu
     return {box.start[1:]: 1.0 if mask is None else share_of(mask, box) for box in boxes}
 
 
-def _made_from(plan: Plan, frames: FrameSet) -> str:
-    """The fingerprint of all that decides what is written: settings, and every frame's content."""
-    listed = [path.read_text(encoding="utf-8") for path in frames.listings]
-    return fingerprint([__version__, json.dumps(plan.values, sort_keys=True), plan.copies, listed])
-
-
 def _refuse_strangers(out: Path) -> None:
     """What Fieldmark has not written is never replaced."""
     if out.exists() and not out.is_dir():
@@ -353,7 +356,10 @@ def _append_info(plan: Plan, estimated: Estimated) -> None:
     run: dict[str, Any] = {"processing_time": datetime.now(UTC).isoformat(timespec="seconds"), "config": plan.values}
     if any(step["step"] == "flat-field" for step in estimated.first):
         run["flat_fields"] = FIELDS
-    runs = [*info_runs(plan.asked.out / INFO), run]
+    before = info_runs(plan.asked.out / INFO)
+    if before and isinstance(before[-1], dict) and before[-1].get("config") == plan.values:
+        before.pop()  # the same again, or stopped just after this
+    runs = [*before, run]
     write_atomic(plan.asked.out / INFO, json.dumps(runs, indent=2).encode())
 
 
