@@ -112,6 +112,34 @@ def test_predictions_come_in_the_units_of_their_targets(tmp_path):
     assert np.array_equal(predicted(model, tmp_path / "alone.tif"), found)
 
 
+@pytest.mark.parametrize("statistic", ["mean-std", "median-iqr"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_targets_are_normalized_with_a_masked_loss_too(tmp_path, masked, statistic):
+    target = {"kind": "image", "channels": [2]}
+    mask = {"channel": 1, "method": "otsu"} if masked else None
+    model, _ = painted(
+        tmp_path,
+        {
+            "data": {"inputs": [0], "target": target, "mask": mask, "split": {"train": 1, "validation": 0, "test": 0}},
+            "prepare": {"normalize": {"statistic": statistic}},
+        },
+    )
+    values = np.stack([tifffile.imread(tmp_path / f"{n}.tif")[2] for n in range(3)])
+    (step,) = model.header.target_preparation
+    spread = values.std() if statistic == "mean-std" else np.subtract(*np.percentile(values, [75, 25]))
+    center = values.mean() if statistic == "mean-std" else np.median(values)
+    assert step["mean"] == pytest.approx([center], rel=0.01)
+    assert step["std"] == pytest.approx([spread], rel=0.1)
+
+
+def test_shares_are_scaled_by_their_largest(tmp_path):
+    """A network that answers 0 to 1 is taught 0 to 1, whatever the statistic of its input."""
+    model, _ = painted(tmp_path, {"net": {"filters": [6, 8], "final_activation": "sigmoid"}})
+    (step,) = model.header.target_preparation
+    assert step["step"] == "scale"
+    assert 425 < step["by"] <= 430
+
+
 @pytest.mark.parametrize("scheme", ["slice", "volume", "stack"])
 def test_statistics_of_each_image_make_brightness_and_contrast_all_one(tmp_path, scheme):
     statistic = {"stack": "mean-std"}.get(scheme, "median-iqr")

@@ -11,7 +11,7 @@ import numpy as np
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadRecipe
-from fieldmark.learn.targets import ImageTargets, Weighted
+from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
 from fieldmark.prepare.flat_field import fit_surface, require_field, surface_of_file
 from fieldmark.prepare.masks import foreground_of, pooled_threshold
@@ -233,18 +233,6 @@ def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarra
         box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
         total = total + apply(samples.raw(index, box), first)
     return total / len(planes)
-
-
-def estimate_target(samples: Samples, config: NormalizeConfig, seed: int) -> list[Step]:
-    """Center and spread of the target images' channels; predictions go the same way back."""
-    if not isinstance(samples.targets, ImageTargets) or not config.targets:
-        return []
-    places = _spread(len(samples.targets.images()))
-    chosen = [samples.targets.images()[n] for n in places]
-    rng = np.random.default_rng(derive_seed(seed, "targets"))
-    crops = [samples.targets.raw(index, _place(samples, index, rng)) for index in chosen]
-    values = np.concatenate([crop.reshape(len(crop), -1) for crop in crops], axis=1)
-    return normalization(values, config.model_copy(update={"clip": None}))
 
 
 def normalization(values: np.ndarray, config: NormalizeConfig) -> list[Step]:

@@ -27,7 +27,6 @@ from fieldmark.learn.preparation import (
     estimate_flat_field,
     estimate_normalization,
     estimate_preparation,
-    estimate_target,
 )
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
@@ -173,7 +172,7 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         targets,
         split,
         seed=recipe.seed,
-        normalize=recipe.prepare.normalize is None or recipe.prepare.normalize.targets,
+        config=recipe.prepare.normalize or NormalizeConfig(),
         share=config.get("final_activation") == "sigmoid",
     )
     config["out_channels"] = config["out_channels"] or targets.channels
@@ -208,8 +207,6 @@ def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[s
     if recipe.begin is not None:
         return given_preparation(recipe.begin, samples, color)
     asked, inputs = recipe.prepare.normalize, recipe.data.inputs
-    if samples.targets is not None:
-        samples.target_preparation = estimate_target(samples, asked or NormalizeConfig(), recipe.seed)
     first = [channels_step(inputs)] if inputs else []
     if recipe.prepare.flat_field is not None:
         first += estimate_flat_field(samples, recipe.prepare.flat_field, first, recipe.seed)

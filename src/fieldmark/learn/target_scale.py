@@ -11,17 +11,21 @@ from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput
 from fieldmark.learn.targets import ImageTargets, Weighted
 from fieldmark.prepare import apply, scale_step, standardize_step
+from fieldmark.prepare.whole import statistics
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
     from fieldmark.learn.splits import Split
     from fieldmark.learn.targets import Targets
+    from fieldmark.recipes.prepare import NormalizeConfig
 
 CROPS = 64
 SIDE = 256
 
 
-def scale_targets(samples: Samples, targets: Targets, split: Split, *, seed: int, normalize: bool, share: bool) -> None:
+def scale_targets(
+    samples: Samples, targets: Targets, split: Split, *, seed: int, config: NormalizeConfig, share: bool
+) -> None:
     """Estimate `samples.target_preparation` on crops of what teaches, and the span of the prepared values.
 
     Args:
@@ -29,7 +33,7 @@ def scale_targets(samples: Samples, targets: Targets, split: Split, *, seed: int
         targets: Classes are left as they are.
         split: What teaches.
         seed: Draws the crops.
-        normalize: Whether values are brought to zero mean and unit spread; else they stay as they are.
+        config: By what center and spread values are normalized, and whether they are; else they stay as they are.
         share: Whether the network answers shares from 0 to 1: then values are divided by their maximum.
     """
     images = targets.targets if isinstance(targets, Weighted) else targets
@@ -39,9 +43,10 @@ def scale_targets(samples: Samples, targets: Targets, split: Split, *, seed: int
     if share:
         _require_positive(values)
         samples.target_preparation = [scale_step(float(max(np.nanmax(own) for own in values)) or 1.0)]
-    elif normalize:
-        std = [float(own.std()) for own in values]
-        samples.target_preparation = [standardize_step([float(own.mean()) for own in values], [s or 1.0 for s in std])]
+    elif config.targets:
+        measured = [statistics(own[None], {"statistic": config.statistic}) for own in values]
+        center, spread = ([float(one[name][0]) for one in measured] for name in ("center", "spread"))
+        samples.target_preparation = [standardize_step(center, spread)]
     ready = [apply(own[None], [_one(step, n) for step in samples.target_preparation]) for n, own in enumerate(values)]
     images.span = max(1e-3, *(float(np.ptp(own)) for own in ready))
 
