@@ -93,14 +93,14 @@ def painted(folder, recipe: dict) -> tuple[Model, np.ndarray]:
     return Model("paint", *load_net(folder / "run" / "model")), stack
 
 
-def predicted(model: Model, path) -> np.ndarray:
+def predicted(model: Model, path, z: int = 0) -> np.ndarray:
     with open_image(path) as source:
         sink = ArraySink(source.shape, 1)
         recipe = PredictRecipe()
         forward = forward_of(model, recipe, "image", source=source)
         for _ in predict_tiles(forward, source, plan_for(model, source, recipe, "it"), sink):
             pass
-    return in_target_units(model.header, sink.answers)[0, 0, 0]
+    return in_target_units(model.header, sink.answers)[0, 0, z]
 
 
 def test_predictions_come_in_the_units_of_their_targets(tmp_path):
@@ -150,6 +150,25 @@ def test_statistics_of_each_image_make_brightness_and_contrast_all_one(tmp_path,
     assert np.abs(found - stack[2]).mean() < 4
     tifffile.imwrite(tmp_path / "brighter.tif", 3000 + 50 * stack[0])
     assert np.allclose(predicted(model, tmp_path / "brighter.tif"), found, atol=0.02)
+
+
+@pytest.mark.parametrize("scheme", ["dataset", "slice", "stack"])
+@pytest.mark.parametrize("resize", [None, 0.5])
+def test_a_slice_predicted_alone_is_that_of_its_stack(tmp_path, scheme, resize):
+    """In uneven light, by statistics of the data set or its own, with masks, at its own size or another."""
+    prepare = {
+        "flat_field": {"block": 8},
+        "resize": resize,
+        "foreground": {"radius": 1},
+        "normalize": {"scheme": scheme, "min_fraction": 0.1},
+    }
+    model, _ = painted(tmp_path, {"prepare": prepare, "train": {"epochs": 1, "crop": [16, 16], "crops_per_epoch": 4}})
+    rng = np.random.default_rng(5)
+    stack = np.stack([n + rng.random((10, 12)).repeat(4, 0).repeat(4, 1) for n in range(3)]).astype(np.float32)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    for z in range(3):
+        tifffile.imwrite(tmp_path / "alone.tif", stack[z])
+        assert np.array_equal(predicted(model, tmp_path / "alone.tif"), predicted(model, tmp_path / "stack.tif", z))
 
 
 def test_uneven_light_and_statistics_go_together(tmp_path):
