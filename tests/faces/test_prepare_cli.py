@@ -423,6 +423,10 @@ def test_a_recipe_is_previewed_on_the_images_of_a_project(cli):
     assert status == 0, err
     html = Path("cells/preview.html").read_text()
     assert all(words in html for words in ("raw, ", "corrected, ", "normalized, ", "foreground, "))
+    assert "Not shown" not in html
+    folder = "prepare.foreground={method: folder}"
+    assert cli("-C", "cells", "prepare", "--preview", "--set", folder, "--out", "cells/other.html")[0] == 0
+    assert "Not shown" in Path("cells/other.html").read_text()
     status, _, err = cli("-C", "cells", "prepare", "--preview", "--out", "in/page.html")
     assert status == 1
     assert "originals are only read" in err

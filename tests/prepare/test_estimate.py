@@ -136,5 +136,7 @@ def test_what_cannot_be_measured_is_said():
         run([images[0], spoiled], PrepareConfig(flat_field=flat))
     with pytest.raises(BadInput, match="one illumination belongs to one size"):
         run([images[0], images[1][..., :100]], PrepareConfig(flat_field=flat))
+    with pytest.raises(BadInput, match="Image 2 has 1 channels, and the first one 2"):
+        run([images[0], images[1][:, :1]], PrepareConfig(normalize=NormalizeConfig()))
     with pytest.raises(BadRecipe, match="nothing says what foreground is"):
         run(images, PrepareConfig(normalize=NormalizeConfig(min_fraction=0.5)))

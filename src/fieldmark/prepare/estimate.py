@@ -151,6 +151,7 @@ def estimate(
             Where `foreground.method` is `folder`, it gives what a person made.
     """
     total = count_planes(images)
+    _require_alike(images)
     first: list[Step] = []
     if config.flat_field is not None:
         first += yield from _flat_field(images, config.flat_field, names, total)
@@ -194,6 +195,19 @@ def _mean(images: Sequence[Opened], channels: Sequence[int], total: int) -> Gene
         raise BadInput("prepare.flat_field: there is no image to estimate it on.")
     added /= total
     return added
+
+
+def _require_alike(images: Sequence[Opened]) -> None:
+    """Raise BadInput where images have other channels than the first one."""
+    first = 0
+    for number, opened in enumerate(images, start=1):
+        with opened() as source:
+            first = first or source.shape[1]
+            if source.shape[1] != first:
+                raise BadInput(
+                    f"Image {number} has {source.shape[1]} channels, and the first one {first}. Prepare images with the "
+                    "same channels together."
+                )
 
 
 def _require_field(images: Sequence[Opened]) -> None:
@@ -253,28 +267,26 @@ def _normalization(
                 f"prepare.normalize.scheme={asked.scheme} measures every image. Use scheme dataset, or a computed mask."
             )
         return [*first, step]
-    found = masks if masks is not None else _found
     every, most = _spread(total)
     pooled = _Pool(-(-total // every) * most)
     for number, plane in enumerate(planes_of(images, every=every), start=1):
-        pooled.add(_counting(plane, Ground(ground, [*first]), asked, found, most))
+        pooled.add(_counting(plane, Ground(ground, [*first]), asked, masks, most))
         yield Event("statistics", number, -(-total // every))
     return [*first, *constant_steps(statistics(pooled.values, step))]
 
 
-def _found(plane: Plane, ground: Ground) -> np.ndarray:
-    return ground.found(plane)
-
-
-def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskOf, most: int) -> np.ndarray:
+def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskOf | None, most: int) -> np.ndarray:
     """(C, N) pixels of a plane that are measured: spread over it, or over its blocks with enough foreground."""
     if not asked.min_fraction:
         values = plane.whole.values(ground.first, plane.t, plane.z, most)
         return values.reshape(len(values), -1)
     values = plane.whole.values(ground.first, plane.t, plane.z)
     every = -(-plane.source.shape[4] // values.shape[2])
-    mask = masks(plane, replace(ground, corrected=values) if every == 1 else ground)
-    counts = counted(values, mask[::every, ::every], asked.min_fraction)
+    if masks is None:
+        mask = foreground_of(values, ground.rule or {}, every=every)
+    else:
+        mask = masks(plane, replace(ground, corrected=values) if every == 1 else ground)[::every, ::every]
+    counts = counted(values, mask, asked.min_fraction)
     return counts[:, :: max(1, -(-counts.shape[1] // most))]
 
 

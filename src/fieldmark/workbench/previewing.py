@@ -17,7 +17,7 @@ from fieldmark.images.resized import ResizedSource
 from fieldmark.prepare.estimate import Estimated, Opened, Plane, count_planes, estimate
 from fieldmark.prepare.preview import Shown, preview_section
 from fieldmark.prepare.whole import Whole
-from fieldmark.report.page import Block, Page, Section, Table, Text, write_page
+from fieldmark.report.page import Block, Notice, Page, Section, Table, Text, write_page
 from fieldmark.workbench.loose.frame_set import frame_set, own_labels, own_masks, placed
 from fieldmark.workbench.loose.images import HIDDEN
 from fieldmark.workbench.predicting import refuse_originals
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 PAGE = "preview.html"
 MOST_IMAGES = 64
 """Images of a project that are measured for its preview."""
+_FOLDER = (
+    "prepare.foreground.method is 'folder': a fit pairs these masks with its images. Here they are not shown, and "
+    "statistics are of whole planes."
+)
 SHOWN = 3
 """Planes that are drawn."""
 
@@ -71,12 +75,9 @@ def preview_project(bench: Workbench, recipe: FitRecipe, out: Path) -> Iterator[
     images: list[Opened] = [partial(_open, record.path, record.name, config.resize or 1.0) for record in chosen]
     estimated = yield from estimate(images, config)
     channels = max(record.shape[1] for record in chosen)
-    mask = recipe.data.mask
-    shown = Shown(
-        names=[str(channel) for channel in range(channels)],
-        weights=mask is not None and mask.method == "borders" and config.foreground is not None,
-    )
-    _write(out, images, [record.name for record in chosen], config, estimated, shown)
+    shown = Shown(names=[str(channel) for channel in range(channels)])
+    notice = "" if config == recipe.prepare else _FOLDER
+    _write(out, images, [record.name for record in chosen], config, estimated, shown, notice)
 
 
 def _computed(config: PrepareConfig) -> PrepareConfig:
@@ -106,8 +107,11 @@ def _write(
     config: PrepareConfig,
     estimated: Estimated,
     shown: Shown,
+    notice: str = "",
 ) -> None:
     sections = [_summary(images, config, estimated, shown.names)]
+    if notice:
+        sections.insert(0, Section("Not shown", (Notice(notice),)))
     for index in _spread(len(images), SHOWN):
         with images[index]() as source:
             plane = Plane(index, 0, source.shape[2] // 2, source, Whole(lambda source=source: source))  # type: ignore[misc]
