@@ -205,8 +205,8 @@ def _require_alike(images: Sequence[Opened]) -> None:
             first = first or source.shape[1]
             if source.shape[1] != first:
                 raise BadInput(
-                    f"Image {number} has {source.shape[1]} channels, and the first one {first}. Prepare images with the "
-                    "same channels together."
+                    f"Image {number} has {source.shape[1]} channels, and the first one {first}. Prepare images with "
+                    "the same channels together."
                 )
 
 
