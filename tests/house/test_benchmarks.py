@@ -87,6 +87,21 @@ def test_a_tiled_case_can_be_measured(tmp_path: Path) -> None:
     assert (tmp_path / "ours-160-fp32.ome.zarr").is_dir()
 
 
+def test_preparation_can_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import bench_prepare
+
+    monkeypatch.setattr(bench_prepare, "TILE", 64)
+    monkeypatch.setattr(bench_prepare, "STEP", 48)
+    monkeypatch.setattr(bench_prepare, "BLOCK", 8)
+    bench_prepare.draw(tmp_path, 6, 224)
+    assert bench_prepare.one_case("ours", tmp_path)["cpu"] > 0
+    assert bench_prepare.one_case("peer", tmp_path)["cpu"] > 0
+    told = bench_prepare.compare(tmp_path)
+    same, _, every = told.split(" tiles")[0].rpartition(", ")[2].split()
+    assert same == every != "0", told
+    assert told.startswith(("masks agree in 100", "masks agree in 99.9")), told
+
+
 def test_tasks_are_read_right(tmp_path: Path) -> None:
     from benchmarks.bench_strokes import plane, tasks
 

@@ -14,7 +14,7 @@ from fieldmark.infer.predict import Model, forward_of, in_target_units, plan_for
 from fieldmark.infer.sinks import ArraySink
 from fieldmark.infer.tiles import predict_tiles
 from fieldmark.learn.foreground import foreground_of_fit
-from fieldmark.learn.preparation import estimate_flat_field, largest, normalization
+from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, largest, normalization
 from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.models.build import load_net
@@ -93,14 +93,14 @@ def painted(folder, recipe: dict) -> tuple[Model, np.ndarray]:
     return Model("paint", *load_net(folder / "run" / "model")), stack
 
 
-def predicted(model: Model, path) -> np.ndarray:
+def predicted(model: Model, path, z: int = 0) -> np.ndarray:
     with open_image(path) as source:
         sink = ArraySink(source.shape, 1)
         recipe = PredictRecipe()
         forward = forward_of(model, recipe, "image", source=source)
         for _ in predict_tiles(forward, source, plan_for(model, source, recipe, "it"), sink):
             pass
-    return in_target_units(model.header, sink.answers)[0, 0, 0]
+    return in_target_units(model.header, sink.answers)[0, 0, z]
 
 
 def test_predictions_come_in_the_units_of_their_targets(tmp_path):
@@ -110,6 +110,34 @@ def test_predictions_come_in_the_units_of_their_targets(tmp_path):
     assert np.abs(found - stack[2]).mean() < 4  # of a spread of 9, around 415
     tifffile.imwrite(tmp_path / "alone.tif", stack[0])  # the channel that it sees is enough
     assert np.array_equal(predicted(model, tmp_path / "alone.tif"), found)
+
+
+@pytest.mark.parametrize("statistic", ["mean-std", "median-iqr"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_targets_are_normalized_with_a_masked_loss_too(tmp_path, masked, statistic):
+    target = {"kind": "image", "channels": [2]}
+    mask = {"channel": 1, "method": "otsu"} if masked else None
+    model, _ = painted(
+        tmp_path,
+        {
+            "data": {"inputs": [0], "target": target, "mask": mask, "split": {"train": 1, "validation": 0, "test": 0}},
+            "prepare": {"normalize": {"statistic": statistic}},
+        },
+    )
+    values = np.stack([tifffile.imread(tmp_path / f"{n}.tif")[2] for n in range(3)])
+    (step,) = model.header.target_preparation
+    spread = values.std() if statistic == "mean-std" else np.subtract(*np.percentile(values, [75, 25]))
+    center = values.mean() if statistic == "mean-std" else np.median(values)
+    assert step["mean"] == pytest.approx([center], rel=0.01)
+    assert step["std"] == pytest.approx([spread], rel=0.1)
+
+
+def test_shares_are_scaled_by_their_largest(tmp_path):
+    """A network that answers 0 to 1 is taught 0 to 1, whatever the statistic of its input."""
+    model, _ = painted(tmp_path, {"net": {"filters": [6, 8], "final_activation": "sigmoid"}})
+    (step,) = model.header.target_preparation
+    assert step["step"] == "scale"
+    assert 425 < step["by"] <= 430
 
 
 @pytest.mark.parametrize("scheme", ["slice", "volume", "stack"])
@@ -122,6 +150,25 @@ def test_statistics_of_each_image_make_brightness_and_contrast_all_one(tmp_path,
     assert np.abs(found - stack[2]).mean() < 4
     tifffile.imwrite(tmp_path / "brighter.tif", 3000 + 50 * stack[0])
     assert np.allclose(predicted(model, tmp_path / "brighter.tif"), found, atol=0.02)
+
+
+@pytest.mark.parametrize("scheme", ["dataset", "slice", "stack"])
+@pytest.mark.parametrize("resize", [None, 0.5])
+def test_a_slice_predicted_alone_is_that_of_its_stack(tmp_path, scheme, resize):
+    """In uneven light, by statistics of the data set or its own, with masks, at its own size or another."""
+    prepare = {
+        "flat_field": {"block": 8},
+        "resize": resize,
+        "foreground": {"radius": 1},
+        "normalize": {"scheme": scheme, "min_fraction": 0.1},
+    }
+    model, _ = painted(tmp_path, {"prepare": prepare, "train": {"epochs": 1, "crop": [16, 16], "crops_per_epoch": 4}})
+    rng = np.random.default_rng(5)
+    stack = np.stack([n + rng.random((10, 12)).repeat(4, 0).repeat(4, 1) for n in range(3)]).astype(np.float32)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"})
+    for z in range(3):
+        tifffile.imwrite(tmp_path / "alone.tif", stack[z])
+        assert np.array_equal(predicted(model, tmp_path / "alone.tif"), predicted(model, tmp_path / "stack.tif", z))
 
 
 def test_uneven_light_and_statistics_go_together(tmp_path):
@@ -165,7 +212,6 @@ def test_surfaces_of_files_are_kept_with_the_model(tmp_path):
 @pytest.mark.parametrize(
     ("prepare", "why"),
     [
-        ({"resize": 0.5}, "prepare.resize is 0.5"),
         ({"flat_field": {"method": "file"}}, "names no folder"),
         ({"flat_field": {"channels": [1], "block": 8}}, "names channel 1; the network sees"),
         ({"foreground": {"method": "folder"}}, "data.mask.folder"),
@@ -197,6 +243,36 @@ def test_crops_show_foreground(tmp_path):
         assert ground.share(0, Box((0, 0, 10, 90), (1, 1, 58, 138))) > 0.9
         assert ground.share(0, Box((0, 0, 70, 0), (1, 1, 160, 80))) < 0.05
         assert ground.share(0, Box((0, 0, 10, 66), (1, 1, 58, 114))) == pytest.approx(0.5, abs=0.07)
+
+
+def test_masks_may_be_of_a_channel_that_the_network_does_not_see(tmp_path):
+    """As microDL has it: the target's channel says where there is something to see in the input's."""
+    rng = np.random.default_rng(8)
+    for n in range(2):
+        shown = np.zeros((128, 128), bool)
+        shown[16:80, 32 + 16 * n : 96 + 16 * n] = True
+        dark = np.where(shown, 50, 900) + rng.normal(0, 5, shown.shape)  # dark where it matters
+        stack = np.stack([dark, np.where(shown, 2000, 100) + rng.normal(0, 5, shown.shape)]).astype(np.float32)
+        tifffile.imwrite(tmp_path / f"{n}.tif", stack, photometric="minisblack", metadata={"axes": "CYX"})
+    samples = Samples([SampleImage(f"{n}", str(tmp_path / f"{n}.tif"), "") for n in range(2)], Marks.none(), 0)
+    config = PrepareConfig(
+        foreground=ForegroundConfig(channels=(1,), radius=2),
+        normalize=NormalizeConfig(statistic="mean-std", min_fraction=0.9),
+    )
+    first = [channels_step([0])]
+    (_, step) = estimate_normalization(samples, config, first, 0)
+    assert step["mean"][0] == pytest.approx(50, abs=5)
+    assert step["std"][0] < 60
+    recipe = FitRecipe(data=DataConfig(inputs=(0,)), prepare=config, train=TrainConfig(min_fraction=0.5))
+    ground = foreground_of_fit(samples, recipe, first)
+    assert ground.share(0, Box((0, 0, 16, 32), (1, 1, 80, 96))) > 0.95
+    assert ground.share(0, Box((0, 0, 90, 0), (1, 1, 128, 128))) < 0.05
+    each = config.model_copy(update={"normalize": NormalizeConfig(scheme="slice", min_fraction=0.9)})
+    with pytest.raises(BadRecipe, match=r"names \[1\], and the network sees \[0\]"):
+        estimate_normalization(samples, each, first, 0)
+    none = config.model_copy(update={"foreground": ForegroundConfig(channels=(7,))})
+    with pytest.raises(BadRecipe, match="names channel 7, and images have 2"):
+        estimate_normalization(samples, none, first, 0)
 
 
 def test_images_of_two_sizes_have_no_common_light(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fieldmark.prepare.masks import otsu_mask, unimodal_mask, unimodal_threshold
+from fieldmark.prepare.masks import opened_by_disk, otsu_mask, unimodal_mask, unimodal_threshold
 from fieldmark.prepare.weights import border_weights
 
 
@@ -80,3 +80,33 @@ def test_a_plane_of_one_value_has_no_foreground(mask, shape):
 def test_the_unimodal_threshold_is_the_corner():
     values = np.concatenate([np.random.default_rng(1).exponential(10, 20_000), np.linspace(0, 200, 500)])
     assert 20 < unimodal_threshold(values) < 90
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (37, 5), (50, 61)])
+@pytest.mark.parametrize("radius", [0, 1, 2, 5, 9])
+def test_opening_by_rows_is_opening_by_a_disk(shape, radius):
+    from skimage.morphology import disk, opening
+
+    mask = np.random.default_rng(radius).random(shape) < 0.93
+    mask[: shape[0] // 2, : shape[1] // 3] = True
+    assert np.array_equal(opened_by_disk(mask, radius), opening(mask, disk(radius)))
+
+
+def test_masks_are_those_of_the_libraries_called_plainly():
+    """microDL's Otsu mask: smoothed, stretched twice between percentiles, 1.1 times the threshold, opened."""
+    from scipy.ndimage import gaussian_filter
+    from skimage.filters import threshold_otsu
+    from skimage.morphology import disk, opening
+
+    rng = np.random.default_rng(2)
+    for _ in range(12):
+        shape = rng.integers(20, 90, 2)
+        y, x = np.mgrid[: shape[0], : shape[1]]
+        plane = rng.normal(100, 20, shape) + 300 * (np.hypot(y - shape[0] / 2, x - shape[1] / 3) < shape.min() / 4)
+        plane = plane.astype(np.float32)
+        values = gaussian_filter(plane.astype(np.float64), 0.8, radius=1)
+        for _ in range(2):
+            low, high = np.percentile(values, (1, 99))
+            values = 255 * np.clip((values - low) / (high - low), 0, 1)
+        truth = opening(values > 1.1 * threshold_otsu(values, nbins=128), disk(3))
+        assert np.array_equal(otsu_mask(plane, radius=3), truth)

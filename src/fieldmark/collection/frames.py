@@ -55,14 +55,20 @@ class FrameTable:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Positions, slices and times that are looked at; empty for all."""
+    """Positions, slices, times and channels that are looked at; empty for all."""
 
     positions: tuple[int, ...] = ()
     slices: tuple[int, ...] = ()
     times: tuple[int, ...] = ()
+    channels: tuple[int, ...] = ()
 
     def has(self, row: FrameRow) -> bool:
-        asked = ((self.positions, row.pos_idx), (self.slices, row.slice_idx), (self.times, row.time_idx))
+        asked = (
+            (self.positions, row.pos_idx),
+            (self.slices, row.slice_idx),
+            (self.times, row.time_idx),
+            (self.channels, row.channel_idx),
+        )
         return all(not places or place in places for places, place in asked)
 
 
@@ -99,7 +105,9 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
     they have been moved to.
     """
     rows = [row for row in table.rows if wanted is None or wanted.has(row)]
-    positions = {row.pos_idx: [own for own in rows if own.pos_idx == row.pos_idx] for row in rows}
+    positions: dict[int, list[FrameRow]] = {}
+    for row in rows:
+        positions.setdefault(row.pos_idx, []).append(row)
     left_out, texts = list(table.left_out), {}
     for position, own in sorted(positions.items()):
         name = f"p{position:03d}"

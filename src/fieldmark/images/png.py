@@ -9,11 +9,12 @@ import numpy as np
 from fieldmark.errors import BadInput
 
 
-def encode_png(array: np.ndarray) -> bytes:
+def encode_png(array: np.ndarray, *, level: int | None = None) -> bytes:
     """The PNG file of an image.
 
     Args:
         array: (h, w) gray, or (h, w, 3) RGB or (h, w, 4) RGBA; uint8 or uint16.
+        level: How hard it is compressed, 0 to 9; the library's own where None.
 
     Raises:
         BadInput: Another shape or type, or no pixels.
@@ -26,4 +27,4 @@ def encode_png(array: np.ndarray) -> bytes:
             f"PNG holds (h, w), (h, w, 3) or (h, w, 4) of uint8 or uint16; found {array.shape} {array.dtype}. "
             "Convert the array first."
         )
-    return cast(bytes, imagecodecs.png_encode(np.ascontiguousarray(array)))
+    return cast(bytes, imagecodecs.png_encode(np.ascontiguousarray(array), level=level))

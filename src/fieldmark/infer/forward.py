@@ -91,6 +91,11 @@ class NetForward:
         stacked = np.stack(planes).reshape(times, depth, *planes[0].shape)
         return np.ascontiguousarray(stacked.transpose(0, 2, 1, 3, 4))
 
+    def placed(self, block: np.ndarray, box: Box) -> np.ndarray:
+        """The same for pixels that lie at a box over t, z, y, x."""
+        self._box = box
+        return self(block)
+
     def plane(self, pixels: np.ndarray, seen: Seen = (), box: Box | None = None) -> np.ndarray:
         """(c, (z,) y, x) raw pixels to (k, (z,) y, x) float32 answers. Raises BadInput for pixels that are no numbers.
 

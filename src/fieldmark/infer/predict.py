@@ -13,13 +13,16 @@ import numpy as np
 
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, InputMismatch
+from fieldmark.infer.deliver import CHUNK
 from fieldmark.infer.forward import NetForward
+from fieldmark.infer.resized import ResizedForward
 from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink, LoggedSink
 from fieldmark.infer.tiles import AnyPlan, plan_blend, plan_tiles, predict_tiles
-from fieldmark.prepare import Whole
+from fieldmark.prepare import Whole, resize_of
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import Header
+    from fieldmark.core.geometry import TilePlan
     from fieldmark.images import ImageSource
     from fieldmark.images.writers import ImageWriter
     from fieldmark.infer.blend import BlendPlan
@@ -36,8 +39,14 @@ VOLUME_OVERLAP = (4, 16)
 """And by how much it reaches over its borders, along z, and along y and x."""
 VOLUME_HALO = 32
 """3-D models that see farther than this are predicted on that grid."""
+LARGEST_SIDE = 2048
+"""Of tiles of images that are seen smaller: their answers are as large as the image's own grid."""
 STACK_TILE = 8
 """Slices of a tile of models that see a window of slices for each; along z their halo makes them exact."""
+
+
+Sighted = NetForward | ResizedForward
+"""A network that looks at an image as it is, or at another size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +65,17 @@ def forward_of(
     device: str = "cpu",
     image: str = "The image",
     source: ImageSource | None = None,
-) -> NetForward:
+) -> Sighted:
     """The model as a function of raw pixels.
 
-    `image` is named in errors; models that look at whole images read them from `source`.
+    `image` is named in errors; models that look at whole images, or see them at another size, read them from `source`.
     """
     if output not in model.header.outputs:
         raise BadInput(
             f"Model {model.name!r} gives {', '.join(model.header.outputs)}, not {output!r}. "
             "Label some pixels and fit it again to get classes."
         )
-    return NetForward(
+    made = NetForward(
         model.net,
         model.header.preparation,
         output,
@@ -75,6 +84,11 @@ def forward_of(
         image=image,
         whole=Whole(lambda: source) if source is not None else None,
     )
+    factor = resize_of(model.header.preparation)
+    if factor == 1 or source is None:
+        return made
+    _, halo_y, halo_x = model.header.halo if _is_exact(model, recipe) else (0, 0, 0)
+    return ResizedForward(made, source, factor, (halo_y, halo_x))
 
 
 def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: str) -> AnyPlan:
@@ -82,9 +96,11 @@ def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: st
     header = model.header
     if source.shape[1] not in (header.channels, *inputs_of(header)):
         raise InputMismatch(model=model.name, expected=header.channels, found=source.shape[1], image=image)
-    exact = header.tile_exact and max(header.halo) <= _most_halo(model, recipe)
+    exact, factor = _is_exact(model, recipe), resize_of(header.preparation)
     if not exact and not _jumps(model):
         return _blended(model, source, recipe)
+    if factor != 1:
+        return _resized_plan(model, source, recipe, factor)
     halo_z, halo_y, halo_x = (min(halo, recipe.max_halo) for halo in header.halo)
     return plan_tiles(
         source.shape,
@@ -93,6 +109,28 @@ def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: st
         halo=(halo_z, halo_y, halo_x),
         depth=STACK_TILE if window_of(model.net) else 0,
     )
+
+
+def _resized_plan(model: Model, source: ImageSource, recipe: PredictRecipe, factor: float) -> TilePlan:
+    """Cores in the image's own grid; what surrounds them is read at the other size (`infer.resized`)."""
+    header = model.header
+    return plan_tiles(
+        source.shape,
+        tile=own_side(recipe.tile, factor),
+        stride=(header.stride[0], 1, 1),
+        halo=(header.halo[0], 0, 0),
+        depth=STACK_TILE if window_of(model.net) else 0,
+    )
+
+
+def own_side(side: int, factor: float) -> int:
+    """A tile's side in the image's own grid for one at another size; large ones fill chunks of files, up to a limit."""
+    own = max(1, round(side / factor))
+    return own if own <= CHUNK else min(LARGEST_SIDE, round(own / CHUNK) * CHUNK)
+
+
+def _is_exact(model: Model, recipe: PredictRecipe) -> bool:
+    return model.header.tile_exact and max(model.header.halo) <= _most_halo(model, recipe)
 
 
 def _most_halo(model: Model, recipe: PredictRecipe) -> int:
@@ -116,12 +154,15 @@ def _blended(model: Model, source: ImageSource, recipe: PredictRecipe) -> BlendP
     elif spatial == 3:
         depth, side = FIXED_VOLUME
         deep, flat = (given if own is None else own for given, own in zip(VOLUME_OVERLAP, _own(recipe), strict=True))
+    stride, factor = model.header.stride, resize_of(model.header.preparation)
+    if factor != 1:
+        side, flat, stride = own_side(side, factor), round(flat / factor), (stride[0], 1, 1)
     return plan_blend(
         source.shape,
         tile=(depth, side, side),
         overlap=(deep, flat, flat),
         margin=(margin, 0, 0),
-        stride=model.header.stride,
+        stride=stride,
         blend=recipe.blend,
         background=background_of(model),
     )
@@ -133,7 +174,8 @@ def _own(recipe: PredictRecipe) -> tuple[int | None, int | None]:
 
 def inputs_of(header: Header) -> list[int]:
     """How many channels an image may have instead of those of the teaching images: just the ones that are seen."""
-    return [len(step["take"]) for step in header.preparation[:1] if step.get("step") == "channels"]
+    first = [step for step in header.preparation[:2] if step.get("step") != "resize"][:1]
+    return [len(step["take"]) for step in first if step.get("step") == "channels"]
 
 
 def window_of(net: Net) -> int:
@@ -217,7 +259,7 @@ def predict_values(
 
 
 def _written(
-    model: Model, forward: NetForward, source: ImageSource, recipe: PredictRecipe, sink: LoggedSink, image: str
+    model: Model, forward: Sighted, source: ImageSource, recipe: PredictRecipe, sink: LoggedSink, image: str
 ) -> Iterator[Event]:
     plan = plan_for(model, source, recipe, image)
     for tile in predict_tiles(forward, source, plan, sink, sink.done.path.parent):

@@ -26,9 +26,6 @@ AnyPlan = TilePlan | BlendPlan
 class Forward(Protocol):
     """From raw pixels to answers, for a block of any size."""
 
-    stride: tuple[int, int, int]
-    halo: tuple[int, int, int]
-
     def __call__(self, block: np.ndarray) -> np.ndarray:
         """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers."""
 
@@ -39,6 +36,14 @@ class Surveyor(Protocol):
 
     def look(self, source: ImageSource, plan: AnyPlan, tile: Tile) -> None:
         """Called before each tile; the next block is this tile's."""
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """A forward that reads by itself what it must see of an image, such as at another size."""
+
+    def answer(self, source: ImageSource, box: Box) -> np.ndarray:
+        """(t, k, z, y, x) float32 answers for a box over t, z, y, x."""
 
 
 class Sink(Protocol):
@@ -159,6 +164,8 @@ def _blend_tiles(
 
 def _answers(forward: Forward, source: ImageSource, plan: AnyPlan, tile: Tile) -> np.ndarray:
     """(t, k, z, y, x) of all that the tile reads."""
+    if isinstance(forward, Reader):
+        return forward.answer(source, tile.read)
     if isinstance(forward, Surveyor):
         forward.look(source, plan, tile)
     return forward(source.read(with_channels(tile.read, source.shape[1])))

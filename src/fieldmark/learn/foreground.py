@@ -66,5 +66,5 @@ def foreground_of_fit(samples: Samples, recipe: FitRecipe, first: Sequence[dict[
             "prepare.foreground.method is 'folder': name the folder of masks as data.mask.folder, where the loss finds "
             "them too."
         )
-    rule = foreground_rule(samples, recipe.prepare, first, recipe.seed) if recipe.train.min_fraction else None
-    return None if rule is None else Foreground(samples, rule, first)
+    ground = foreground_rule(samples, recipe.prepare, first, recipe.seed) if recipe.train.min_fraction else None
+    return None if ground is None else Foreground(samples, ground.rule, ground.first)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,20 +10,13 @@ import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadInput, BadRecipe
+from fieldmark.errors import BadRecipe
 from fieldmark.learn.targets import Weighted
-from fieldmark.prepare import (
-    apply,
-    clip_step,
-    color_steps,
-    flat_field_step,
-    scale_step,
-    standardize_each_step,
-    standardize_step,
-)
-from fieldmark.prepare.flat_field import fit_surface, surface_of_file
-from fieldmark.prepare.masks import pooled_threshold
-from fieldmark.prepare.whole import statistics
+from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
+from fieldmark.prepare.flat_field import fit_surface, require_field, surface_of_file
+from fieldmark.prepare.masks import foreground_of, pooled_threshold
+from fieldmark.prepare.normalize import constant_steps, each_step, largest
+from fieldmark.prepare.whole import counted, statistics
 from fieldmark.recipes.prepare import NormalizeConfig
 
 if TYPE_CHECKING:
@@ -40,8 +34,6 @@ MEASURED_SIDE = 64
 """Colors are converted, for their mean and spread, on at least so many rows and columns of a crop, evenly spread."""
 PLANE_PIXELS = 1 << 16
 """Of a plane that is measured on its foreground; of larger ones every n-th row and column."""
-LARGEST_FIELD = 1 << 26
-LARGEST = 3e38
 
 
 def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequence[Step] = ()) -> list[Step]:
@@ -88,19 +80,15 @@ def estimate_normalization(samples: Samples, config: PrepareConfig, first: Seque
         return [*first, scale_step(largest(samples.source(0).dtype))]
     meant = _places(asked.channels, first, "prepare.normalize.channels")
     ground = foreground_rule(samples, config, first, seed) if asked.min_fraction else None
-    each = standardize_each_step(
-        "volume" if asked.scheme == "volume" else "slice",
-        asked.statistic,
-        clip=asked.clip,
-        channels=meant,
-        min_fraction=asked.min_fraction,
-        foreground=ground,
-    )
     if asked.scheme != "dataset":
-        require_rule(config)
-        return [*first, each]
+        require_rule(config, first, ground)
+        return [*first, each_step(asked, meant, None if ground is None else ground.rule)]
     shown = asked.min_fraction if config.foreground is not None and config.foreground.method == "folder" else 0.0
-    return [*first, *_steps_of(statistics(_measured(samples, first, each, seed, shown), each))]
+    each = each_step(asked, meant, None)
+    pixels = (
+        _measured(samples, first, seed, shown) if ground is None else _on_ground(samples, first, ground, asked, seed)
+    )
+    return [*first, *constant_steps(statistics(pixels, each))]
 
 
 def estimate_flat_field(samples: Samples, config: FlatFieldConfig, first: Sequence[Step], seed: int) -> list[Step]:
@@ -127,21 +115,55 @@ def estimate_flat_field(samples: Samples, config: FlatFieldConfig, first: Sequen
     return [flat_field_step(surfaces)]
 
 
-def foreground_rule(samples: Samples, config: PrepareConfig, first: Sequence[Step], seed: int) -> dict[str, Any] | None:
-    """What foreground is, as data: with the threshold where it is the data set's; None where nothing asks for it.
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What foreground is, as data.
+
+    Args:
+        rule: See `prepare.masks.foreground_of`.
+        first: Steps before it: those of the network's pixels, or others where masks are of channels it does not see.
+    """
+
+    rule: dict[str, Any]
+    first: list[Step]
+
+
+def foreground_rule(samples: Samples, config: PrepareConfig, first: Sequence[Step], seed: int) -> Ground | None:
+    """What foreground is: with the threshold where it is the data set's; None where nothing asks for it.
 
     Masks in a folder are no rule: None too (see `learn.foreground`).
     """
     asked = config.foreground
     if asked is None or asked.method == "folder":
         return None
-    places = _places(asked.channels, first, "prepare.foreground.channels")
+    steps, places = _ground_steps(samples, config, first, seed)
     rule: dict[str, Any] = {"method": asked.method, "channels": places, "radius": asked.radius, "fill": asked.fill}
     if asked.method == "dataset-otsu":
-        chosen = [values[places or slice(None)].mean(axis=0) for _, _, values in _crops(samples, seed, first)]
+        chosen = [values[places or slice(None)].mean(axis=0) for _, _, values in _crops(samples, seed, steps)]
         pooled = np.concatenate([values.ravel() for values in chosen])
         rule |= {"method": "threshold", "value": pooled_threshold(pooled)}
-    return rule
+    return Ground(rule, steps)
+
+
+def _ground_steps(
+    samples: Samples, config: PrepareConfig, first: Sequence[Step], seed: int
+) -> tuple[list[Step], list[int]]:
+    """Steps before the masks, and the places of their channels among what these steps give.
+
+    Masks of channels that the network does not see, such as a target's, are made of these alone, in even light.
+    """
+    channels = list(config.foreground.channels) if config.foreground is not None else []
+    taken = taken_channels(first)
+    if not taken or set(channels) <= set(taken):
+        return [*first], _places(channels, first, "prepare.foreground.channels")
+    count = samples.shape(0)[1]
+    if max(channels) >= count:
+        raise BadRecipe(f"prepare.foreground.channels names channel {max(channels)}, and images have {count}.")
+    flat = config.flat_field
+    lit = [] if flat is None else [channel for channel in channels if not flat.channels or channel in flat.channels]
+    if flat is None or not lit:
+        return [], channels
+    return estimate_flat_field(samples, flat.model_copy(update={"channels": tuple(lit)}), [], seed), channels
 
 
 def taken_channels(first: Sequence[Step]) -> tuple[int, ...]:
@@ -162,32 +184,53 @@ def _places(channels: Sequence[int], first: Sequence[Step], name: str) -> list[i
     return [taken.index(channel) for channel in channels if channel in taken]
 
 
-def require_rule(config: PrepareConfig) -> None:
+def require_rule(config: PrepareConfig, first: Sequence[Step], ground: Ground | None) -> None:
     """Raise BadRecipe where statistics of each image would need masks that only teaching images have."""
     asked = config.normalize or NormalizeConfig()
-    if asked.min_fraction and config.foreground is not None and config.foreground.method == "folder":
+    if not asked.min_fraction or config.foreground is None:
+        return
+    if config.foreground.method == "folder":
         raise BadRecipe(
             f"prepare.foreground.method is 'folder', which has masks of teaching images alone, and "
             f"prepare.normalize.scheme={asked.scheme} measures every image. Use scheme dataset, or a computed mask."
         )
+    if ground is not None and ground.first != [*first]:
+        raise BadRecipe(
+            f"prepare.foreground.channels names {list(config.foreground.channels)}, and the network sees "
+            f"{list(taken_channels(first))}: prepare.normalize.scheme={asked.scheme} measures every image, and images "
+            "to be predicted may lack the others. Use scheme dataset, or masks of a channel that the network sees."
+        )
 
 
-def _measured(samples: Samples, first: Sequence[Step], step: Step, seed: int, shown: float) -> np.ndarray:
-    """(C, N) pixels of planes spread over the teaching images; each image alike where there are many.
+def _measured(samples: Samples, first: Sequence[Step], seed: int, shown: float) -> np.ndarray:
+    """(C, N) pixels of crops spread over the teaching images; each image alike where there are many.
 
     `shown` is the least share of the masks of the loss in a crop that counts.
     """
+    crops = [(index, box, crop) for index, box, crop in _crops(samples, seed, first)]
     if shown and isinstance(samples.targets, Weighted):
         weights = samples.targets.weights
-        crops = [(crop, float((weights(index, box) > 0).mean())) for index, box, crop in _crops(samples, seed, first)]
-        chosen = [crop for crop, share in crops if share >= shown] or [crop for crop, _ in crops]
-        return np.concatenate([crop.reshape(len(crop), -1) for crop in chosen], axis=1)
-    if not step.get("foreground"):
-        return np.concatenate([crop.reshape(len(crop), -1) for _, _, crop in _crops(samples, seed, first)], axis=1)
+        enough = [one for one in crops if float((weights(one[0], one[1]) > 0).mean()) >= shown]
+        crops = enough or crops
+    return np.concatenate([crop.reshape(len(crop), -1) for _, _, crop in crops], axis=1)
+
+
+def _on_ground(
+    samples: Samples, first: Sequence[Step], ground: Ground, asked: NormalizeConfig, seed: int
+) -> np.ndarray:
+    """(C, N) pixels of planes spread over the teaching images, of blocks with enough foreground."""
     planes = {(index, box.start[0], box.start[1]) for index, box, _ in _crops(samples, seed, first)}
-    return np.concatenate(
-        [samples.whole(index).measured(first, step, t, z, PLANE_PIXELS) for index, t, z in sorted(planes)], axis=1
-    )
+    return np.concatenate([_plane_on_ground(samples, first, ground, asked, *at) for at in sorted(planes)], axis=1)
+
+
+def _plane_on_ground(
+    samples: Samples, first: Sequence[Step], ground: Ground, asked: NormalizeConfig, index: int, t: int, z: int
+) -> np.ndarray:
+    whole = samples.whole(index)
+    values = whole.values(first, t, z, PLANE_PIXELS)
+    seen = values if ground.first == [*first] else whole.values(ground.first, t, z, PLANE_PIXELS)
+    every = max(1, round(samples.shape(index)[4] / values.shape[2]))
+    return counted(values, foreground_of(seen, ground.rule, every=every), asked.min_fraction)
 
 
 def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarray:
@@ -195,17 +238,7 @@ def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarra
     places = [(index, box) for index, box, _ in _crops(samples, seed, first)]
     planes = sorted({(index, box.start[0], box.start[1]) for index, box in places})
     sizes = {samples.shape(index)[3:] for index, _, _ in planes}
-    if len(sizes) > 1:
-        one, other = sorted(sizes)[:2]
-        raise BadInput(
-            f"prepare.flat_field: teaching images are {one[1]} x {one[0]} and {other[1]} x {other[0]} pixels; one "
-            "illumination belongs to one size. Fit on images of one camera, or give surfaces from files."
-        )
-    y, x = sizes.pop()
-    if y * x > LARGEST_FIELD:
-        raise BadInput(
-            f"prepare.flat_field: images are {x} x {y} pixels, which no camera takes at once. Fit on fields of view."
-        )
+    y, x = require_field(sizes)
     total = np.zeros((1, y, x))
     for index, t, z in planes:
         box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
@@ -215,20 +248,7 @@ def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarra
 
 def normalization(values: np.ndarray, config: NormalizeConfig) -> list[Step]:
     """Steps from (C, N) raw values: clipping to percentiles, then mean and spread, or median and quartiles."""
-    return _steps_of(statistics(values, {"statistic": config.statistic, "clip": config.clip}))
-
-
-def _steps_of(found: dict[str, np.ndarray]) -> list[Step]:
-    steps: list[Step] = []
-    if np.isfinite(found["low"]).any():
-        low, high = (np.nan_to_num(found[name], posinf=LARGEST, neginf=-LARGEST).tolist() for name in ("low", "high"))
-        steps.append(clip_step(low, high))
-    return [*steps, standardize_step(found["center"].tolist(), found["spread"].tolist())]
-
-
-def largest(dtype: np.dtype) -> float:
-    """The largest value that a type of whole numbers can hold; 1 for fractions."""
-    return float(np.iinfo(dtype).max) if dtype.kind in "ui" else 1.0
+    return constant_steps(statistics(values, {"statistic": config.statistic, "clip": config.clip}))
 
 
 def _crops(samples: Samples, seed: int, first: Sequence[Step] = ()) -> list[tuple[int, Box, np.ndarray]]:

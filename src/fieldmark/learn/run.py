@@ -34,7 +34,7 @@ from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build, family_class
 from fieldmark.models.encoder_weights import take_encoder, weights_file, weights_hash
 from fieldmark.models.tensors import arrays_of
-from fieldmark.prepare import channels_step, prepared_channels
+from fieldmark.prepare import channels_step, prepared_channels, resize_step
 from fieldmark.recipes import validate
 from fieldmark.recipes.prepare import NormalizeConfig
 from fieldmark.recipes.registry import FAMILIES
@@ -66,9 +66,11 @@ class FitJob:
         marks = sha256()
         for name, array in sorted((self.samples.marks.arrays() | self.samples.answers.arrays()).items()):
             marks.update(name.encode() + np.ascontiguousarray(array, np.int64).tobytes())
-        begin = self.recipe.begin
+        begin, flat = self.recipe.begin, self.recipe.prepare.flat_field
+        fields = flat.fingerprint() if flat is not None else ""
         return fingerprint(
-            {
+            ({"fields": fields} if fields else {})
+            | {
                 # as text: a fingerprint sorts keys, and the order of an architecture's layers is that of computing
                 "recipe": self.recipe.model_dump(mode="json") | {"net": json.dumps(full_config(self.recipe))},
                 "begin": begin.fingerprint() if begin else "",
@@ -128,8 +130,10 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     channels = check_channels(samples)
     samples.class_names = tuple(item.name for item in job.classes)
     config = full_config(recipe)
+    _resize(samples, recipe, config)
     notes = list(_find_targets(job, config))
-    samples.preparation = _preparation(samples, recipe, str(config.get("color", "auto")))
+    steps = _preparation(samples, recipe, str(config.get("color", "auto")))
+    samples.preparation = steps if samples.resize == 1 else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
     if (file := weights_file(config.get("weights"))) is not None:
@@ -138,6 +142,19 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))
     return net, config, notes
+
+
+def _resize(samples: Samples, recipe: FitRecipe, config: dict[str, Any]) -> None:
+    """Let images be read at the size that the recipe asks for. Raises BadRecipe for families that do not go along."""
+    factor = recipe.prepare.resize or 1.0
+    if factor == 1:
+        return
+    if not {"task", "out_channels"} <= config.keys():
+        raise BadRecipe(
+            f"prepare.resize is {factor:g}, and {recipe.family} learns from images at their own size; unet resizes "
+            "them. Resize them before they are added, or leave it out."
+        )
+    samples.resize_by(factor)
 
 
 def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
@@ -203,11 +220,6 @@ def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[s
     if recipe.begin is not None:
         return given_preparation(recipe.begin, samples, color)
     asked, inputs = recipe.prepare.normalize, recipe.data.inputs
-    if recipe.prepare.resize not in (None, 1):
-        raise BadRecipe(
-            f"prepare.resize is {recipe.prepare.resize}, and images are learned from at their own size so far. Resize "
-            "them before they are added, or leave it out."
-        )
     first = [channels_step(inputs)] if inputs else []
     if recipe.prepare.flat_field is not None:
         first += estimate_flat_field(samples, recipe.prepare.flat_field, first, recipe.seed)

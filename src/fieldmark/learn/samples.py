@@ -135,6 +135,8 @@ class Samples:
         self.answers = answers if answers is not None else Answers.none()
         self.classes = classes
         self.preparation: list[dict[str, Any]] = []
+        self.resize = 1.0
+        """The factor that images, targets and masks are read with; marks lie in what is read."""
         self.target_preparation: list[dict[str, Any]] = []
         self.targets: Targets | None = None
         self.split: Split | None = None
@@ -153,11 +155,29 @@ class Samples:
         from fieldmark.images import open_image
 
         image = self.images[index]
-        return open_image(Path(image.uri), shown=image.name, max_bytes=self._max_bytes)
+        return self.at_size(open_image(Path(image.uri), shown=image.name, max_bytes=self._max_bytes))
+
+    def at_size(self, source: ImageSource, *, nearest: bool = False) -> ImageSource:
+        """An image at the size at which it teaches; with `nearest` its values are kept, as those of label maps."""
+        if self.resize == 1:
+            return source
+        from fieldmark.images.resized import ResizedSource
+
+        return ResizedSource(source, self.resize, "nearest" if nearest else "linear")
+
+    def resize_by(self, factor: float) -> None:
+        """Read everything at another size from now on. To be called before anything is read."""
+        if factor == self.resize:
+            return
+        sizes = [self.source(index).shape[3:] for index in range(len(self.images))]
+        self.resize = factor
+        self.source.cache_clear()
+        self.blocks = Blocks()
+        self.marks = resized_marks(self.marks, sizes, factor)
 
     def _whole(self, index: int) -> Whole:
         """What preparations ask of a whole image; it is read once."""
-        return Whole(lambda: self.source(index))
+        return Whole(lambda: self.source(index), resized=self.resize)
 
     def shape(self, index: int) -> tuple[int, int, int, int, int]:
         """Pixels of an image along t, c, z, y, x; the file is opened once for that."""
@@ -222,3 +242,55 @@ class Samples:
                 inside = rows[(owner == np.array(tile_box.core.start) // np.array(plan.tile)).all(axis=1)]
                 if len(inside):
                     yield int(index), tile_box, inside
+
+
+def resized_marks(marks: Marks, sizes: Sequence[tuple[int, ...]], factor: float) -> Marks:
+    """Marks on images that were resized.
+
+    Where images shrink, a new pixel is marked as the old one nearest to its middle is; where they grow, an old pixel's
+    mark is that of all new ones whose middles lie in it.
+
+    Args:
+        marks: On images as they are.
+        sizes: Height and width of each image.
+        factor: Of rows and columns.
+    """
+    from fieldmark.images.resized import scaled_size
+
+    made = [Marks.none()]
+    for index in np.unique(marks.image):
+        own = marks.where(marks.image == index)
+        grown = [_axis(size, scaled_size(size, factor)) for size in sizes[int(index)]]
+        made.append(_grown_marks(own, *grown) if factor > 1 else _shrunk_marks(own, sizes[int(index)], factor))
+    names = ("image", "place", "stroke", "klass")
+    return Marks(*(np.concatenate([getattr(one, name) for one in made]) for name in names))
+
+
+def _axis(old: int, new: int) -> list[np.ndarray]:
+    """The new pixels of an axis whose middles lie in each old one."""
+    own = np.minimum((np.arange(new) + 0.5) * (old / new), old - 1).astype(np.int64)
+    return [np.flatnonzero(own == place) for place in range(old)]
+
+
+def _grown_marks(own: Marks, rows: list[np.ndarray], columns: list[np.ndarray]) -> Marks:
+    counts = np.array([len(rows[y]) * len(columns[x]) for y, x in own.place[:, 2:]], np.int64)
+    spread = own.where(np.repeat(np.arange(len(own)), counts))
+    pairs = [np.stack(np.meshgrid(rows[y], columns[x], indexing="ij"), -1).reshape(-1, 2) for y, x in own.place[:, 2:]]
+    place = spread.place.copy()
+    place[:, 2:] = np.concatenate(pairs)
+    return Marks(spread.image, place, spread.stroke, spread.klass)
+
+
+def _shrunk_marks(own: Marks, size: tuple[int, ...], factor: float) -> Marks:
+    from fieldmark.images.resized import scaled_size
+
+    ratio = np.array([scaled_size(n, factor) / n for n in size])
+    exact = (own.place[:, 2:] + 0.5) * ratio
+    place = own.place.copy()
+    place[:, 2:] = exact.astype(np.int64)
+    far = ((exact - place[:, 2:] - 0.5) ** 2).sum(axis=1)
+    order = np.lexsort((far, *place.T[::-1]))
+    first = np.ones(len(order), bool)
+    first[1:] = (place[order][1:] != place[order][:-1]).any(axis=1)
+    kept = np.sort(order[first])
+    return Marks(own.image[kept], place[kept], own.stroke[kept], own.klass[kept])

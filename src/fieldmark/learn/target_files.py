@@ -112,15 +112,16 @@ class Files:
         return *(int(rng.choice(np.asarray(along))) for along in planes), int(rng.integers(y)), int(rng.integers(x))
 
     def _source(self, index: int) -> tuple[object, _Opener]:
-        if self.path(index):
+        if self.path(index) or (self.indices and self.samples.resize != 1):
             return (self.kind, index), _Opener(self._opened, index)
         return ("image", index), _Opener(self.samples.source, index)
 
     def _open(self, index: int) -> ImageSource:
         from fieldmark.images import open_image
 
-        path = self.path(index)
-        return open_image(Path(path), shown=self.shown(index), expand_palette=not self.indices)
+        path = self.path(index) or self.samples.images[index].uri
+        source = open_image(Path(path), shown=self.shown(index), expand_palette=not (self.indices and self.path(index)))
+        return self.samples.at_size(source, nearest=self.indices)
 
 
 class _Opener:

@@ -271,7 +271,7 @@ class Weighted:
     def __init__(self, targets: Targets, samples: Samples, config: MaskConfig) -> None:
         self.targets, self.samples, self.config = targets, samples, config
         self.channels, self.classes = targets.channels, targets.classes
-        self.files = Files(samples, "mask", indices=True)
+        self.files = Files(samples, "mask", indices=config.method == "none")
         self.channel = config.channel or 0
         self._table = np.asarray(config.label_weights, np.float32)
 

@@ -6,6 +6,7 @@ polynomial through them by least squares, over its mean.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from fieldmark.errors import BadFile, BadInput
 
 MOST_SIDE = 128
 """A surface from a file that is no polynomial is kept as a grid of at most this side."""
+LARGEST = 1 << 26
+"""Pixels of a field of view; larger images were put together, and their light is not one field's."""
 _FITS = 1e-4
 """Largest relative difference from a polynomial that counts as one."""
 
@@ -42,9 +45,25 @@ def fit_surface(image: np.ndarray, *, block: int = 32, order: int = 2) -> Surfac
             f"prepare.flat_field: images of {x} x {y} pixels have too few blocks of {block} pixels for a polynomial of "
             f"order {order}. Set prepare.flat_field.block to {max(1, min(y, x) // (2 * order + 2))} or less."
         )
-    medians = np.array([[np.median(image[a:b, c:d]) for c, d in columns] for a, b in rows])
+    medians = np.array([_medians(image[a:b], block) for a, b in rows])
     v, u = (scaled(np.array([(a + b - 1) / 2 for a, b in edges]), n) for edges, n in ((rows, y), (columns, x)))
     return _polynomial(medians, v, u, order, (y, x))
+
+
+def require_field(sizes: Collection[tuple[int, ...]]) -> tuple[int, int]:
+    """The one size (y, x) of images that share their light. Raises BadInput for several, or for one too large."""
+    if len(sizes) > 1:
+        one, other = sorted(sizes)[:2]
+        raise BadInput(
+            f"prepare.flat_field: teaching images are {one[1]} x {one[0]} and {other[1]} x {other[0]} pixels; one "
+            "illumination belongs to one size. Fit on images of one camera, or give surfaces from files."
+        )
+    y, x = next(iter(sizes))
+    if y * x > LARGEST:
+        raise BadInput(
+            f"prepare.flat_field: images are {x} x {y} pixels, which no camera takes at once. Fit on fields of view."
+        )
+    return y, x
 
 
 def surface_of_file(file: Path, *, shown: str = "") -> Surface:
@@ -83,11 +102,10 @@ def surface_at(surface: Surface | None, y: np.ndarray, x: np.ndarray, size: tupl
     v, u = scaled(y, size[0]), scaled(x, size[1])
     if "coefficients" in surface:
         table = np.asarray(surface["coefficients"], np.float64)
-        found = np.polynomial.polynomial.polygrid2d(v, u, table)
-    else:
-        grid, own_v, own_u = (np.asarray(surface[name], np.float64) for name in ("grid", "v", "u"))
-        along = np.stack([np.interp(u, own_u, row) for row in grid])
-        found = np.stack([np.interp(v, own_v, column) for column in along.T], axis=1)
+        return _on_grid(v, u, table)
+    grid, own_v, own_u = (np.asarray(surface[name], np.float64) for name in ("grid", "v", "u"))
+    along = np.stack([np.interp(u, own_u, row) for row in grid])
+    found = np.stack([np.interp(v, own_v, column) for column in along.T], axis=1)
     surface_values: np.ndarray = found.astype(np.float32)
     return surface_values
 
@@ -112,6 +130,25 @@ def _polynomial(values: np.ndarray, v: np.ndarray, u: np.ndarray, order: int, si
             "at their borders, or too few; lower prepare.flat_field.order, or give surfaces from files."
         )
     return {"coefficients": (table / full.mean()).tolist()}
+
+
+def _on_grid(v: np.ndarray, u: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """The polynomial at every pair of v and u, (len(v), len(u)) float32: exact down the rows, quick along them."""
+    rows = np.polynomial.polynomial.polyval(v, table).astype(np.float32)
+    across = u.astype(np.float32)
+    found = np.repeat(rows[-1][:, None], len(u), axis=1)
+    for row in rows[-2::-1]:
+        found *= across
+        found += row[:, None]
+    return found
+
+
+def _medians(band: np.ndarray, block: int) -> list[float]:
+    """Of the blocks of a band of rows; the last one may be narrower."""
+    full = band.shape[1] // block * block
+    blocks = band[:, :full].reshape(len(band), -1, block).transpose(1, 0, 2).reshape(full // block, -1)
+    found = np.median(blocks, axis=1).tolist() if full else []
+    return found + ([float(np.median(band[:, full:]))] if full < band.shape[1] else [])
 
 
 def _edges(size: int, block: int) -> list[tuple[int, int]]:

@@ -18,8 +18,12 @@ from fieldmark.prepare.color import blue_to_red, rgb_to_lab
 
 Step = dict[str, Any]
 
-PLACED = frozenset({"scale-per-image", "flat-field", "standardize-each"})
+PLACED = frozenset({"resize", "scale-per-image", "flat-field", "standardize-each"})
 """Steps whose numbers depend on the image, or on the place in it."""
+
+
+LARGEST_FACTOR = 64.0
+"""Of a resize; larger ones would fill any memory."""
 
 
 def scale_step(by: float) -> Step:
@@ -63,6 +67,16 @@ def color_steps(color: str, channels: int, *, by: float, integers: bool) -> list
     return [scale, *([replicate_step()] if channels == 1 else []), lab_step()]
 
 
+def resize_step(by: float) -> Step:
+    """Scale rows and columns by a factor, before all other steps (see `images.resized`)."""
+    return {"step": "resize", "by": float(by)}
+
+
+def resize_of(steps: Sequence[Step]) -> float:
+    """The factor by which images are resized first; 1 for none."""
+    return float(steps[0]["by"]) if steps and steps[0].get("step") == "resize" else 1.0
+
+
 def flat_field_step(surfaces: Sequence[dict[str, Any] | None]) -> Step:
     """Divide by a surface of `prepare.flat_field`, one for each channel; None leaves a channel as it is."""
     return {"step": "flat-field", "surfaces": list(surfaces)}
@@ -98,6 +112,10 @@ def standardize_each_step(
 def _of_black(step: Step, channels: int) -> Step:
     """A step as it would be for one black pixel, which stands for any image."""
     match step.get("step"):
+        case "resize":
+            if not 0 < float(step["by"]) <= LARGEST_FACTOR:
+                raise ValueError(f"resize by {step['by']}")
+            return scale_step(1.0)
         case "scale-per-image":
             return scale_step(1.0)
         case "flat-field":
@@ -200,8 +218,8 @@ def _scale(values: np.ndarray, step: Step) -> np.ndarray:
 
 def _unplaced(_values: np.ndarray, step: Step) -> np.ndarray:
     raise BadInput(
-        f"This model looks at whole images ({step['step']}: net.color=lab-per-image, prepare.flat_field or "
-        "prepare.normalize.scheme), which a tile does not know. Give it whole images."
+        f"This model looks at whole images ({step['step']}: net.color=lab-per-image, prepare.resize, "
+        "prepare.flat_field or prepare.normalize.scheme), which a tile does not know. Give it whole images."
     )
 
 

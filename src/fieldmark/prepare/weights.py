@@ -29,8 +29,7 @@ def border_weights(labels: np.ndarray, *, w0: float = W0, sigma: float = SIGMA) 
     """
     from scipy import ndimage
 
-    numbers, objects = np.unique(labels, return_inverse=True)
-    objects = objects.reshape(labels.shape) + (numbers[0] != 0)
+    objects = _numbered(labels)
     if objects.max(initial=0) <= 1:
         objects, _ = ndimage.label(objects)
     reach = ceil(REACH * sigma)
@@ -45,3 +44,15 @@ def border_weights(labels: np.ndarray, *, w0: float = W0, sigma: float = SIGMA) 
         near[0][part] = np.minimum(first, far)
     between = w0 * np.exp(-((near[0] + near[1]) ** 2) / (2 * sigma**2))
     return np.where(objects == 0, 1 + between, 1.0)
+
+
+def _numbered(labels: np.ndarray) -> np.ndarray:
+    """Objects as 1, 2, 3 and so on in the order of their numbers, 0 for the background."""
+    if labels.dtype.kind in "bu" and labels.dtype.itemsize <= 2:  # a table is many times as fast as sorting
+        there = np.bincount(labels.ravel()) > 0
+        there[0] = False
+        counted: np.ndarray = (np.cumsum(there) * there)[labels.astype(np.intp)]
+        return counted
+    numbers, objects = np.unique(labels, return_inverse=True)
+    found: np.ndarray = objects.reshape(labels.shape) + (numbers[0] != 0)
+    return found

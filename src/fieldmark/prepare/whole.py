@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput
 from fieldmark.prepare.flat_field import surface_at
 from fieldmark.prepare.masks import foreground_of
-from fieldmark.prepare.pipeline import PLACED, Step, apply, scale_step
+from fieldmark.prepare.pipeline import PLACED, Step, apply, resize_of, scale_step
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -49,10 +50,11 @@ class Whole:
 
     Args:
         opened: Gives the image's source; called only where it is needed.
+        resized: The factor that the source was resized by; 1 for none.
     """
 
-    def __init__(self, opened: Callable[[], ImageSource]) -> None:
-        self._opened = opened
+    def __init__(self, opened: Callable[[], ImageSource], *, resized: float = 1.0) -> None:
+        self._opened, self._resized = opened, resized
         self._maximum: float | None = None
         self._measured: dict[tuple[int, int, int], dict[str, np.ndarray]] = {}
 
@@ -63,7 +65,7 @@ class Whole:
         return self._maximum
 
     def at(self, steps: Sequence[Step], box: Box, *, size: tuple[int, int] | None = None) -> list[Step]:
-        """The steps for a box over t, z, y, x of one t.
+        """The steps for a box over t, z, y, x of one t; a resize is done already, or refused.
 
         Args:
             steps: A preparation.
@@ -72,6 +74,11 @@ class Whole:
         """
         if not any(step.get("step") in PLACED for step in steps):
             return list(steps)
+        if (by := resize_of(steps)) not in (1, self._resized):
+            raise BadInput(
+                f"This model resizes images by {by:g} first (prepare.resize), which predictions of whole "
+                "images do: fieldmark predict. Single layers, answers and features at another size are not there."
+            )
         (t, z0, y0, x0), (_, z1, y1, x1) = box.start, box.stop
         plane = size or self._opened().shape[3:]
         place = Place(t, tuple(range(z0, z1)), np.arange(y0, y1), np.arange(x0, x1), (int(plane[0]), int(plane[1])))
@@ -94,14 +101,18 @@ class Whole:
         if ground is None or not share:
             return values.reshape(len(values), -1)
         every = max(1, round(self._opened().shape[4] / values.shape[2]))
-        mask = foreground_of(values, ground, every=every)
-        counts = mask if not (enough := _blocks(mask, share)).any() else enough
-        return values[:, counts] if counts.any() else values.reshape(len(values), -1)
+        return counted(values, foreground_of(values, ground, every=every), share)
+
+    def numbers(self, steps: Sequence[Step], t: int, z: int) -> dict[str, np.ndarray]:
+        """Low, high, center and spread (C,) that the last of the steps, `standardize-each`, has for a plane."""
+        return self._statistics(steps, len(steps) - 1, t, z)
 
     def _concrete(self, steps: Sequence[Step], place: Place) -> list[Step]:
         made: list[Step] = []
         for number, step in enumerate(steps):
             match step.get("step"):
+                case "resize":
+                    pass
                 case "scale-per-image":
                     made.append(scale_step(self.maximum()))
                 case "flat-field":
@@ -133,6 +144,12 @@ class Whole:
         box = Box((t, 0, z, int(rows[0]), 0), (t + 1, source.shape[1], z + 1, int(rows[-1]) + 1, source.shape[4]))
         found: np.ndarray = source.read(box)[0, :, 0, ::every, ::every]
         return found
+
+
+def counted(values: np.ndarray, mask: np.ndarray, share: float) -> np.ndarray:
+    """(C, N) of pixels (C, y, x): those of blocks with this share of foreground; without one, foreground; or all."""
+    counts = mask if not (enough := _blocks(mask, share)).any() else enough
+    return values[:, counts] if counts.any() else values.reshape(len(values), -1)
 
 
 def statistics(values: np.ndarray, step: Step) -> dict[str, np.ndarray]:
@@ -169,13 +186,11 @@ def _parts(rows: np.ndarray, every: int, width: int) -> list[np.ndarray]:
 
 def _blocks(mask: np.ndarray, share: float) -> np.ndarray:
     """The pixels of blocks of which at least this share is foreground; blocks at the far ends may be smaller."""
-    y, x = (-(-n // BLOCK) for n in mask.shape)
-    padded = np.zeros((y * BLOCK, x * BLOCK))
-    counted = np.zeros_like(padded)
-    padded[: mask.shape[0], : mask.shape[1]], counted[: mask.shape[0], : mask.shape[1]] = mask, 1
-    found, there = (part.reshape(y, BLOCK, x, BLOCK).sum(axis=(1, 3)) for part in (padded, counted))
-    enough = found / there >= share
-    grown: np.ndarray = enough.repeat(BLOCK, 0).repeat(BLOCK, 1)[: mask.shape[0], : mask.shape[1]]
+    rows, columns = (np.arange(0, n, BLOCK) for n in mask.shape)
+    found = np.add.reduceat(np.add.reduceat(mask, rows, axis=0, dtype=np.int32), columns, axis=1)
+    high, wide = (np.diff(at, append=n) for at, n in zip((rows, columns), mask.shape, strict=True))
+    enough = found >= share * (high[:, None] * wide)
+    grown: np.ndarray = enough.repeat(high, 0).repeat(wide, 1)
     return grown
 
 

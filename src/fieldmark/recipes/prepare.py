@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+
+from fieldmark.core.fingerprint import files_hash
 
 _Percent = Annotated[float, Field(ge=0, le=100)]
 
@@ -21,6 +24,12 @@ class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the polynomial in y and x, on coordinates scaled to -1..1."""
     folder: str | None = None
     """With `file`: `flat-field_channel-C.npy` for each channel."""
+
+    def fingerprint(self) -> str:
+        """The hash of the folder's files; empty where none are read."""
+        return (
+            files_hash(Path(self.folder), "flat-field_channel-*.npy") if self.method == "file" and self.folder else ""
+        )
 
 
 class NormalizeConfig(BaseModel, frozen=True, extra="forbid"):
@@ -54,12 +63,38 @@ class ForegroundConfig(BaseModel, frozen=True, extra="forbid"):
     """With `folder`: the user's own masks, by stem."""
 
 
+class TilesConfig(BaseModel, frozen=True, extra="forbid"):
+    """How images are cut into tiles that teach; pixels and slices, along z, y, x."""
+
+    size: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """Of a tile; 1 slice for planes."""
+    step: tuple[PositiveInt, PositiveInt, PositiveInt]
+    """From one tile to the next."""
+    depths: tuple[PositiveInt, ...] = ()
+    """2.5-D: slices around a tile's middle one, for each channel; empty for 1."""
+    mask_depth: PositiveInt = 1
+    """Slices around the middle one whose foreground is measured; tiles of several slices are measured whole."""
+    min_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Least share of foreground of a tile that is chosen."""
+    channels: tuple[NonNegativeInt, ...] = ()
+    """Channels of copies on disk; empty for all."""
+    order: Literal["zyx", "xyz", "zxy"] = "zyx"
+    """Axes of copies on disk."""
+    masks: bool = False
+    """Whether copies on disk hold the masks too."""
+
+    @property
+    def depth(self) -> int:
+        """Slices around a tile's middle one that must be there."""
+        return max((1, *self.depths))
+
+
 class PrepareConfig(BaseModel, frozen=True, extra="forbid"):
     """From raw to prepared pixels, in this order."""
 
     flat_field: FlatFieldConfig | None = None
-    resize: PositiveFloat | None = None
-    """Factor along y and x. Only 1 so far: images are learned from at their own size."""
+    resize: float | None = Field(default=None, ge=1 / 64, le=64)
+    """Factor along y and x: images are read at this size, and predictions come back at their own. U-Nets alone."""
     normalize: NormalizeConfig | None = None
     """None for the family's own way (see `net.color`)."""
     foreground: ForegroundConfig | None = None

@@ -26,6 +26,7 @@ COMMANDS = {
     "labels": "Import and export labels.",
     "lr-find": "Sweep the learning rate of a fit, and suggest bounds.",
     "models": "List, show and export models.",
+    "prepare": "Measure flat fields, masks, statistics and tiles, or preview them.",
     "predict": "Write a label map for each image.",
     "redo": "Do again what you undid last.",
     "runs": "List, show and prune fits.",

@@ -13,6 +13,9 @@ import click
 from fieldmark.core.events import Event
 from fieldmark.errors import FieldmarkError
 
+_MANY = {"flat field", "threshold", "statistics", "planes"}
+"""Phases of so many steps that a line for each would hide all others; the last one is told."""
+
 
 def say(text: str) -> None:
     """A line of the result."""
@@ -63,11 +66,16 @@ def follow(events: Iterator[Event]) -> None:
             _follow_bar(events)
             return
         for event in events:
-            if event.phase.rpartition(": ")[2] != "predict":
+            if _is_told(event):
                 note(_line(event))
     finally:
         if isinstance(events, Generator):
             events.close()
+
+
+def _is_told(event: Event) -> bool:
+    phase = event.phase.rpartition(": ")[2]
+    return phase != "predict" and (phase not in _MANY or event.step == event.total)
 
 
 def _follow_bar(events: Iterator[Event]) -> None:

@@ -105,7 +105,8 @@ class FramesSource(BaseSource):
         counts = len(times), len(channels), len(slices)
         axes = "".join(axis for axis, count in zip("tcz", counts, strict=True) if count > 1) + "yx"
         super().__init__(ask.shown, [(*counts, y, x)], dtype, axes, pixel_size)
-        self._most_open = max(2 * counts[1], CACHE_BYTES // (y * x * dtype.itemsize))
+        self.most_open = max(2 * counts[1], CACHE_BYTES // (y * x * dtype.itemsize))
+        """Frames that stay decoded."""
 
     def grain(self, level: int = 0) -> tuple[int, ...]:
         return 1, 1, 1, *self.shape[3:]
@@ -131,7 +132,7 @@ class FramesSource(BaseSource):
                 self.shown, f"{frame.file} is {found}, other frames are {wanted}. Frames of a position are alike."
             )
         self._open[frame.file] = source
-        if len(self._open) > self._most_open:
+        if len(self._open) > self.most_open:
             self._open.popitem(last=False)[1].close()
         return source
 

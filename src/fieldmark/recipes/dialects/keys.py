@@ -62,21 +62,22 @@ class Group(BaseModel, frozen=True, extra="forbid"):
         ]
 
 
-def _as_list(value: Any) -> Any:
+def as_list(value: Any) -> Any:
+    """One value alone stands for a list of it."""
     return [value] if isinstance(value, int | float | str) and not isinstance(value, bool) else value
 
 
 def _all_or_some(value: Any) -> Any:
     """-1, alone or in a list, means all of them."""
-    value = _as_list(value)
+    value = as_list(value)
     return [] if value == [-1] else value
 
 
-Numbers = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_as_list)]
+Numbers = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(as_list)]
 """Whole numbers; one alone stands for a list of it."""
 Ids = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_all_or_some)]
 """Whole numbers; empty, or -1 in the file, for all."""
-Words = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+Words = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 """Words; one alone stands for a list of it."""
 
 
@@ -134,6 +135,11 @@ class ForeignPrepare:
         out: Where to put what is found.
         frames: Which frames are looked at.
         mask: Values of a MaskConfig for networks that are taught with the masks; None for none.
+        mask_ext: How masks are written: `.png` or `.npy`.
+        mask_channel: The channel of the masks that a person made; None for the only one.
+        weights: Channels with label maps whose borders weight maps are drawn of; empty for those of the masks' objects,
+            None for no weight maps.
+        tiles: Values of a TilesConfig; None for none.
         notes: What is to be told.
     """
 
@@ -142,6 +148,10 @@ class ForeignPrepare:
     out: Path
     frames: Chosen = Chosen()
     mask: dict[str, Any] | None = None
+    mask_ext: str = ".png"
+    mask_channel: int | None = None
+    weights: tuple[int, ...] | None = None
+    tiles: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
 
 

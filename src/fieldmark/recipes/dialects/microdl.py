@@ -251,7 +251,7 @@ def fit_of(
     return ForeignFit(
         dialect="microdl-fit",
         recipe=recipe,
-        images=(path_of(file.dataset.data_dir, beside),),
+        images=(prepared.images if prepared is not None else path_of(file.dataset.data_dir, beside),),
         layout="frames",
         save=path_of(file.trainer.model_dir, beside),
         frames=prepared.frames if prepared is not None else Chosen(),

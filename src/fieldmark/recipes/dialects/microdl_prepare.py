@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from fieldmark.errors import near_miss
-from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, Group, Ids, Numbers, Words, path_of, refuse
+from fieldmark.recipes.dialects.keys import (
+    Chosen,
+    ForeignPrepare,
+    Group,
+    Ids,
+    Numbers,
+    Words,
+    as_list,
+    path_of,
+    refuse,
+)
 from fieldmark.recipes.loading import validate
 
-_COPIES = "tiles are read from the images as they are needed; nothing is copied."
+_LISTED = "chosen tiles are listed; they are copied where --write-tiles asks for it."
 _SHOWN = "progress is shown on a terminal."
 METHODS = {
     "otsu": "otsu",
@@ -19,6 +29,7 @@ METHODS = {
     "dataset otsu": "dataset-otsu",
     "borders_weight_loss_map": "borders",
 }
+MASK_FILES = (".png", ".npy")
 SCHEMES: dict[str, dict[str, str]] = {
     "dataset": {"scheme": "dataset", "statistic": "median-iqr"},
     "volume": {"scheme": "volume", "statistic": "median-iqr"},
@@ -66,9 +77,7 @@ class Masks(Group, frozen=True, extra="forbid"):
     """Where there is something to see."""
 
     ACCEPTED: ClassVar[dict[str, str]] = {
-        "mask_ext": "masks are computed where they are needed; --preview shows them.",
-        "csv_name": "masks are paired with images by name.",
-        "mask_channel": "a computed mask needs no channel of its own.",
+        "csv_name": "masks are paired with images by what their names say.",
         "normalize_im": "thresholds are found on raw pixels.",
     }
 
@@ -86,18 +95,14 @@ class Tile(Group, frozen=True, extra="forbid"):
     """Tiles that teach."""
 
     ACCEPTED: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("step_size", "image_format", "save_tiled_masks", "channels", "mask_channel", "mask_depth", "depth"), _COPIES
-    ) | {
-        "tile_3d": "the network's dimensions decide (network.class).",
-        "depths": "the network's own depth decides (network.depth).",
-        "mask_dir": "masks are computed where they are needed (masks).",
-    }
+        ("mask_dir", "mask_channel"), "foreground is what the masks say (masks)."
+    )
 
     tile_size: tuple[PositiveInt, ...] = Field(default=(256, 256), min_length=2, max_length=3)
-    step_size: tuple[PositiveInt, ...] = (128, 128)
-    depths: Numbers = ()
-    depth: NonNegativeInt = 1
-    mask_depth: NonNegativeInt = 1
+    step_size: tuple[PositiveInt, ...] = Field(default=(128, 128), min_length=2, max_length=3)
+    depths: Annotated[tuple[PositiveInt, ...], BeforeValidator(as_list)] = ()
+    depth: PositiveInt = 1
+    mask_depth: PositiveInt = 1
     image_format: Literal["zyx", "xyz", "zxy"] = "zyx"
     min_fraction: float = Field(default=0.0, ge=0, le=1)
     tile_3d: bool = False
@@ -135,7 +140,7 @@ class PreparationFile(Group, frozen=True, extra="forbid"):
         "file_format": "formats are recognized by their content.",
         "uniform_struct": "images need not be alike.",
         "uniform_structure": "images need not be alike.",
-        "tile_stack": _COPIES,
+        "tile_stack": _LISTED,
         "crop_2x": "images are padded and cut back, never cropped.",
     }
 
@@ -192,8 +197,26 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
         out=path_of(file.output_dir, beside),
         frames=Chosen(channels=file.channel_ids, positions=file.pos_ids, slices=file.slice_ids, times=file.time_ids),
         mask=_mask(file, beside, source),
+        mask_ext=_mask_ext(file, source),
+        mask_channel=_mask_channel(file, notes),
+        weights=_weights(file, source),
+        tiles=_tiles(file.tile, prepare["foreground"] is not None, notes, source),
         notes=tuple(notes),
     )
+
+
+PATHS = ("input_dir", "output_dir", "flat_field.flat_field_dir", "flat_field.ff_dir", "masks.mask_dir")
+
+
+def absolute(values: dict[str, Any], beside: Path) -> dict[str, Any]:
+    """The same file with paths that mean the same wherever it lies."""
+    made = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for name in PATHS:
+        group, _, key = name.rpartition(".")
+        place = made.get(group) if group else made
+        if isinstance(place, dict) and place.get(key):
+            place[key] = str(path_of(str(place[key]), beside))
+    return made
 
 
 def last_run(info: Any, *, source: object) -> dict[str, Any]:
@@ -297,6 +320,74 @@ def _mask(file: PreparationFile, beside: Path, source: object) -> dict[str, Any]
     return {
         "method": "otsu" if method == "dataset-otsu" else method,
         "channel": masks.channels[0] if masks.channels else None,
+    }
+
+
+def _mask_ext(file: PreparationFile, source: object) -> str:
+    said = file.masks.mask_ext if file.masks is not None else ".png"
+    if said not in MASK_FILES:
+        raise refuse(source, "masks.mask_ext", f"{said!r} is no form of masks. {near_miss(said, MASK_FILES)}")
+    return said
+
+
+def _mask_channel(file: PreparationFile, notes: list[str]) -> int | None:
+    """Of the masks that a person made."""
+    masks = file.masks
+    if masks is None or masks.mask_channel is None:
+        return None
+    if not masks.mask_dir:
+        notes.append("masks.mask_channel: a computed mask needs no channel of its own.")
+        return None
+    return masks.mask_channel
+
+
+def _weights(file: PreparationFile, source: object) -> tuple[int, ...] | None:
+    masks = file.masks if file.use_masks else None
+    borders = masks is not None and not masks.mask_dir and _method(masks, source) == "borders"
+    if not (file.make_weight_map or file.weight_map is not None or borders):
+        return None
+    asked = file.weight_map.channels if file.weight_map is not None else ()
+    channels = asked or (masks.channels if masks is not None and borders else ())
+    if not channels and (masks is None or borders):
+        raise refuse(
+            source,
+            "weight_map.channels" if masks is None else "masks.channels",
+            "there are no masks whose objects could be weighed. Name a channel with label maps, or ask for masks.",
+        )
+    return channels
+
+
+def _tiles(tile: Tile | None, has_foreground: bool, notes: list[str], source: object) -> dict[str, Any] | None:
+    """Rows, columns and slices in our order; every channel's own depth."""
+    if tile is None:
+        return None
+    solid = len(tile.tile_size) == 3
+    if tile.tile_3d and not solid:
+        raise refuse(source, "tile.tile_size", f"{list(tile.tile_size)} has no slices, and tile_3d asks for volumes.")
+    if solid != (len(tile.step_size) == 3):
+        raise refuse(
+            source,
+            "tile.step_size",
+            f"{list(tile.step_size)} and tile.tile_size {list(tile.tile_size)} name different axes. "
+            "Give rows and columns in both, or rows, columns and slices.",
+        )
+    depths = tile.depths or ((tile.depth,) if tile.depth > 1 else ())
+    if tile.depths and "depth" in tile.model_fields_set:
+        notes.append("tile.depth: tile.depths decides.")
+    if solid and max((1, *depths)) > 1:
+        notes.append("tile.depths: tiles of several slices need no more around them.")
+    for name, slices in (("depths", depths), ("mask_depth", (tile.mask_depth,))):
+        if even := [depth for depth in slices if depth % 2 == 0]:
+            raise refuse(source, f"tile.{name}", f"{even[0]} slices have no middle one. Give odd numbers.")
+    return {
+        "size": [(*tile.tile_size, 1)[2], *tile.tile_size[:2]],
+        "step": [(*tile.step_size, 1)[2], *tile.step_size[:2]],
+        "depths": [] if solid else list(depths),
+        "mask_depth": tile.mask_depth,
+        "min_fraction": tile.min_fraction if has_foreground else 0.0,
+        "channels": list(tile.channels),
+        "order": tile.image_format,
+        "masks": bool(tile.save_tiled_masks),
     }
 
 

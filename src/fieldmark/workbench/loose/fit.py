@@ -167,7 +167,15 @@ def _inputs(plan: Plan, pairs: Sequence[Pairs]) -> str:
     if plan.fit.layout == "frames":
         files = sorted(path for folder in plan.fit.images for path in folder.rglob("*") if path.is_file())
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    flat = plan.recipe.get("prepare", {}).get("flat_field") or {}
+    if flat.get("method") == "file":
+        facts.append((flat["folder"], 0, 0))
+        facts += [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _fields(Path(flat["folder"]))]
     return fingerprint([__version__, facts, json.dumps(plan.recipe), str(plan.fit.checkpoint), repr(plan.fit.frames)])
+
+
+def _fields(folder: Path) -> list[Path]:
+    return sorted(folder.glob("flat-field_channel-*.npy"))
 
 
 def _fill(bench: Workbench, plan: Plan, pairs: Sequence[Pairs]) -> None:

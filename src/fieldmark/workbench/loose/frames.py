@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 INFO = "preprocessing_info.json"
 """Where microDL, and `fieldmark prepare --config`, write the settings that data were prepared with."""
+FIELDS = "flat_field_images"
+"""Beside it: flat fields, one file for each channel."""
 
 
 def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
@@ -43,15 +46,40 @@ def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
     return None
 
 
-def _read(file: Path) -> ForeignPrepare:
+def info_runs(file: Path) -> list[Any]:
+    """The runs that a `preprocessing_info.json` tells of, the newest last; none where there is no such file.
+
+    Raises:
+        BadFile: It is damaged.
+    """
+    if not file.is_file():
+        return []
     if file.stat().st_size > MAX_RECIPE_BYTES:
         raise BadFile(file, f"is larger than {MAX_RECIPE_BYTES} bytes, which no such file is. Prepare the data again.")
     try:
         info = parse_json(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadFile(file, f"cannot be parsed ({error}). Prepare the data again.") from error
-    values = microdl_prepare.last_run(info, source=file)
-    return microdl_prepare.prepare_of(values, beside=file.parent, source=file)
+    return info if isinstance(info, list) else [info]
+
+
+def _read(file: Path) -> ForeignPrepare:
+    runs = info_runs(file)
+    values = microdl_prepare.last_run(runs, source=file)
+    asked = microdl_prepare.prepare_of(values, beside=file.parent, source=file)
+    return _with_fields(asked, file) if runs[-1].get("flat_fields") == FIELDS else asked
+
+
+def _with_fields(asked: ForeignPrepare, file: Path) -> ForeignPrepare:
+    """With the flat fields that lie beside the file, instead of others to be estimated."""
+    flat = asked.recipe["prepare"]["flat_field"]
+    if flat is None:
+        return asked
+    folder = file.parent / FIELDS
+    if not folder.is_dir():
+        raise BadFile(file, f"tells of flat fields in {folder}, and they are gone. Prepare the data again.")
+    prepare = asked.recipe["prepare"] | {"flat_field": flat | {"method": "file", "folder": str(folder)}}
+    return replace(asked, recipe=asked.recipe | {"prepare": prepare})
 
 
 def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> None:
