@@ -43,8 +43,9 @@ def picked(level: Tensor, at: np.ndarray, size: Sequence[int]) -> np.ndarray:
     for corner in product((0, 1), repeat=len(axes)):
         share = np.prod([weights[side] for side, (_, weights) in zip(corner, axes, strict=True)], axis=0)
         if (share > 0).any():
-            index = tuple(torch.from_numpy(cells[side]) for side, (cells, _) in zip(corner, axes, strict=True))
-            total += share[:, None] * level[:, *index].T.numpy()
+            cells = (torch.from_numpy(both[side]) for side, (both, _) in zip(corner, axes, strict=True))
+            index: tuple[slice | Tensor, ...] = (slice(None), *cells)
+            total += share[:, None] * level[index].T.numpy()
     return total
 
 
