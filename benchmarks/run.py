@@ -21,6 +21,7 @@ from benchmarks.rows import Row
 RESULTS = Path(__file__).with_name("RESULTS.md")
 
 BENCHMARKS = {
+    "fit": "benchmarks.bench_fit",
     "help": "benchmarks.bench_help",
     "kernels": "benchmarks.bench_kernels",
     "labels": "benchmarks.bench_labels",

@@ -1,0 +1,89 @@
+"""A whole fit from strokes with our defaults, beside the filters of FLIM's four layers alone."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import flim_reference as reference
+from benchmarks.bench_kernels import Case, cpu_seconds, eggs, one_thread
+from benchmarks.quality import Marked, taught_by
+from benchmarks.rows import Row, spread
+from fieldmark.images import encode_png
+from fieldmark.recipes import FitRecipe
+
+CLAIM = "A fit with our defaults, filters and pixel classifier, takes a fraction of the peer's filters alone."
+PEER = (
+    "`benchmarks/flim_reference.py`: four layers of the sizes of our default's stack, scikit-learn's KMeans for each "
+    "marker with ten starts, as FLIM does it; one thread for both."
+)
+WIDTHS = (24, 32, 48, 48)
+SIDES = (400, 256)
+REPEATS = 5
+
+
+def measure(repeats: int = REPEATS) -> list[Row]:
+    """CPU seconds of a fit on the eggs, at their own size and at 256 pixels a side."""
+    layers = [reference.Layer(3, 5, out, 2) for out in WIDTHS]
+    with one_thread(), tempfile.TemporaryDirectory() as name:
+        cases = [replace(_at(eggs(), side, Path(name) / str(side)), layers=layers) for side in SIDES]
+        return [_row(case, side, repeats) for case, side in zip(cases, SIDES, strict=True)]
+
+
+def _row(case: Case, side: int, repeats: int) -> Row:
+    actions = {"ours": lambda: _fit(case), "peer": lambda: _fit_peer(case)}
+    for action in actions.values():
+        action()  # imports, and memory that is taken once
+    taken = cpu_seconds(actions, repeats)
+    told = f"{spread(taken['ours'])}; peer {spread(taken['peer'])}"
+    ours, peer = (float(np.median(taken[who])) for who in ("ours", "peer"))
+    return Row(f"eggs, five images of {side} px: fit", ours, peer, "CPU s", spread=told)
+
+
+def _fit(case: Case) -> None:
+    lessons = [
+        Marked(path, _drawn(path, at, classes))
+        for path, at, classes in zip(case.paths, case.places, case.classes, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        taught_by(lessons, Path(folder), FitRecipe())
+
+
+def _fit_peer(case: Case) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a small marker has fewer patches in a deep layer than kernels
+        case.fit_peer(10)
+
+
+def _drawn(path: Path, at: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """(y, x) strokes: 0 unknown, else 1 + the class."""
+    from benchmarks.quality import pixels
+
+    strokes = np.zeros(pixels(path).shape[:2], np.int64)
+    strokes[tuple(at.T)] = classes + 1
+    return strokes
+
+
+def _at(case: Case, side: int, folder: Path) -> Case:
+    """The case with images of another size, and its strokes with them; marks that meet on a pixel are one."""
+    from skimage.transform import resize
+
+    from benchmarks.quality import pixels
+
+    folder.mkdir()
+    paths, places, markers, classes = [], [], [], []
+    for path, at, own, klass in zip(case.paths, case.places, case.markers, case.classes, strict=True):
+        image = pixels(path)
+        small = resize(image, (side, side), preserve_range=True, anti_aliasing=True)
+        paths.append(folder / path.name)
+        paths[-1].write_bytes(encode_png(small.round().astype(image.dtype)))
+        moved = at * side // np.array(image.shape[:2])
+        _, first = np.unique(moved, axis=0, return_index=True)
+        places.append(moved[first])
+        markers.append(own[first])
+        classes.append(klass[first])
+    return replace(case, paths=paths, places=places, markers=markers, classes=classes)
