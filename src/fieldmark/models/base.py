@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.models.heads import Head, enlarge
-from fieldmark.models.image_heads import ImageHead
+from fieldmark.models.image_heads import ImageHead, Look
 
 WHOLE_OUTPUTS = ("image-classes", "vector")
 """Outputs of one row an image: (B, K) and (B, D). They want the whole image, and no tiles."""
@@ -123,6 +123,10 @@ class Net(nn.Module):
         """What an image head looks at: maps (B, F, y, x) of a whole image; by default the last level."""
         return self.levels(x)[-1:]
 
+    def looked_at(self, x: Tensor, look: Look) -> list[Tensor]:
+        """The maps of a whole image that a head with this look judges."""
+        return self.levels(x) if look.levels == "all" else self.image_maps(x)
+
     def tunable(self) -> list[Tensor]:
         """The weights of the features that gradient descent may change, where it is to train the whole network."""
         parts = [part for name, part in self.named_children() if name not in ("head", "image_head")]
@@ -141,7 +145,7 @@ class Net(nn.Module):
         """What the image head judges of a batch of whole images."""
         if self.image_head is None:
             raise RuntimeError("this network has no image head")
-        return self.image_head.view(self.image_maps(x))
+        return self.image_head.view(self.looked_at(x, self.image_head.look))
 
     def image_probabilities(self, x: Tensor) -> Tensor:
         """(B, K) in 0..1, summing to 1 over the K classes."""
