@@ -1,6 +1,6 @@
 """Classes of whole images from few answers, beside simpler and pretrained features: one JSON line a case, resumable.
 
-    python -m benchmarks.classification plankton|blood --lines FILE [--seeds N] [--each N ...]
+    python -m benchmarks.classification plankton|blood --lines FILE [--seeds N] [--each N ...] [--methods NAME ...]
 
 1, 3, 10 and 30 images a class teach; at most 15 others of each class are the test. Blood is
 split by smear: no smear both teaches and tests. Nobody has drawn on these images: the first
@@ -261,12 +261,12 @@ def measured(data: str, each: int, seed: int, method: str) -> dict[str, float]:
 
 
 def cases(
-    data: str, seeds: int, each: Sequence[int]
+    data: str, seeds: int, each: Sequence[int], methods: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, float]]]]:
     """Every case and what computes its line."""
     for seed in range(seeds):
         for count in each:
-            for method in METHODS:
+            for method in methods:
                 case = {"data": data, "each": count, "method": method, "seed": seed}
                 yield case, partial(measured, data, count, seed, method)
 
@@ -296,11 +296,12 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--each", type=int, nargs="+", default=EACH)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     options = parser.parse_args()
     known = options.lines.read_text().splitlines() if options.lines.exists() else []
     lines = [json.loads(line) for line in known]
     with open(options.lines, "a") as out:
-        for case, compute in cases(options.data, options.seeds, options.each):
+        for case, compute in cases(options.data, options.seeds, options.each, options.methods):
             if not any(line["case"] == case for line in lines):
                 lines.append({"case": case, "scores": compute()})
                 out.write(json.dumps(lines[-1]) + "\n")
