@@ -141,14 +141,18 @@ def flim(split: Split, seed: int, kind: str) -> np.ndarray:
     return answers_of(model, flim_vectors(split, seed))
 
 
-def random_weights(split: Split, seed: int) -> np.ndarray:
-    """Answers of the same network and machine with random kernels; the markers set mean and spread alone."""
+def random_weights(split: Split, seed: int, *, normalized: bool) -> np.ndarray:
+    """Answers of the same network and machine with random kernels.
+
+    Normalized: the markers still set each layer's mean and spread, as FLIM's normalization does; else they teach nothing.
+    """
     learned, samples = taught(split, seed, "svm")
     model = copy.deepcopy(learned)
     net = model.net
     if not isinstance(net, FlimNet):
         raise TypeError(type(net).__name__)
-    _randomize(net, samples, torch.Generator().manual_seed(derive_seed(seed, "random") % (1 << 31)))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "random") % (1 << 31))
+    _randomize(net, samples, generator, normalized=normalized)
     config = ImageHeadConfig(kind="svm")
     look = look_for(samples, config, fixed=False)
     vectors = image_vectors(net, samples, look)
@@ -157,20 +161,26 @@ def random_weights(split: Split, seed: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def _randomize(net: FlimNet, samples: Samples, generator: torch.Generator) -> None:
-    look = look_for(samples, ImageHeadConfig(), fixed=False)
+def _randomize(net: FlimNet, samples: Samples, generator: torch.Generator, *, normalized: bool) -> None:
     for branch, own in enumerate(net.config.branches):
         for layer in range(len(own.layers)):
-            block, stride = net.block(branch, layer), net.stride_before(branch, layer)
-            values = []
-            for index in np.unique(samples.marks.image):
-                seen = net.before(branch, layer, whole_image(net, samples, int(index), look))[0]
-                y, x = samples.marks.place[samples.marks.image == index, 2:].T // stride
-                values.append(seen[:, y, x])
-            marked = torch.cat(values, dim=1)
-            block.mean, block.std = marked.mean(dim=1), marked.std(dim=1) + 1e-3
+            block = net.block(branch, layer)
+            block.mean, block.std = torch.zeros_like(block.mean), torch.ones_like(block.std)
+            if normalized:
+                marked = _marked_values(net, samples, branch, layer)
+                block.mean, block.std = marked.mean(dim=1), marked.std(dim=1) + 1e-3
             kernels = torch.randn(block.weight.shape, generator=generator)
             block.weight = kernels / kernels.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+def _marked_values(net: FlimNet, samples: Samples, branch: int, layer: int) -> torch.Tensor:
+    """(C, N) what a layer sees at marked pixels."""
+    look, stride, values = look_for(samples, ImageHeadConfig(), fixed=False), net.stride_before(branch, layer), []
+    for index in np.unique(samples.marks.image):
+        seen = net.before(branch, layer, whole_image(net, samples, int(index), look))[0]
+        y, x = samples.marks.place[samples.marks.image == index, 2:].T // stride
+        values.append(seen[:, y, x])
+    return torch.cat(values, dim=1)
 
 
 @lru_cache(maxsize=1)
@@ -243,7 +253,8 @@ def pretrained_features(path: Path) -> np.ndarray:
 
 METHODS: dict[str, Callable[[Split, int], np.ndarray]] = {
     "FLIM + SVM": lambda split, seed: flim(split, seed, "svm"),
-    "random weights + SVM": random_weights,
+    "random weights + SVM": partial(random_weights, normalized=False),
+    "random weights, FLIM's normalization + SVM": partial(random_weights, normalized=True),
     "FLIM + dense": lambda split, seed: flim(split, seed, "dense"),
     "linear on pixels": lambda split, seed: linear(split, seed, small_pixels),
     "EfficientNet-Lite0 + linear": lambda split, seed: linear(split, seed, pretrained_features),
