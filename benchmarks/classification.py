@@ -144,7 +144,7 @@ def flim(split: Split, seed: int, kind: str) -> np.ndarray:
 def random_weights(split: Split, seed: int, *, normalized: bool) -> np.ndarray:
     """Answers of the same network and machine with random kernels.
 
-    Normalized: the markers still set each layer's mean and spread, as FLIM's normalization does; else they teach nothing.
+    Normalized: the markers still set each layer's mean and spread, as in FLIM; else they teach nothing.
     """
     learned, samples = taught(split, seed, "svm")
     model = copy.deepcopy(learned)

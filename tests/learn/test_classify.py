@@ -75,8 +75,14 @@ HEADS = {
     "whole": {"kind": "dense", "descend": {"only_classifier": False, "lr": 0.002}},
     "svm": {"kind": "svm"},
     "flat": {"kind": "svm", "vector": "flatten", "levels": "last", "remove_border": 1},
-    "document": {"kind": "dense", "vector": "pooled", "levels": "last", "within": None, "unit_length": False,
-                 "hidden": [64]},
+    "document": {
+        "kind": "dense",
+        "vector": "pooled",
+        "levels": "last",
+        "within": None,
+        "unit_length": False,
+        "hidden": [64],
+    },
 }
 
 

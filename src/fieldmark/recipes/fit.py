@@ -76,8 +76,8 @@ class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
 
     kind: Literal["none", "dense", "svm"] = "none"
     vector: Literal["rings", "pooled", "flatten"] = "rings"
-    """`rings`: mean, maximum and spread of each map, and its means over four rings around the middle; `pooled`: mean and
-    maximum of each map over `grid` x `grid` parts; `flatten`: every value, at one image size."""
+    """`rings`: mean, maximum and spread of each map, and its means over four rings around the middle; `pooled`: mean
+    and maximum of each map over `grid` x `grid` parts; `flatten`: every value, at one image size."""
     levels: Literal["all", "last"] = "all"
     """Which maps are judged: those of every level of the network, or its last ones."""
     grid: PositiveInt = 1
@@ -92,8 +92,8 @@ class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     unit_length: bool = True
     """Vectors are scaled to be 1 long on average, after each of their numbers was standardized."""
     within: PositiveFloat | None = 0.001
-    """Directions in which images of one class differ are shrunk before they are judged: one with this share of the whole
-    variance to half of its variance, others the more the larger they are. null for not at all."""
+    """Directions in which images of one class differ are shrunk before they are judged: one with this share of the
+    whole variance to half of its variance, others the more the larger they are. null for not at all."""
     svm_c: PositiveFloat | Literal["auto"] = "auto"
     """`auto`: what answers most right in parts of the teaching images that are held out."""
     svm_ties: Literal["margin", "first"] = "margin"
