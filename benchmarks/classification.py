@@ -45,6 +45,7 @@ from fieldmark.learn.samples import Answers, Marks, SampleImage, Samples
 from fieldmark.learn.svm import fit_svm, image_vectors
 from fieldmark.models.build import load_net
 from fieldmark.models.flim import FlimNet
+from fieldmark.models.image_heads import Look
 from fieldmark.prepare.foreground import markers_from_foreground
 from fieldmark.recipes import FitRecipe, ImageHeadConfig
 
@@ -220,6 +221,16 @@ def linear(split: Split, seed: int, features: Callable[[Path], np.ndarray]) -> n
     return said
 
 
+def same_machine(split: Split, features: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """Answers of the machine that judges FLIM's vectors, on other features."""
+    klass = np.array([klass for _, klass in split.train])
+    vectors = np.stack([features(path) for path, _ in split.train])
+    head, _ = fit_svm(vectors, klass, Look(), len(split.classes), ImageHeadConfig(kind="svm"), 0)
+    seen = torch.from_numpy(np.stack([features(path) for path, _ in split.test]))
+    said: np.ndarray = head.probabilities(seen).argmax(dim=1).numpy()
+    return said
+
+
 def small_pixels(path: Path) -> np.ndarray:
     """(PIXELS^2 * c,) pixels of the image made small."""
     return _resized(path, PIXELS).flatten().numpy()
@@ -258,6 +269,7 @@ METHODS: dict[str, Callable[[Split, int], np.ndarray]] = {
     "FLIM + dense": lambda split, seed: flim(split, seed, "dense"),
     "linear on pixels": lambda split, seed: linear(split, seed, small_pixels),
     "EfficientNet-Lite0 + linear": lambda split, seed: linear(split, seed, pretrained_features),
+    "EfficientNet-Lite0 + SVM": lambda split, seed: same_machine(split, pretrained_features),
 }
 
 
