@@ -172,6 +172,13 @@ def test_a_ring_without_pixels_says_what_the_whole_says():
     assert torch.allclose(one, torch.tensor([[2.0, 2, 0, 2, 2, 2, 2]]), atol=1e-5)
 
 
+def test_constant_maps_have_a_slope_to_train_through():
+    maps = torch.zeros(1, 2, 3, 3, requires_grad=True)
+    PooledVector(Look("rings"))([maps]).sum().backward()
+    assert maps.grad is not None
+    assert torch.isfinite(maps.grad).all()
+
+
 def test_a_border_that_leaves_nothing_is_refused():
     assert trimmed(torch.zeros(1, 1, 5, 3), 1).shape == (1, 1, 3, 1)
     with pytest.raises(BadInput, match="border of 2 leaves nothing of a map of 5 x 4"):

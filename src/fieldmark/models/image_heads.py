@@ -95,9 +95,9 @@ def ring_vector(level: Tensor) -> Tensor:
     around = ring_shares(level.shape[-2], level.shape[-1]).to(flat)
     # half a pixel of the whole map's mean: a ring that a small map has no pixel in says nothing of its own
     rings = (flat @ around.T + HALF_A_PIXEL * mean[..., None]) / (around.sum(dim=1) + HALF_A_PIXEL)
-    spread = (flat - mean[..., None]).square().mean(dim=2).sqrt()  # twice as fast as `std`
+    variance = (flat - mean[..., None]).square().mean(dim=2)  # twice as fast as `var`
+    spread = (variance + ROOT_FLOOR**2).sqrt() - ROOT_FLOOR  # a root's slope at 0 is infinite
     told = torch.cat([mean, flat.amax(dim=2), spread, rings.flatten(1)], dim=1)
-    # no root's infinite slope at 0, for whoever trains through it
     return told.sign() * (told.abs() + ROOT_FLOOR).sqrt()
 
 
