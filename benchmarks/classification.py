@@ -1,18 +1,20 @@
 """Classes of whole images from few answers, beside simpler and pretrained features: one JSON line a case, resumable.
 
-    python -m benchmarks.classification plankton|blood --lines FILE [--seeds N] [--each N ...]
+    python -m benchmarks.classification plankton|blood --lines FILE [--seeds N] [--each N ...] [--methods NAME ...]
 
-1, 3, 10 and 30 images a class teach; at most 25 others of each class are the test. Blood is
+1, 3, 10 and 30 images a class teach; at most 15 others of each class are the test. Blood is
 split by smear: no smear both teaches and tests. Nobody has drawn on these images: the first
 three of each class that teach are marked by `fieldmark.prepare.foreground`, the others have
 their class alone. Reads the folder FIELDMARK_DATA (`../shared/data` where it is not set). A case
 whose line is in FILE is not computed again; the table of all lines is printed at the end.
+Vectors that a row before has computed are taken from it, so its seconds hold them.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import io
 import json
 import os
@@ -21,7 +23,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +45,13 @@ from fieldmark.learn.samples import Answers, Marks, SampleImage, Samples
 from fieldmark.learn.svm import fit_svm, image_vectors
 from fieldmark.models.build import load_net
 from fieldmark.models.flim import FlimNet
+from fieldmark.models.image_heads import Look
 from fieldmark.prepare.foreground import markers_from_foreground
 from fieldmark.recipes import FitRecipe, ImageHeadConfig
 
 DATA = Path(os.environ.get("FIELDMARK_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 FOLDERS = {"plankton": DATA / "plankton", "blood": DATA / "blood" / "cells"}
-TESTED = 25
+TESTED = 15
 MARKED = 3
 EACH = (1, 3, 10, 30)
 PIXELS = 32
@@ -119,64 +122,91 @@ def samples_of(split: Split) -> Samples:
     return Samples(images, marks, len(split.classes), answers=Answers(np.arange(len(images)), klass))
 
 
-def taught(split: Split, folder: Path, seed: int, kind: str) -> tuple[Model, Samples]:
+@lru_cache(maxsize=1)
+def taught(split: Split, seed: int, kind: str) -> tuple[Model, Samples]:
     """A FLIM model with all defaults and an image head."""
     recipe = FitRecipe.model_validate(
         {"family": "flim", "seed": seed, "head": {"kind": "none"}, "image_head": {"kind": kind}}
     )
     classes = tuple(ClassSpec(id=n + 1, name=name, value=n + 1) for n, name in enumerate(split.classes))
-    job = FitJob(recipe=recipe, samples=samples_of(split), classes=classes, folder=folder)
-    for _ in run_fit(job):
-        pass
-    return Model(kind, *load_net(folder / "model")), job.samples
+    with tempfile.TemporaryDirectory() as folder:
+        job = FitJob(recipe=recipe, samples=samples_of(split), classes=classes, folder=Path(folder))
+        for _ in run_fit(job):
+            pass
+        return Model(kind, *load_net(Path(folder) / "model")), job.samples
 
 
 def flim(split: Split, seed: int, kind: str) -> np.ndarray:
     """Answers (N,) of FLIM features and a head."""
-    with tempfile.TemporaryDirectory() as folder:
-        model, _ = taught(split, Path(folder), seed, kind)
-        return answers_of(model, split)
+    model, _ = taught(split, seed, kind)
+    return answers_of(model, flim_vectors(split, seed))
 
 
-def random_weights(split: Split, seed: int) -> np.ndarray:
-    """Answers of the same network and machine with random kernels; the markers set mean and spread alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        model, samples = taught(split, Path(folder), seed, "svm")
-        net = model.net
-        if not isinstance(net, FlimNet):
-            raise TypeError(type(net).__name__)
-        _randomize(net, samples, torch.Generator().manual_seed(derive_seed(seed, "random") % (1 << 31)))
-        config = ImageHeadConfig(kind="svm")
-        look = look_for(samples, config, fixed=False)
-        vectors = image_vectors(net, samples, look)
-        net.image_head, _ = fit_svm(vectors, samples.answers.klass, look, samples.classes, config, 0)
-        return answers_of(model, split)
+def random_weights(split: Split, seed: int, *, normalized: bool) -> np.ndarray:
+    """Answers of the same network and machine with random kernels.
+
+    Normalized: the markers still set each layer's mean and spread, as in FLIM; else they teach nothing.
+    """
+    learned, samples = taught(split, seed, "svm")
+    model = copy.deepcopy(learned)
+    net = model.net
+    if not isinstance(net, FlimNet):
+        raise TypeError(type(net).__name__)
+    generator = torch.Generator().manual_seed(derive_seed(seed, "random") % (1 << 31))
+    _randomize(net, samples, generator, normalized=normalized)
+    config = ImageHeadConfig(kind="svm")
+    look = look_for(samples, config, fixed=False)
+    vectors = image_vectors(net, samples, look)
+    net.image_head, _ = fit_svm(vectors, samples.answers.klass, look, samples.classes, config, 0)
+    return answers_of(model, vectors_of(model, split))
 
 
 @torch.no_grad()
-def _randomize(net: FlimNet, samples: Samples, generator: torch.Generator) -> None:
-    look = look_for(samples, ImageHeadConfig(), fixed=False)
+def _randomize(net: FlimNet, samples: Samples, generator: torch.Generator, *, normalized: bool) -> None:
     for branch, own in enumerate(net.config.branches):
         for layer in range(len(own.layers)):
-            block, stride = net.block(branch, layer), net.stride_before(branch, layer)
-            values = []
-            for index in np.unique(samples.marks.image):
-                seen = net.before(branch, layer, whole_image(net, samples, int(index), look))[0]
-                y, x = samples.marks.place[samples.marks.image == index, 2:].T // stride
-                values.append(seen[:, y, x])
-            marked = torch.cat(values, dim=1)
-            block.mean, block.std = marked.mean(dim=1), marked.std(dim=1) + 1e-3
+            block = net.block(branch, layer)
+            block.mean, block.std = torch.zeros_like(block.mean), torch.ones_like(block.std)
+            if normalized:
+                marked = _marked_values(net, samples, branch, layer)
+                block.mean, block.std = marked.mean(dim=1), marked.std(dim=1) + 1e-3
             kernels = torch.randn(block.weight.shape, generator=generator)
             block.weight = kernels / kernels.flatten(1).norm(dim=1)[:, None, None, None]
 
 
-def answers_of(model: Model, split: Split) -> np.ndarray:
-    """(N,) place of the class that a model answers for each testing image."""
-    said = []
+def _marked_values(net: FlimNet, samples: Samples, branch: int, layer: int) -> torch.Tensor:
+    """(C, N) what a layer sees at marked pixels."""
+    look, stride, values = look_for(samples, ImageHeadConfig(), fixed=False), net.stride_before(branch, layer), []
+    for index in np.unique(samples.marks.image):
+        seen = net.before(branch, layer, whole_image(net, samples, int(index), look))[0]
+        y, x = samples.marks.place[samples.marks.image == index, 2:].T // stride
+        values.append(seen[:, y, x])
+    return torch.cat(values, dim=1)
+
+
+@lru_cache(maxsize=1)
+def flim_vectors(split: Split, seed: int) -> np.ndarray:
+    """(N, D) what every head sees of the testing images: the filters do not depend on the head."""
+    return vectors_of(taught(split, seed, "svm")[0], split)
+
+
+def vectors_of(model: Model, split: Split) -> np.ndarray:
+    """(N, D) vectors of the testing images."""
+    rows = []
     for path, _ in split.test:
         with open_image(path) as source:
-            said.append(int(answer_image(model, source, path.name).argmax()))
-    return np.array(said)
+            rows.append(answer_image(model, source, path.name, "vector"))
+    return np.stack(rows)
+
+
+def answers_of(model: Model, vectors: np.ndarray) -> np.ndarray:
+    """(N,) place of the class that a model answers for each vector."""
+    head = model.net.image_head
+    if head is None:
+        raise TypeError("the model has no image head")
+    with torch.inference_mode():
+        said: np.ndarray = head.probabilities(torch.from_numpy(vectors)).argmax(dim=1).numpy()
+    return said
 
 
 def linear(split: Split, seed: int, features: Callable[[Path], np.ndarray]) -> np.ndarray:
@@ -188,6 +218,16 @@ def linear(split: Split, seed: int, features: Callable[[Path], np.ndarray]) -> n
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500, random_state=seed))
     model.fit(np.stack([features(path) for path, _ in split.train]), [klass for _, klass in split.train])
     said: np.ndarray = model.predict(np.stack([features(path) for path, _ in split.test]))
+    return said
+
+
+def same_machine(split: Split, features: Callable[[Path], np.ndarray]) -> np.ndarray:
+    """Answers of the machine that judges FLIM's vectors, on other features."""
+    klass = np.array([klass for _, klass in split.train])
+    vectors = np.stack([features(path) for path, _ in split.train])
+    head, _ = fit_svm(vectors, klass, Look(), len(split.classes), ImageHeadConfig(kind="svm"), 0)
+    seen = torch.from_numpy(np.stack([features(path) for path, _ in split.test]))
+    said: np.ndarray = head.probabilities(seen).argmax(dim=1).numpy()
     return said
 
 
@@ -224,10 +264,12 @@ def pretrained_features(path: Path) -> np.ndarray:
 
 METHODS: dict[str, Callable[[Split, int], np.ndarray]] = {
     "FLIM + SVM": lambda split, seed: flim(split, seed, "svm"),
+    "random weights + SVM": partial(random_weights, normalized=False),
+    "random weights, FLIM's normalization + SVM": partial(random_weights, normalized=True),
     "FLIM + dense": lambda split, seed: flim(split, seed, "dense"),
-    "random weights + SVM": random_weights,
     "linear on pixels": lambda split, seed: linear(split, seed, small_pixels),
     "EfficientNet-Lite0 + linear": lambda split, seed: linear(split, seed, pretrained_features),
+    "EfficientNet-Lite0 + SVM": lambda split, seed: same_machine(split, pretrained_features),
 }
 
 
@@ -242,12 +284,12 @@ def measured(data: str, each: int, seed: int, method: str) -> dict[str, float]:
 
 
 def cases(
-    data: str, seeds: int, each: Sequence[int]
+    data: str, seeds: int, each: Sequence[int], methods: Sequence[str]
 ) -> Iterator[tuple[dict[str, Any], Callable[[], dict[str, float]]]]:
     """Every case and what computes its line."""
     for seed in range(seeds):
         for count in each:
-            for method in METHODS:
+            for method in methods:
                 case = {"data": data, "each": count, "method": method, "seed": seed}
                 yield case, partial(measured, data, count, seed, method)
 
@@ -277,11 +319,12 @@ def main() -> None:
     parser.add_argument("--lines", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--each", type=int, nargs="+", default=EACH)
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS)
     options = parser.parse_args()
     known = options.lines.read_text().splitlines() if options.lines.exists() else []
     lines = [json.loads(line) for line in known]
     with open(options.lines, "a") as out:
-        for case, compute in cases(options.data, options.seeds, options.each):
+        for case, compute in cases(options.data, options.seeds, options.each, options.methods):
             if not any(line["case"] == case for line in lines):
                 lines.append({"case": case, "scores": compute()})
                 out.write(json.dumps(lines[-1]) + "\n")

@@ -266,10 +266,21 @@ def test_a_class_with_no_marker_is_told_where_pixels_are_classified(cli, here):
 def test_images_of_different_sizes(cli, here):
     (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=31)))
     assert cli(*TRAIN, "-mn", "pooled", "-e", 1)[0] == 0
-    status, _, err = cli(*TRAIN, "-mn", "flat", "-s")
+    assert cli(*TRAIN, "-mn", "machine", "-s")[0] == 0
+    status, _, err = cli(*TRAIN, "-mn", "flat", "-s", "-ad", "arch.json")
     assert status == 1
     assert "31 x 31" in err
     assert "image_head.size" in err
+
+
+def test_the_documents_machine_is_kept_for_the_documents_architectures(cli, here):
+    looks = {}
+    for name, more in (("own", ()), ("document", ("-ad", "arch.json"))):
+        assert cli(*TRAIN, "-mn", name, "-s", *more)[0] == 0
+        looks[name] = json.loads((here / "outputs" / name / "model.json").read_text())["config"]["image_head"]
+    own, document = looks["own"], looks["document"]
+    assert (own["look"]["vector"], own["look"]["levels"], own["ties"]) == ("rings", "all", "margin")
+    assert (document["look"]["vector"], document["look"]["levels"], document["ties"]) == ("flatten", "last", "first")
 
 
 def test_an_image_without_any_contrast(cli, here):

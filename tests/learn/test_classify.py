@@ -74,7 +74,15 @@ HEADS = {
     "dense": {"kind": "dense"},
     "whole": {"kind": "dense", "descend": {"only_classifier": False, "lr": 0.002}},
     "svm": {"kind": "svm"},
-    "flat": {"kind": "svm", "vector": "flatten", "remove_border": 1},
+    "flat": {"kind": "svm", "vector": "flatten", "levels": "last", "remove_border": 1},
+    "document": {
+        "kind": "dense",
+        "vector": "pooled",
+        "levels": "last",
+        "within": None,
+        "unit_length": False,
+        "hidden": [64],
+    },
 }
 
 
@@ -118,7 +126,7 @@ def test_a_classifier_of_the_family_is_taught_kept_and_resumed(tmp_path, own_cla
     assert said(model, job)[:10] == [index % 2 for index in range(10)]
     assert model.header.config["image_head"] == {
         "kind": "own",
-        "look": {"vector": "pooled", "grid": 1, "border": 0, "size": [24, 24]},
+        "look": {"vector": "rings", "grid": 1, "border": 0, "size": [24, 24], "levels": "last"},
         "shape": [8, 12, 12],
         "classes": 2,
     }

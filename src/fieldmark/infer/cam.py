@@ -91,7 +91,7 @@ def weighed_maps(net: Net, x: Tensor, layer: str, klass: int | None = None) -> t
     net.eval()
     x = x.detach().clone().requires_grad_(True)  # so that maps of fixed kernels have gradients too
     with torch.enable_grad(), _outputs_of(_layer(net, layer), layer) as outputs:
-        scores = head.scores(head.view(net.image_maps(x)))[0]
+        scores = head.scores(net.image_view(x))[0]
         if not outputs:
             raise BadInput(f"Layer {layer!r} plays no part in the answer. Name another: {_named(layer_names(net))}.")
         maps = outputs[-1]

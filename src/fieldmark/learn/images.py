@@ -46,7 +46,8 @@ def look_for(samples: Samples, config: ImageHeadConfig, *, fixed: bool) -> Look:
     size = config.size
     if size is None and (fixed or config.vector == "flatten"):
         size = _common_size(samples)
-    return Look(config.vector, config.grid, config.remove_border, size)
+    levels = "last" if fixed else config.levels  # a classifier that the family brings goes on where its features end
+    return Look(config.vector, config.grid, config.remove_border, size, levels)
 
 
 def _common_size(samples: Samples) -> tuple[int, int]:
@@ -75,4 +76,4 @@ def image_maps(net: Net, samples: Samples, index: int, look: Look) -> list[Tenso
     net.eval()
     with torch.no_grad():
         device = next((weight.device for weight in net.tunable()), torch.device("cpu"))
-        return net.image_maps(whole_image(net, samples, index, look).to(device))
+        return net.looked_at(whole_image(net, samples, index, look).to(device), look)

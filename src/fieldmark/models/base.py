@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fieldmark.core.geometry import round_up
 from fieldmark.models.heads import Head, enlarge
-from fieldmark.models.image_heads import ImageHead
+from fieldmark.models.image_heads import ImageHead, Look
 from fieldmark.models.refine import REACH, Walker
 from fieldmark.recipes.families import NetConfig
 
@@ -148,6 +148,10 @@ class Net(nn.Module):
         """What an image head looks at: maps (B, F, y, x) of a whole image; by default the last level."""
         return self.levels(x)[-1:]
 
+    def looked_at(self, x: Tensor, look: Look) -> list[Tensor]:
+        """The maps of a whole image that a head with this look judges."""
+        return self.levels(x) if look.levels == "all" else self.image_maps(x)
+
     def tunable(self) -> list[Tensor]:
         """The weights of the features that gradient descent may change, where it is to train the whole network."""
         parts = [part for name, part in self.named_children() if name not in ("head", "image_head")]
@@ -166,7 +170,7 @@ class Net(nn.Module):
         """What the image head judges of a batch of whole images."""
         if self.image_head is None:
             raise RuntimeError("this network has no image head")
-        return self.image_head.view(self.image_maps(x))
+        return self.image_head.view(self.looked_at(x, self.image_head.look))
 
     def image_probabilities(self, x: Tensor) -> Tensor:
         """(B, K) in 0..1, summing to 1 over the K classes."""

@@ -14,6 +14,7 @@ from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.models.base import Net
 from fieldmark.models.flim_classifier import build_classifier
 from fieldmark.models.flim_ops import Axis, Conv, Grid, Op, Seen, TooSmall, build_op
+from fieldmark.models.image_heads import Look
 from fieldmark.recipes.flim_arch import FlimGraphConfig, Module, Operation, walk
 
 LARGE = 1 << 12
@@ -229,6 +230,11 @@ class FlimGraphNet(Net):
         """The last map; the columns of an `unfold`, where nothing of the architecture takes them, as a map of one."""
         end = self.final(x)
         return [end.values[..., None] if end.grid.flat and not self.brings_classifier else end.values]
+
+    def looked_at(self, x: Tensor, look: Look) -> list[Tensor]:
+        """Every level is one that `net.levels` names, on its own samples."""
+        names = self.config.levels
+        return list(self.maps(x, names).values()) if look.levels == "all" and names else self.image_maps(x)
 
     def tunable(self) -> list[Tensor]:
         names = ("weight", "bias")

@@ -17,21 +17,32 @@ if TYPE_CHECKING:
     from fieldmark.models.base import Net
 
 
+VECTORS = ("rings", "pooled", "flatten")
+LEVELS = ("all", "last")
+TIES = ("first", "margin")
+RINGS = 4
+HALF_A_PIXEL = 0.5
+ROOT_FLOOR = 1e-6
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """How whole images become vectors.
 
     Args:
-        vector: `pooled` (mean and maximum of each map over its parts) or `flatten` (every value).
+        vector: `rings` (the signed square roots of mean, maximum and spread of each map, and of its means over four
+            rings around the middle), `pooled` (mean and maximum of each map over its parts) or `flatten` (every value).
         grid: Parts of a map along y and along x, for `pooled`.
         border: Pixels that are cut off each side of a map.
         size: Height and width in pixels that images are resized to; None for their own size.
+        levels: `last` (what the family gives as its last maps) or `all` (every map of the network).
     """
 
     vector: str = "pooled"
     grid: int = 1
     border: int = 0
     size: tuple[int, int] | None = None
+    levels: str = "last"
 
     def config(self) -> dict[str, Any]:
         return asdict(self)
@@ -39,13 +50,14 @@ class Look:
     @classmethod
     def from_config(cls, values: dict[str, Any]) -> Look:
         height, width = values["size"] or (1, 1)
+        levels = values.get("levels", "last")  # models of before there was a choice
         for number in (values["grid"], values["border"], height, width):
             if type(number) is not int or not 0 <= number < 1 << 16:
                 raise ValueError(f"{number!r} is no number of pixels")
-        if values["vector"] not in ("pooled", "flatten") or not (values["grid"] and height and width):
+        if values["vector"] not in VECTORS or levels not in LEVELS or not (values["grid"] and height and width):
             raise ValueError(f"unknown vector {values!r}")
         size = (height, width) if values["size"] else None
-        return cls(values["vector"], values["grid"], values["border"], size)
+        return cls(values["vector"], values["grid"], values["border"], size, levels)
 
 
 class PooledVector(nn.Module):
@@ -66,8 +78,39 @@ class PooledVector(nn.Module):
     def _one(self, level: Tensor) -> Tensor:
         if self.look.vector == "flatten":
             return level.flatten(1)
+        if self.look.vector == "rings":
+            return ring_vector(level)
         parts = (functional.adaptive_avg_pool2d, functional.adaptive_max_pool2d)
         return torch.cat([pool(level, self.look.grid).flatten(1) for pool in parts], dim=1)
+
+
+def ring_vector(level: Tensor) -> Tensor:
+    """Mean, maximum, spread and means over rings of maps (B, F, y, x), as signed square roots: (B, 7 F).
+
+    Rings do not change when an object is turned, and they tell a small one from a large one in the same frame.
+    Square roots keep a few strong answers from outshouting all others.
+    """
+    flat = level.flatten(2)
+    mean = flat.mean(dim=2)
+    around = ring_shares(level.shape[-2], level.shape[-1]).to(flat)
+    # half a pixel of the whole map's mean: a ring that a small map has no pixel in says nothing of its own
+    rings = (flat @ around.T + HALF_A_PIXEL * mean[..., None]) / (around.sum(dim=1) + HALF_A_PIXEL)
+    variance = (flat - mean[..., None]).square().mean(dim=2)  # twice as fast as `var`
+    spread = (variance + ROOT_FLOOR**2).sqrt() - ROOT_FLOOR  # a root's slope at 0 is infinite
+    told = torch.cat([mean, flat.amax(dim=2), spread, rings.flatten(1)], dim=1)
+    return told.sign() * (told.abs() + ROOT_FLOOR).sqrt()
+
+
+def ring_shares(height: int, width: int) -> Tensor:
+    """(RINGS, y * x): how much each pixel belongs to each ring around the middle.
+
+    The distance is 0 in the middle and 1 at the middle of each edge. Ring c has its ridge at c / 3 and falls to
+    nothing at the next ones; the last holds all that is farther, up to the corners.
+    """
+    y, x = ((torch.arange(size) + 0.5) / size * 2 - 1 for size in (height, width))
+    distance = torch.hypot(y[:, None], x[None]).flatten() * (RINGS - 1)
+    ridges = torch.arange(RINGS)[:, None]
+    return (1 - (distance.clamp(max=RINGS - 1) - ridges).abs()).clamp(min=0)
 
 
 class ImageHead(nn.Module):
@@ -97,25 +140,32 @@ class ImageHead(nn.Module):
 
 
 class DenseHead(ImageHead):
-    """Standardized vector, fully connected layers with ReLU between them.
+    """Standardized vector, shrunk where images of one class differ, then fully connected layers with ReLU between.
 
     Args:
         look: How images become vectors.
         features: Length of the vector.
         hidden: Widths of the hidden layers.
         classes: K.
+        axes: Directions that are shrunk (see `fieldmark.learn.within`).
     """
 
     mean: Tensor
     std: Tensor
+    axes: Tensor
+    gains: Tensor
 
-    def __init__(self, look: Look, features: int, hidden: Sequence[int], classes: int) -> None:
+    def __init__(self, look: Look, features: int, hidden: Sequence[int], classes: int, axes: int = 0) -> None:
         super().__init__()
         self.look = look
         self.widths = [features, *hidden, classes]
         self.pooled = PooledVector(look)
         self.register_buffer("mean", torch.zeros(features))  # of the images that taught it
         self.register_buffer("std", torch.ones(features))
+        if axes:
+            self.register_buffer("axes", torch.zeros(axes, features))
+            self.register_buffer("gains", torch.zeros(axes))
+        self.shrunk = axes
         self.layers = nn.ModuleList(_linear(before, after) for before, after in pairwise(self.widths))
 
     def view(self, maps: Sequence[Tensor]) -> Tensor:
@@ -124,6 +174,8 @@ class DenseHead(ImageHead):
 
     def scores(self, seen: Tensor) -> Tensor:
         x = (seen - self.mean) / self.std
+        if self.shrunk:
+            x = x + (x @ self.axes.T * self.gains) @ self.axes
         for layer in self.layers[:-1]:
             x = functional.relu(layer(x))
         logits: Tensor = self.layers[-1](x)
@@ -131,7 +183,7 @@ class DenseHead(ImageHead):
 
     def config(self) -> dict[str, Any]:
         features, *hidden, classes = self.widths
-        own = {"features": features, "hidden": hidden, "classes": classes}
+        own = {"features": features, "hidden": hidden, "classes": classes, "axes": self.shrunk}
         return {"kind": "dense", "look": self.look.config(), **own}
 
 
@@ -177,13 +229,14 @@ class OwnHead(ImageHead):
 class SvmHead(ImageHead):
     """A linear support vector machine, one against one: every pair of classes has a vote.
 
-    The class with the most votes is answered, the first of them where several have as
-    many, as scikit-learn does. The probabilities are the shares of the votes: they say how
-    many rivals a class has beaten, not how certain that is.
+    The class with the most votes is answered. The probabilities are the shares of the votes:
+    they say how many rivals a class has beaten, not how certain that is.
 
     Args:
         look: How images become vectors.
         classes: K; classes that taught nothing are in no pair.
+        ties: Which of several classes with as many votes is answered: the `first`, as scikit-learn does by itself, or
+            the one that won by the `margin`: the sum of its decisions counts for less than one vote.
     """
 
     mean: Tensor
@@ -192,10 +245,13 @@ class SvmHead(ImageHead):
     bias: Tensor
     pairs: Tensor
 
-    def __init__(self, look: Look, classes: int) -> None:
+    def __init__(self, look: Look, classes: int, *, ties: str = "first") -> None:
         super().__init__()
+        if ties not in TIES:
+            raise ValueError(f"unknown ties {ties!r}")
         self.look = look
         self.classes = classes
+        self.ties = ties
         self.pooled = PooledVector(look)
         self.register_buffer("mean", torch.empty(0))  # (D,) of the images that taught it
         self.register_buffer("std", torch.empty(0))  # (D,)
@@ -215,16 +271,22 @@ class SvmHead(ImageHead):
         return functional.linear(standardized.to(self.weight.dtype), self.weight, self.bias)
 
     def scores(self, seen: Tensor) -> Tensor:
-        """(B, K) votes."""
+        """(B, K) votes, each class's margin with them where ties are decided by it."""
         first, second = self.pairs.T
-        won = torch.where(self.decisions(seen) > 0, first, second)
-        return functional.one_hot(won, self.classes).sum(dim=1).float()
+        decisions = self.decisions(seen)
+        votes = functional.one_hot(torch.where(decisions > 0, first, second), self.classes).sum(dim=1).to(decisions)
+        if self.ties == "first":
+            return votes
+        sides = functional.one_hot(first, self.classes) - functional.one_hot(second, self.classes)
+        margin = decisions @ sides.to(decisions)
+        return votes + margin / (3 * (margin.abs() + 1))  # a third of a vote at most, as in scikit-learn's `ovr`
 
     def probabilities(self, seen: Tensor) -> Tensor:
-        return self.scores(seen) / len(self.pairs)
+        scores = self.scores(seen).clamp(min=0)
+        return scores / scores.sum(dim=1, keepdim=True)
 
     def config(self) -> dict[str, Any]:
-        return {"kind": "svm", "look": self.look.config(), "classes": self.classes}
+        return {"kind": "svm", "look": self.look.config(), "classes": self.classes, "ties": self.ties}
 
 
 def trimmed(level: Tensor, border: int) -> Tensor:
@@ -248,9 +310,9 @@ def build_image_head(config: dict[str, Any], net: Net) -> ImageHead:
             "hidden": list(hidden),
             "classes": int(k),
         }:
-            return DenseHead(Look.from_config(look), features, hidden, k)
+            return DenseHead(Look.from_config(look), features, hidden, k, int(config.get("axes", 0)))
         case {"kind": "svm", "look": dict(look), "classes": int(classes)}:
-            return SvmHead(Look.from_config(look), classes)
+            return SvmHead(Look.from_config(look), classes, ties=config.get("ties", "first"))
         case {"kind": "own", "look": dict(look), "shape": list(shape), "classes": int(classes)}:
             return OwnHead(Look.from_config(look), net.own_classifier(tuple(shape)), shape, classes)
         case _:

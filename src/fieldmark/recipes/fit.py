@@ -78,18 +78,29 @@ class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     """The classifier of whole images, learned from answers."""
 
     kind: Literal["none", "dense", "svm"] = "none"
-    vector: Literal["pooled", "flatten"] = "pooled"
-    """`pooled`: mean and maximum of each map over `grid` x `grid` parts; `flatten`: every value, at one image size."""
+    vector: Literal["rings", "pooled", "flatten"] = "rings"
+    """`rings`: mean, maximum and spread of each map, and its means over four rings around the middle; `pooled`: mean
+    and maximum of each map over `grid` x `grid` parts; `flatten`: every value, at one image size."""
+    levels: Literal["all", "last"] = "all"
+    """Which maps are judged: those of every level of the network, or its last ones."""
     grid: PositiveInt = 1
     size: tuple[PositiveInt, PositiveInt] | None = None
     """Height and width in pixels that images are resized to. Without it, pooled vectors see images at their own size,
     and all others want images of one size."""
     remove_border: NonNegativeInt = 0
     """Pixels of the maps that are cut off on each side before they are judged."""
-    hidden: tuple[PositiveInt, ...] = (64,)
+    hidden: tuple[PositiveInt, ...] = ()
     """Widths of the hidden layers of a dense head, where the architecture brings no classifier of its own."""
     descend: ClassifyConfig = ClassifyConfig()
-    svm_c: PositiveFloat = 100.0
+    unit_length: bool = True
+    """Vectors are scaled to be 1 long on average, after each of their numbers was standardized."""
+    within: PositiveFloat | None = 0.001
+    """Directions in which images of one class differ are shrunk before they are judged: one with this share of the
+    whole variance to half of its variance, others the more the larger they are. null for not at all."""
+    svm_c: PositiveFloat | Literal["auto"] = "auto"
+    """`auto`: what answers most right in parts of the teaching images that are held out."""
+    svm_ties: Literal["margin", "first"] = "margin"
+    """Which of several classes with as many votes is answered: the one that won by more, or the first."""
     svm_max_iter: int = Field(default=-1, ge=-1)
     """Iterations of the solver for each pair of classes; -1 for as many as it needs."""
 

@@ -17,6 +17,7 @@ from fieldmark.learn.descend import Descend
 from fieldmark.learn.images import image_maps, look_for, require_answers, whole_image
 from fieldmark.learn.optimizers import make_optimizer
 from fieldmark.learn.svm import standardization
+from fieldmark.learn.within import shrink_within
 from fieldmark.models.image_heads import DenseHead, ImageHead, Look, OwnHead, PooledVector, trimmed
 
 if TYPE_CHECKING:
@@ -158,10 +159,14 @@ class Classify:
                 return OwnHead(self.look, self.net.own_classifier(shape), shape, classes)
         pooled = PooledVector(self.look)
         rows = [pooled(image_maps(self.net, self.samples, int(i), self.look)) for i in self.samples.answers.image]
-        mean, std = standardization(torch.cat(rows).cpu().numpy())
+        vectors = torch.cat(rows).cpu().numpy()
+        mean, std = standardization(vectors, unit=self.config.unit_length)
+        shrinking = shrink_within((vectors - mean) / std, self.samples.answers.klass, self.config.within)
         with _seeded(self.seed):
-            head = DenseHead(self.look, len(mean), self.config.hidden, classes)
+            head = DenseHead(self.look, len(mean), self.config.hidden, classes, len(shrinking.gains))
         head.mean, head.std = torch.from_numpy(mean), torch.from_numpy(std)
+        if len(shrinking.gains):
+            head.axes, head.gains = torch.from_numpy(shrinking.axes), torch.from_numpy(shrinking.gains)
         return head
 
     def _input(self, row: int) -> Tensor:
@@ -202,7 +207,7 @@ class _Judge(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.whole is None or self.fixed:
             return self.head.scores(x)
-        return self.head.scores(self.head.view(self.whole.image_maps(x)))
+        return self.head.scores(self.head.view(self.whole.looked_at(x, self.head.look)))
 
 
 @contextmanager

@@ -92,13 +92,20 @@ def _image_head(options: TrainOptions) -> dict[str, Any]:
         "step_epochs": options.step,
         "only_classifier": options.only_classifier or not options.backpropagation,
     }
-    return {
+    own = {
         "kind": "svm" if options.svm else "dense",
         "remove_border": options.remove_border,
-        "vector": "flatten" if options.svm else "pooled",
         "svm_max_iter": options.svm_max_iter,
         "descend": descend,
     }
+    return own | ({} if _architecture_file(options) is None else _documents_head(options))
+
+
+def _documents_head(options: TrainOptions) -> dict[str, Any]:
+    """With an architecture: the document's machine on flattened features, or a dense head on the last maps."""
+    machine = {"svm_c": 100.0, "svm_ties": "first"}
+    plain = {"levels": "last", "unit_length": False, "within": None, "hidden": (64,)}
+    return {"vector": "flatten" if options.svm else "pooled", **plain, **machine}
 
 
 def _architecture_file(options: TrainOptions) -> Path | None:
