@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +37,7 @@ def measure(repeats: int = REPEATS) -> list[Row]:
 
 
 def _row(case: Case, side: int, repeats: int) -> Row:
-    actions = {"ours": lambda: _fit(case), "peer": lambda: _fit_peer(case)}
+    actions: dict[str, Callable[[], object]] = {"ours": partial(_fit, case), "peer": partial(_fit_peer, case)}
     for action in actions.values():
         action()  # imports, and memory that is taken once
     taken = cpu_seconds(actions, repeats)
