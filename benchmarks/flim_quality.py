@@ -179,6 +179,25 @@ def table(lines: list[dict[str, Any]]) -> str:
     return text
 
 
+def summary(lines: list[dict[str, Any]]) -> str:
+    """A line a method, as Markdown: what the documentation shows. Scribbles: the mean of their sets."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for line in lines:
+        method, group, _ = line["case"].split("|")
+        for name, value in line["scores"].items():
+            found[method][group][name].append(value)
+    head = ("method", "eggs", "F-beta", "MAE", "eggs left out", "bears", "scribbles", "carried")
+    text = f"| {' | '.join(head)} |\n|{'---|' * len(head)}\n"
+    for method, groups in found.items():
+        test, out, bears = (groups.get(name, {}) for name in ("eggs test", "eggs without", "coseg bears"))
+        sets = [own for name, own in groups.items() if name.startswith("scribbles")]
+        cells = [_cell(test.get(name, [])) for name in ("dice", "mask_fbeta", "mae")]
+        cells += [_cell(out.get("dice", [])), _cell(bears.get("dice", []))]
+        cells += [_cell([float(np.mean(own[name])) for own in sets if name in own]) for name in ("dice", "spread")]
+        text += f"| {method} | {' | '.join(cells)} |\n"
+    return text
+
+
 def _cell(values: list[float]) -> str:
     return f"{np.nanmean(values):.3f} ± {np.nanstd(values):.3f}" if values else "-"
 
@@ -191,7 +210,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     options = parser.parse_args()
-    print(table(complete(options.lines, cases(options.data, options.methods, options.seeds))))
+    lines = complete(options.lines, cases(options.data, options.methods, options.seeds))
+    print(table(lines))
+    print(summary(lines))
 
 
 if __name__ == "__main__":
