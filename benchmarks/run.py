@@ -26,6 +26,7 @@ BENCHMARKS = {
     "labels": "benchmarks.bench_labels",
     "strokes": "benchmarks.bench_strokes",
     "tiled": "benchmarks.bench_tiled",
+    "training": "benchmarks.bench_training",
 }
 
 
