@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.drawn import fitted, noisy, objects
 from benchmarks.machine import bf16_units
 from benchmarks.rows import Row
 
@@ -67,45 +68,23 @@ def _cpu_seconds(action: Callable[[], object]) -> float:
 
 
 def _drawn() -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Gray images (y, x) uint8, and their masks: 0 and 1."""
-    from fieldmark.testing.drawn import draw_discs
-
-    drawn = [draw_discs(SIDE, SIDE, seed=seed) for seed in range(IMAGES)]
-    gray = [one.image.mean(axis=-1).astype(np.uint8) for one in drawn]
-    return gray, [one.mask.astype(np.uint8) for one in drawn]
+    """Gray images (y, x) uint8, and their masks."""
+    rng = np.random.default_rng(0)
+    found = objects((1, SIDE, SIDE))[0]
+    masks = [np.roll(found, tuple(rng.integers(SIDE, size=2)), axis=(0, 1)) for _ in range(IMAGES)]
+    return [noisy(mask, rng) for mask in masks], masks
 
 
 def _recipe(crop: int, precision: str, epochs: int, net: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "family": "unet",
-        "net": net,
-        "data": {"target": {"kind": "labels"}, "split": {"train": 1.0, "validation": 0.0}},
-        "train": {"epochs": epochs, "crops_per_epoch": CROPS, "batch_size": BATCH, "crop": (crop, crop)},
-        "precision": precision,
-    }
+    train = {"epochs": epochs, "crops_per_epoch": CROPS, "batch_size": BATCH, "crop": (crop, crop)}
+    return {"net": net, "train": train, "precision": precision}
 
 
 def _events(
     folder: Path, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: dict[str, Any]
 ) -> Iterator[object]:
     """The finished epochs of a fit; what comes before the first of them belongs to it."""
-    from fieldmark.checkpoint import ClassSpec
-    from fieldmark.core.fingerprint import file_hash
-    from fieldmark.images.png import encode_png
-    from fieldmark.learn.run import FitJob, run_fit
-    from fieldmark.learn.samples import Marks, SampleImage, Samples
-    from fieldmark.recipes import FitRecipe
-
-    given = []
-    for number, (image, mask) in enumerate(zip(images, masks, strict=True)):
-        files = folder / f"{number}.png", folder / f"{number}-mask.png"
-        for file, values in zip(files, (image, mask), strict=True):
-            file.write_bytes(encode_png(values))
-        hashes = [file_hash(file) for file in files]
-        given.append(SampleImage(files[0].name, str(files[0]), hashes[0], target=str(files[1]), target_hash=hashes[1]))
-    classes = tuple(ClassSpec(id=n + 1, name=name, value=n) for n, name in enumerate(("background", "disc")))
-    job = FitJob(FitRecipe.model_validate(recipe), Samples(given, Marks.none(), 2), classes, folder / "fit")
-    return (event for event in run_fit(job) if event.phase == "targets")
+    return (event for event in fitted(folder, images, masks, recipe) if event.phase == "targets")
 
 
 def _bare(

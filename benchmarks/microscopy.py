@@ -1,6 +1,6 @@
 """U-Nets on real microscopy beside other methods with the same budget: one JSON line a case, resumable.
 
-    python -m benchmarks.microscopy --lines FILE [--problems NAME ...] [--methods NAME ...] [--seeds N ...]
+    python -m benchmarks.microscopy --lines FILE [--problems NAME ...] [--methods NAME ...] [--seeds N ...] [--set KEY=VALUE ...]
 
 Everything is held out by image or field (`benchmarks/microscopy_data.py`). All networks see as many crops of the same
 size, with the same loss, rates and augmentation, in bfloat16; the CPU seconds that each took are in the table. A case
@@ -10,7 +10,6 @@ whose line is in FILE is not computed again; the table of all lines is printed a
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections import defaultdict
@@ -26,6 +25,7 @@ from benchmarks.microscopy_methods import METHODS, Answer, places_of
 from benchmarks.quality import complete, dice
 from fieldmark.evaluate.images import score_values
 from fieldmark.evaluate.instances import average_precision, find_fits, objects_of, variation
+from fieldmark.recipes.loading import with_overrides
 
 PROBLEMS: dict[str, Callable[[int, Path], Problem]] = {
     "nuclei": nuclei,
@@ -37,19 +37,19 @@ PROBLEMS: dict[str, Callable[[int, Path], Problem]] = {
     "nuclei, 5 % painted": strokes(0.05),
     "nuclei, 100 % painted": strokes(1.0),
 }
-TRAIN: dict[str, Any] = {"epochs": 20, "crops_per_epoch": 80}
-"""The budget: settings of `FitRecipe.train`, for every network; all others are the defaults."""
+BUDGET: dict[str, Any] = {"train": {"epochs": 10, "crops_per_epoch": 160}}
+"""Settings of `FitRecipe`, for every network; all others are the defaults."""
 SPLIT, LEAST = 7, 30
 """Objects are taken apart and specks left out as by `fieldmark evaluate --split watershed --min-area 30`."""
 
 
-def measured(problem: str, method: str, seed: int, train: dict[str, Any]) -> dict[str, float]:
+def measured(problem: str, method: str, seed: int, settings: dict[str, Any]) -> dict[str, float]:
     """Mean scores over the images that test, and the CPU seconds of learning and of answering."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         asked = PROBLEMS[problem](seed, folder)
         start = time.process_time()
-        answer = METHODS[method](asked, seed, folder / "fit", train)
+        answer = METHODS[method](asked, seed, folder / "fit", settings)
         learned = time.process_time() - start
         rows = [scored(asked, pair, answer) for pair in asked.test]
         took = time.process_time() - start - learned
@@ -81,13 +81,13 @@ def _cells(mask: np.ndarray, truth: np.ndarray) -> dict[str, float | None]:
 
 
 def cases(
-    problems: Sequence[str], methods: Sequence[str], seeds: Sequence[int], train: dict[str, Any]
+    problems: Sequence[str], methods: Sequence[str], seeds: Sequence[int], settings: dict[str, Any]
 ) -> Iterator[tuple[str, Any]]:
     """Every case and what computes its line."""
     for seed in seeds:
         for problem in problems:
             for method in methods:
-                yield f"{problem}|{method}|{seed}", partial(measured, problem, method, seed, train)
+                yield f"{problem}|{method}|{seed}", partial(measured, problem, method, seed, settings)
 
 
 SCORES = {"dice": "Dice", "ap50": "AP@0.5", "vi": "VI, bits", "corr": "Pearson", "ssim": "SSIM"}
@@ -122,9 +122,9 @@ def main() -> None:
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--train", type=json.loads, default={}, help="Other settings of train, as JSON.")
+    parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
-    wanted = cases(options.problems, options.methods, options.seeds, TRAIN | options.train)
+    wanted = cases(options.problems, options.methods, options.seeds, with_overrides(BUDGET, options.overrides))
     print(table(complete(options.lines, wanted)))
 
 

@@ -164,9 +164,10 @@ def _drawn(names: Sequence[str], seed: int) -> list[str]:
 def paint(truth: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Strokes over a label map, as a person would draw them: a brush of `BRUSH` pixels that walks within one class.
 
-    Classes take turns. A stroke begins at a pixel of its class that nobody has painted, by chance; it goes on in steps
-    of one radius, turning by up to 30 degrees, until it would leave the class or has taken `LONGEST` steps. It paints
-    pixels of its own class alone, and stops when the share is reached; with a share of 1 every pixel is painted.
+    Every class gets as many pixels as another, or all it has. A stroke begins at a pixel of its class that nobody has
+    painted, by chance; it goes on in steps of one radius, turning by up to 30 degrees, until it would leave the class,
+    has taken `LONGEST` steps, or its class has its pixels. It paints pixels of its own class alone; with a share of 1
+    every pixel is painted.
 
     Args:
         truth: (y, x) whole numbers from 0: the class of every pixel.
@@ -180,21 +181,22 @@ def paint(truth: np.ndarray, share: float, seed: int) -> np.ndarray:
         return truth.astype(np.int64) + 1
     rng = np.random.default_rng(seed)
     painted = np.zeros(truth.shape, np.int64)
-    classes = np.unique(truth)
-    wanted, stroke = max(1, round(share * truth.size)), 0
-    while (painted > 0).sum() < wanted:
-        klass = classes[stroke % len(classes)]
-        free = np.argwhere((truth == klass) & (painted == 0))
-        stroke += 1
-        if len(free):
-            _walk(painted, truth == klass, free[rng.integers(len(free))], stroke, wanted, rng)
+    classes, counts = np.unique(truth, return_counts=True)
+    left, stroke = max(1, round(share * truth.size)), 0
+    for place, rank in enumerate(np.argsort(counts, kind="stable")):
+        own, wanted = truth == classes[rank], min(int(counts[rank]), left // (len(classes) - place))
+        left -= wanted
+        while (room := wanted - int((painted[own] > 0).sum())) > 0:
+            free = np.argwhere(own & (painted == 0))
+            stroke += 1
+            _walk(painted, own, free[rng.integers(len(free))], stroke, room, rng)
     return painted
 
 
 def _walk(
-    painted: np.ndarray, own: np.ndarray, start: np.ndarray, stroke: int, wanted: int, rng: np.random.Generator
+    painted: np.ndarray, own: np.ndarray, start: np.ndarray, stroke: int, room: int, rng: np.random.Generator
 ) -> None:
-    """One stroke of a number, on the pixels of `own`; changes `painted`."""
+    """One stroke of a number, on at most `room` pixels of `own`; changes `painted`."""
     at, angle = start.astype(np.float64), rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[-BRUSH : BRUSH + 1, -BRUSH : BRUSH + 1]
     disk = np.stack([y, x], axis=-1)[np.hypot(y, x) <= BRUSH]
@@ -206,7 +208,9 @@ def _walk(
         cells = disk + center
         cells = cells[((cells >= 0) & (cells < size)).all(axis=1)]
         free = own[tuple(cells.T)] & (painted[tuple(cells.T)] == 0)
-        room = wanted - int((painted > 0).sum())
         painted[tuple(cells[free][:room].T)] = stroke
+        room -= int(free.sum())
+        if room <= 0:
+            return
         angle += rng.uniform(-np.pi / 6, np.pi / 6)
         at += BRUSH * np.array([np.sin(angle), np.cos(angle)])

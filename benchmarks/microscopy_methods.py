@@ -32,7 +32,7 @@ from fieldmark.recipes import FitRecipe, PredictRecipe
 Answer = Callable[[Path], np.ndarray]
 """From an image file to (K, y, x): shares of the classes, or values of the target's channels."""
 Method = Callable[[Problem, int, Path, dict[str, Any]], Answer]
-"""From a problem, a seed, a folder to work in and settings of `FitRecipe.train`."""
+"""From a problem, a seed, a folder to work in and settings of `FitRecipe`."""
 
 FOREST_PIXELS = 400_000
 """The most that a forest or a ridge regression learns from; of more, so many are drawn by chance."""
@@ -43,8 +43,8 @@ STRIDE = 16
 def ours(net: dict[str, Any]) -> Method:
     """The family `unet` with settings of the network, through `run_fit` and `predict_tiles`."""
 
-    def fit(problem: Problem, seed: int, folder: Path, train: dict[str, Any]) -> Answer:
-        for _ in run_fit(_job(problem, seed, folder, train, net)):
+    def fit(problem: Problem, seed: int, folder: Path, settings: dict[str, Any]) -> Answer:
+        for _ in run_fit(_job(problem, seed, folder, settings, net)):
             pass
         header, fitted = load_net(folder / "model")
         model = Model("unet", header, fitted)
@@ -68,7 +68,7 @@ def answer_of(model: Model, path: Path) -> np.ndarray:
     return plane
 
 
-def basic_unet(problem: Problem, seed: int, folder: Path, train: dict[str, Any]) -> Answer:
+def basic_unet(problem: Problem, seed: int, folder: Path, settings: dict[str, Any]) -> Answer:
     """MONAI's BasicUNet with its own widths: the same crops, loss, rates and epochs in a plain loop.
 
     It learns from every image that teaches, and the last weights are taken.
@@ -78,26 +78,26 @@ def basic_unet(problem: Problem, seed: int, folder: Path, train: dict[str, Any])
     whole = Problem(
         problem.train, problem.test, problem.data | {"split": NO_VALIDATION}, problem.classes, problem.strokes
     )
-    job = _job(whole, seed, folder, train, {})
+    job = _job(whole, seed, folder, settings, {})
     _, config, _ = prepared_net(job)
-    samples, settings = job.samples, job.recipe.train
+    samples, train = job.samples, job.recipe.train
     if samples.targets is None or samples.split is None:
         raise RuntimeError("a problem has targets")
     like, _, _ = prepared_net(job)
-    batches = LessonBatches(samples, samples.targets, Shape.of(like, settings), settings, samples.split.train, seed)
+    batches = LessonBatches(samples, samples.targets, Shape.of(like, train), train, samples.split.train, seed)
     torch.manual_seed(derive_seed(seed, "peer") % 2**63)
     net = BasicUNet(2, like.channels, int(config["out_channels"])).train()
-    loss = build_loss(settings.loss, classes=samples.targets.classes, span=samples.targets.span)
-    descent = torch.optim.AdamW(net.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    total = settings.epochs * batches.per_epoch
+    loss = build_loss(train.loss, classes=samples.targets.classes, span=samples.targets.span)
+    descent = torch.optim.AdamW(net.parameters(), lr=train.lr, weight_decay=train.weight_decay)
+    total = train.epochs * batches.per_epoch
     for step in range(total):
         lesson = batches.get(*divmod(step, batches.per_epoch))
-        descent.param_groups[0]["lr"] = rate(settings, step, batches.per_epoch, total)
+        descent.param_groups[0]["lr"] = rate(train, step, batches.per_epoch, total)
         descent.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
             scores = net(lesson.x)
         loss(scores.float(), lesson.target, lesson.weight).backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip_norm or torch.inf)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), train.clip_norm or torch.inf)
         descent.step()
     net.eval()
 
@@ -126,7 +126,7 @@ def _padded(net: Any, image: Tensor) -> Tensor:
     return answer.float()
 
 
-def features_forest(problem: Problem, seed: int, folder: Path, train: dict[str, Any]) -> Answer:
+def features_forest(problem: Problem, seed: int, folder: Path, settings: dict[str, Any]) -> Answer:
     """scikit-image's features and a forest: the classes of painted pixels, or of drawn ones of label maps."""
     images = [np.moveaxis(pixels(pair.image), 0, -1) for pair in problem.train]
     truth = [places_of(problem, pair) for pair in problem.train]
@@ -142,7 +142,7 @@ def features_forest(problem: Problem, seed: int, folder: Path, train: dict[str, 
     return predict
 
 
-def features_ridge(problem: Problem, seed: int, folder: Path, train: dict[str, Any]) -> Answer:
+def features_ridge(problem: Problem, seed: int, folder: Path, settings: dict[str, Any]) -> Answer:
     """The same features of every slice, and ridge regression."""
     from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
@@ -166,10 +166,10 @@ def _rows(path: Path) -> np.ndarray:
     return found.reshape(-1, found.shape[-1])
 
 
-def classic(problem: Problem, seed: int, folder: Path, train: dict[str, Any]) -> Answer:
+def classic(problem: Problem, seed: int, folder: Path, settings: dict[str, Any]) -> Answer:
     """The forest for classes, ridge regression for values."""
     method = features_forest if problem.classes else features_ridge
-    return method(problem, seed, folder, train)
+    return method(problem, seed, folder, settings)
 
 
 METHODS: dict[str, Method] = {
@@ -206,7 +206,7 @@ def _thinned(labels: list[np.ndarray], seed: int) -> list[np.ndarray]:
     return [np.where(rng.random(one.shape) < share, one, 0) for one in labels]
 
 
-def _job(problem: Problem, seed: int, folder: Path, train: dict[str, Any], net: dict[str, Any]) -> FitJob:
+def _job(problem: Problem, seed: int, folder: Path, settings: dict[str, Any], net: dict[str, Any]) -> FitJob:
     """A fit of the family `unet`, as the workbench would begin it."""
     classes = tuple(ClassSpec(id=n + 1, name=name, value=value) for n, (name, value) in enumerate(problem.classes))
     filed = problem.strokes is None
@@ -221,7 +221,7 @@ def _job(problem: Problem, seed: int, folder: Path, train: dict[str, Any], net: 
         for pair in problem.train
     ]
     marks = Marks.none() if filed else _marks(problem, seed)
-    values = {"family": "unet", "net": net, "data": problem.data, "train": train, "seed": seed}
+    values = {"family": "unet", "net": net, "data": problem.data, "seed": seed, **settings}
     recipe = FitRecipe.model_validate(values | {"precision": "bf16-mixed"})
     return FitJob(recipe, Samples(images, marks, len(classes)), classes, folder)
 
