@@ -43,8 +43,8 @@ def measure(cases: Sequence[tuple[int, str]] = CASES, epochs: int = EPOCHS, **ne
             told = f"{epochs - 1} epochs in turns; ours {min(speeds[0]):.3g} to {max(speeds[0]):.3g}, "
             told += f"peer {min(speeds[1]):.3g} to {max(speeds[1]):.3g}"
             case = f"crops of {crop} px, {precision.removesuffix('-true').removesuffix('-mixed')}"
-            best = [median(one) for one in speeds]
-            rows.append(Row(case, *best, "samples / CPU s", more_is_better=True, spread=told))
+            middle = median(speeds[0]), median(speeds[1])
+            rows.append(Row(case, middle[0], middle[1], "samples / CPU s", more_is_better=True, spread=told))
     return rows
 
 

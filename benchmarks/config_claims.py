@@ -2,10 +2,10 @@
 
     python -m benchmarks.config_claims openfibsem|microdl [--lines FILE] [--set KEY=VALUE ...]
 
-`openfibsem`: OpenFIBSEM's documented `config.yaml` with its paths replaced, on 30 fluorescence images of nuclei (256 px);
-ten others are predicted. Then the same with EfficientNet-Lite0 and its ImageNet weights. `microdl`: a training YAML in
-microDL's words, phase contrast to DAPI, on each of 7 slices; a strip of the field that is held out is predicted. Reads the folder
-FIELDMARK_DATA. A case whose line is in FILE is not computed again.
+`openfibsem`: OpenFIBSEM's documented `config.yaml` with its paths replaced, on 30 fluorescence images of nuclei of
+256 px; ten others are predicted. Then the same with EfficientNet-Lite0 and its ImageNet weights. `microdl`: a training
+YAML in microDL's words, phase contrast to DAPI, on each of 7 slices; a strip of the field that is held out is
+predicted. Reads the folder FIELDMARK_DATA. A case whose line is in FILE is not computed again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ train:
   wandb: true                                       # Logs information and plots to wandb
   wandb_project: "fibsem_pipeline"                  # [Optional] wandb project
   wandb_entity: "demarcolab"                        # [Optional] wandb entity
-"""
+"""  # noqa: E501 - as it is documented
 """`/sources/openfibsem.md`, with the two paths replaced."""
 MICRODL = """\
 dataset:

@@ -34,7 +34,7 @@ def noisy(found: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def fitted(
     folder: Path, images: Sequence[np.ndarray], masks: Sequence[np.ndarray], recipe: dict[str, Any]
 ) -> Iterator[Event]:
-    """The events of a fit of `unet` on arrays (y, x) or (z, y, x) and their masks; the model is in `folder/fit/model`."""
+    """The events of a fit of `unet` on arrays (y, x) or (z, y, x) and their masks, into `folder/fit/model`."""
     import tifffile
 
     from fieldmark.checkpoint import ClassSpec

@@ -1,6 +1,7 @@
 """U-Nets on real microscopy beside other methods with the same budget: one JSON line a case, resumable.
 
-    python -m benchmarks.microscopy --lines FILE [--problems NAME ...] [--methods NAME ...] [--seeds N ...] [--set KEY=VALUE ...]
+    python -m benchmarks.microscopy --lines FILE [--problems NAME ...] [--methods NAME ...] [--seeds N ...]
+        [--set KEY=VALUE ...]
 
 Everything is held out by image or field (`benchmarks/microscopy_data.py`). All networks see as many crops of the same
 size, with the same loss, rates and augmentation, in bfloat16; the CPU seconds that each took are in the table. A case

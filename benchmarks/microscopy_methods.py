@@ -184,8 +184,9 @@ def places_of(problem: Problem, pair: Pair) -> np.ndarray:
     """(y, x) the place of the class of every pixel that is right."""
     labels = pixels(pair.target)[0].astype(np.int64)
     if problem.data["target"].get("objects") or problem.strokes is not None:
-        return (labels > 0).astype(np.int64)
-    return np.searchsorted([value for _, value in problem.classes], labels)
+        labels = np.minimum(labels, 1)
+    places: np.ndarray = np.searchsorted([value for _, value in problem.classes], labels)
+    return places
 
 
 def _painted(problem: Problem, truth: list[np.ndarray], seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from itertools import pairwise
 from typing import TypeVar
 
 from torch import nn
@@ -25,7 +26,7 @@ def folded(net: _Net) -> _Net:
     for module in copy.modules():
         for place in _pairs(module):
             stack: nn.Sequential = module  # type: ignore[assignment]
-            stack[place] = fuse_conv_bn_eval(stack[place], stack[place + 1])  # type: ignore[type-var]
+            stack[place] = fuse_conv_bn_eval(stack[place], stack[place + 1])  # type: ignore[type-var, arg-type]
             stack[place + 1] = nn.Identity()
     return copy
 
@@ -37,6 +38,6 @@ def _pairs(module: nn.Module) -> list[int]:
     steps = list(module)
     return [
         place
-        for place, (conv, norm) in enumerate(zip(steps, steps[1:], strict=False))
+        for place, (conv, norm) in enumerate(pairwise(steps))
         if isinstance(conv, _CONVS) and isinstance(norm, _NORMS) and norm.running_mean is not None
     ]

@@ -135,7 +135,7 @@ class _Bordered3d(nn.Conv3d):
 
 
 def _own_type(x: Tensor) -> torch.autocast:
-    """Compute in the type that there is: autocast would copy bfloat16 to float32 for what only moves or mixes pixels."""
+    """Compute in the type that there is: autocast would make float32 of what only moves or mixes pixels."""
     return torch.autocast(x.device.type, enabled=False)
 
 
