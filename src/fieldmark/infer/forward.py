@@ -70,8 +70,10 @@ class NetForward:
         self.whole = whole
         self._box: Box | None = None
         self.net = folded(net.to(device).eval())
-        if net.spatial == 2:
-            self.net = self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # in float32, volumes are as fast with their channels first
+        self._last = {2: torch.channels_last, 3: torch.channels_last_3d if precision == "bf16" else None}[net.spatial]
+        if self._last is not None:
+            self.net = self.net.to(memory_format=self._last)  # type: ignore[call-overload]
         self.preparation = preparation
         self.output = output
         self.precision = precision
@@ -156,7 +158,7 @@ class NetForward:
 
     def _tensor(self, prepared: np.ndarray) -> Tensor:
         batch = torch.from_numpy(prepared)[None].to(self.device)
-        return batch.contiguous(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+        return batch if self._last is None else batch.contiguous(memory_format=self._last)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":

@@ -34,8 +34,9 @@ FIXED_VOLUME = (32, 128)
 """The same tile of 3-D models: slices, and pixels along y and x."""
 VOLUME_OVERLAP = (4, 16)
 """And by how much it reaches over its borders, along z, and along y and x."""
-VOLUME_HALO = 32
-"""3-D models that see farther than this are predicted on that grid."""
+VOLUME_HALO = 16
+"""3-D models that see farther than this are predicted on that grid: with a halo of 32, tiles of 32 x 128 x 128 would
+read 7 times as many voxels as they answer in a deep volume, and twice as many in one of 32 slices."""
 STACK_TILE = 8
 """Slices of a tile of models that see a window of slices for each; along z their halo makes them exact."""
 
