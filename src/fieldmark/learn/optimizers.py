@@ -38,9 +38,17 @@ def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, arrays: dict[str, np.ndarray]) -> None:
-    """Give back what `optimizer_arrays` took."""
+    """Give back what `optimizer_arrays` took, each moment in the order in memory of its weight.
+
+    A fused update walks weights, gradients and moments in one go through memory: with channels last in one of them and
+    first in another, it would pair the wrong numbers.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     memory: dict[int, dict[str, torch.Tensor]] = {}
     for name, array in arrays.items():
         place, _, key = name.partition("/")
-        memory.setdefault(int(place), {})[key] = torch.from_numpy(np.array(array))
+        value, weight = torch.from_numpy(np.array(array)), weights[int(place)]
+        if value.shape == weight.shape:
+            value = torch.empty_like(weight, dtype=value.dtype, device="cpu").copy_(value)
+        memory.setdefault(int(place), {})[key] = value
     optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})
