@@ -28,6 +28,7 @@ BENCHMARKS = {
     "prepare": "benchmarks.bench_prepare",
     "strokes": "benchmarks.bench_strokes",
     "tiled": "benchmarks.bench_tiled",
+    "training": "benchmarks.bench_training",
 }
 
 

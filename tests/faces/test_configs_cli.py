@@ -104,6 +104,40 @@ def test_the_documented_file_teaches_a_model_that_predicts(cli, tmp_path):
     assert tree(tmp_path / "data") == originals
 
 
+def test_a_microdl_file_teaches_one_channel_from_another(cli, tmp_path):
+    """The file that `benchmarks.config_claims` teaches virtual staining with, on frames that are drawn."""
+    from benchmarks.config_claims import MICRODL
+
+    (tmp_path / "frames").mkdir()
+    for position in range(4):
+        for z in range(2):
+            seen = draw_discs(64, 64, seed=10 * position + z).image.mean(axis=-1)
+            for channel, values in enumerate((seen, 1000 + 20 * (255 - seen))):
+                name = f"im_c{channel:03d}_z{z:03d}_t000_p{position:03d}.tif"
+                tifffile.imwrite(tmp_path / "frames" / name, values.astype(np.uint16))
+    (tmp_path / "config.yml").write_text(MICRODL.format(data="frames", save="models"))
+    small = ["--set", "net.filters=[4,8]", "--set", "train.crop=[32,32]", "--set", "train.epochs=30"]
+    status, out, err = cli("fit", "--config", "config.yml", *small, "--set", "train.lr=1e-2", "--json")
+    assert status == 0, err
+    stack = np.stack([draw_discs(64, 64, seed=100 + z).image.mean(axis=-1) for z in range(2)])
+    (tmp_path / "new").mkdir()
+    tifffile.imwrite(tmp_path / "new/stack.ome.tif", stack.astype(np.uint16), metadata={"axes": "ZYX"}, ome=True)
+    status, _, err = cli("predict", json.loads(out)["folder"], "new", "--out", "out", "--format", "tiff")
+    assert status == 0, err
+    (made,) = (tmp_path / "out").glob("*.tif")
+    painted = read(made).reshape(2, 64, 64)
+    right = 1000 + 20 * (255 - stack)
+    assert np.corrcoef(painted.ravel(), right.ravel())[0, 1] > 0.9
+    assert abs(painted.mean() / right.mean() - 1) < 0.1  # in the target's units
+
+
+def test_the_benchmark_runs_the_documented_file() -> None:
+    from benchmarks.config_claims import OPENFIBSEM
+    from fieldmark.recipes.texts import parse_yaml
+
+    assert parse_yaml(OPENFIBSEM.format(data="a", save="b")) == parse_yaml(CONFIG.format(data="a", save="b"))
+
+
 def test_begun_again_it_goes_on_or_is_taken_as_it_is(cli, tmp_path):
     draw(tmp_path / "data")
     config = write(tmp_path)

@@ -83,7 +83,10 @@ def tree(folder: Path) -> dict[str, str]:
 RECIPES = {
     "unknown.yaml": ("family: flim\ndescend: {lrr: 1}\n", "descend.lrr: unknown key. Did you mean 'lr'?"),
     "network.yaml": ("family: flim\nnet: {epsilonn: 1}\n", "net.epsilonn: unknown key. Did you mean 'epsilon'?"),
-    "family.yaml": ("family: os:system\n", "No model family is called 'os:system'"),
+    "family.yaml": (
+        "family: os:system\n",
+        "names the family 'os:system', code of somebody's own; nothing was imported",
+    ),
     "list.json": ("[1, 2]", "holds a list"),
     "cut.json": ('{"family": "flim"', "cannot be parsed"),
     "deep.json": ("[" * 100_000, "cannot be parsed"),

@@ -79,12 +79,43 @@ def test_label_writes_can_be_measured(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_tiled_case_can_be_measured(tmp_path: Path) -> None:
-    from benchmarks.bench_tiled import main
+@pytest.mark.parametrize(("case", "spatial"), [("160", 2), ("volume", 3)])
+def test_a_tiled_case_can_be_measured(case: str, spatial: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from benchmarks import bench_tiled
 
-    assert main(["image", "160", "-", str(tmp_path)]) == 0
-    assert main(["ours", "160", "fp32", str(tmp_path)]) == 0
-    assert (tmp_path / "ours-160-fp32.ome.zarr").is_dir()
+    monkeypatch.setattr(bench_tiled, "VOLUME", (5, 40, 48))
+    monkeypatch.setitem(bench_tiled.NETS, spatial, {"dims": str(spatial), "filters": [4, 8]})
+    monkeypatch.setitem(bench_tiled.LESSONS, spatial, {"epochs": 1, "crops_per_epoch": 2, "crop": (32, 32), "depth": 4})
+    for who in ("image", "model", "ours", "peer"):
+        assert bench_tiled.main([who, case, "fp32", str(tmp_path)]) == 0
+    assert bench_tiled._agreement(tmp_path, case, ("ours", "fp32"), ("peer", "fp32")) > 0.999
+    assert (tmp_path / f"ours-{case}-fp32.ome.zarr").is_dir()
+
+
+def test_training_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks import bench_training
+
+    for name, value in (("CROPS", 4), ("BATCH", 2), ("IMAGES", 2), ("SIDE", 64), ("SETTLE", 0.05)):
+        monkeypatch.setattr(bench_training, name, value)
+    rows = bench_training.measure(cases=((32, "32-true"),), epochs=2, filters=[4, 8])
+    assert len(rows) == 1
+    assert rows[0].ours > 0
+    assert rows[0].peer
+
+
+@pytest.mark.parametrize("share", [0.01, 0.05, 1.0])
+def test_strokes_stay_in_their_class_and_reach_their_share(share: float) -> None:
+    from benchmarks.microscopy_data import paint
+
+    truth = np.zeros((90, 110), np.int64)
+    truth[20:50, 30:80] = 1
+    painted = paint(truth, share, seed=3)
+    assert (painted > 0).sum() == round(share * truth.size)
+    assert set(truth[painted > 0]) == {0, 1}
+    for stroke in np.unique(painted[painted > 0])[:20]:
+        assert len(np.unique(truth[painted == stroke])) == 1
+    assert np.array_equal(painted, paint(truth, share, seed=3))
+    assert share == 1.0 or not np.array_equal(painted, paint(truth, share, seed=4))
 
 
 def test_preparation_can_be_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -125,8 +125,8 @@ def test_optimizers_go_on_as_torchs_own_state_would():
             optimizer.step()
 
     def pair():
-        weight = torch.nn.Parameter(torch.arange(6.0).reshape(2, 3))
-        return weight, torch.optim.AdamW([weight], lr=0.1, weight_decay=0.01)
+        weight = torch.nn.Parameter(torch.arange(24.0).reshape(1, 4, 2, 3).to(memory_format=torch.channels_last))
+        return weight, torch.optim.AdamW([weight], lr=0.1, weight_decay=0.01, fused=True)
 
     weight, optimizer = pair()
     steps(optimizer, weight, 4)

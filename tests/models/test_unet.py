@@ -72,6 +72,7 @@ def test_dropout_acts_while_training_alone():
     with torch.no_grad():
         assert torch.equal(net(x), net(x))
         net.train()
+        torch.manual_seed(0)  # by chance all four maps may be dropped twice in a row
         assert not torch.equal(net(x), net(x))
 
 

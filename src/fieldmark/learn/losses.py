@@ -117,8 +117,8 @@ def _loss(name: str, config: LossConfig, class_weights: Tensor | None, span: flo
 
 def one_hot(target: Tensor, count: int) -> Tensor:
     """(B, 1, *S) places of classes to (B, K, *S) of 0 and 1."""
-    places = target[:, 0].long()
-    return functional.one_hot(places, count).movedim(-1, 1).to(target.dtype)
+    places = torch.arange(count, device=target.device).reshape(1, -1, *[1] * (target.ndim - 2))
+    return (target == places).to(target.dtype)
 
 
 def _cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
@@ -145,13 +145,11 @@ def overlap_loss(
 
     `alpha` weighs false positives, `beta` false negatives.
     """
-    shares, truth = scores.softmax(dim=1), one_hot(target, scores.shape[1])
+    shares, truth = scores.softmax(dim=1), weight * one_hot(target, scores.shape[1])
     axes = tuple(range(2, scores.ndim))
-    hit = (weight * shares * truth).sum(dim=axes)
-    false = (weight * shares * (1 - truth)).sum(dim=axes)
-    missed = (weight * (1 - shares) * truth).sum(dim=axes)
-    index = (hit + TINY) / (hit + alpha * false + beta * missed + TINY)
-    shown = ((weight * truth).sum(dim=axes) > 0).to(scores.dtype)
+    hit, said, right = (part.sum(dim=axes) for part in (shares * truth, shares * weight, truth))
+    index = (hit + TINY) / (hit + alpha * (said - hit) + beta * (right - hit) + TINY)
+    shown = (right > 0).to(scores.dtype)
     if class_weights is not None:
         shown = shown * class_weights.to(scores)
     each = ((1 - index) * shown).sum(dim=1) / shown.sum(dim=1).clamp_min(TINY)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
 
 def make_optimizer(weights: Iterable[torch.Tensor], config: StepsConfig) -> torch.optim.Optimizer:
-    """The optimizer that a recipe names; its rate is set before every step."""
+    """The optimizer that a recipe names; its rate is set before every step.
+
+    Each is the fused one: all of an update in one pass over the weights, several times as fast on a processor.
+    """
+    shared: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "fused": True}
     match config.optimizer:
         case "adam":
-            return torch.optim.Adam(weights, lr=config.lr, weight_decay=config.weight_decay)
+            return torch.optim.Adam(weights, **shared)
         case "sgd":
-            return torch.optim.SGD(weights, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+            return torch.optim.SGD(weights, momentum=config.momentum, **shared)
         case _:
-            return torch.optim.AdamW(weights, lr=config.lr, weight_decay=config.weight_decay)
+            return torch.optim.AdamW(weights, **shared)
 
 
 def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
@@ -34,9 +38,17 @@ def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, arrays: dict[str, np.ndarray]) -> None:
-    """Give back what `optimizer_arrays` took."""
+    """Give back what `optimizer_arrays` took, each moment in the order in memory of its weight.
+
+    A fused update walks weights, gradients and moments in one go through memory: with channels last in one of them and
+    first in another, it would pair the wrong numbers.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     memory: dict[int, dict[str, torch.Tensor]] = {}
     for name, array in arrays.items():
         place, _, key = name.partition("/")
-        memory.setdefault(int(place), {})[key] = torch.from_numpy(np.array(array))
+        value, weight = torch.from_numpy(np.array(array)), weights[int(place)]
+        if value.shape == weight.shape:
+            value = torch.empty_like(weight, dtype=value.dtype, device="cpu").copy_(value)
+        memory.setdefault(int(place), {})[key] = value
     optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})

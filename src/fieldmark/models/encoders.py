@@ -107,7 +107,8 @@ class LiteEncoder(nn.Module):
         from efficientnet_lite_pytorch import EfficientNet
 
         self.body: Any = EfficientNet.from_name(LITE)
-        self.body.load_state_dict(_lite_weights())
+        if not self.body._conv_stem.weight.is_meta:  # built on no memory, its weights come from elsewhere
+            self.body.load_state_dict(_lite_weights())
         for unused in ("_conv_head", "_bn1", "_fc", "_dropout", "_avg_pooling"):
             if hasattr(self.body, unused):
                 setattr(self.body, unused, nn.Identity())

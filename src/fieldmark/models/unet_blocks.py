@@ -143,14 +143,41 @@ class Enlarge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         aligned = {} if self.mode == "nearest" else {"align_corners": False}
-        return functional.interpolate(x, scale_factor=self.factor, mode=self.mode, **aligned)
+        with _own_type(x):
+            return functional.interpolate(x, scale_factor=self.factor, mode=self.mode, **aligned)
+
+
+class _Bordered2d(nn.Conv2d):
+    """A convolution whose border repeats itself."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with _own_type(x):
+            grown = functional.pad(x, self._reversed_padding_repeated_twice, mode="replicate")
+        return functional.conv2d(grown, self.weight, self.bias)
+
+
+class _Bordered3d(nn.Conv3d):
+    """The same in volumes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        with _own_type(x):
+            grown = functional.pad(x, self._reversed_padding_repeated_twice, mode="replicate")
+        return functional.conv3d(grown, self.weight, self.bias)
+
+
+def _own_type(x: Tensor) -> torch.autocast:
+    """Compute in the type that there is: autocast would make float32 of what only moves or mixes pixels."""
+    return torch.autocast(x.device.type, enabled=False)
 
 
 def conv(before: int, after: int, size: tuple[int, ...], *, valid: bool = False) -> nn.Module:
     """A convolution with a center, whose border repeats itself; `valid` looks at nothing beyond the border."""
-    padding: Any = 0 if valid else tuple(n // 2 for n in size)
-    kind = nn.Conv2d if len(size) == 2 else nn.Conv3d
-    return cast("nn.Module", kind(before, after, size, padding=padding, padding_mode="replicate"))  # type: ignore[arg-type]
+    padding = (0,) if valid else tuple(n // 2 for n in size)
+    if not any(padding):
+        plain: Any = nn.Conv2d if len(size) == 2 else nn.Conv3d
+        return cast("nn.Module", plain(before, after, size))
+    bordered: Any = _Bordered2d if len(size) == 2 else _Bordered3d
+    return cast("nn.Module", bordered(before, after, size, padding=padding, padding_mode="replicate"))
 
 
 def _step(before: int, after: int, config: BlocksConfig, size: tuple[int, ...]) -> nn.Sequential:

@@ -79,7 +79,7 @@ class TrainConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=False)
     epochs: NonNegativeInt = 40
     batch_size: PositiveInt = 8
     lr: PositiveFloat = 1e-3
-    crop: tuple[PositiveInt, PositiveInt] = (256, 256)
+    crop: tuple[PositiveInt, PositiveInt] = (128, 128)
     """Height and width in pixels; smaller images are seen whole, grown by reflection."""
     depth: PositiveInt = 16
     """Slices of a crop of 3-D networks."""

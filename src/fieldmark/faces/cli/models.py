@@ -87,14 +87,17 @@ def export(
 
     MODEL is a model of the project, or a model folder, which needs none.
     """
-    from fieldmark.faces.cli.show import say
+    from fieldmark.faces.cli.show import note, say
     from fieldmark.workbench import exporting
 
     if (path is None) == (out is None):
         raise click.UsageError("Say once where to write: PATH, or --out PATH.")
     with _project_of(project, model) as bench:
         for event in exporting.export(bench, model, form, path or out or Path(), output, allow=allow):
-            say(f"Wrote {event.message}.")
+            if event.phase == "note":
+                note(event.message)
+            else:
+                say(f"Wrote {event.message}.")
 
 
 def _project_of(place: Path, model: str) -> AbstractContextManager[Workbench | None]:
