@@ -193,7 +193,9 @@ def test_frames_that_were_prepared_are_predicted_from_where_they_lie(cli):
     before = sorted(Path("out").iterdir())
     found = {}
     for folder in ("frames", "out"):
-        Path("infer.yml").write_text(INFERENCE.format(split="test", ext=".tif", more="").replace(": frames", f": {folder}"))
+        Path("infer.yml").write_text(
+            INFERENCE.format(split="test", ext=".tif", more="").replace(": frames", f": {folder}")
+        )
         code, _, err = cli("predict", "--config", "infer.yml", "--out", f"from-{folder}")
         assert code == 0, err
         assert ("image_dir" in err) == (folder == "out")

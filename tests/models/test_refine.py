@@ -110,7 +110,9 @@ def test_fewer_pixels_of_volumes_are_solved_for(monkeypatch):
         assert (refined[0] % 1 != 0).sum() > 0.9 * most
 
 
-@pytest.mark.parametrize(("certain", "beta"), [(0.5, 1), (1.1, 1), (np.nan, 1), (0.8, -1), (0.8, np.nan), (0.8, np.inf)])
+@pytest.mark.parametrize(
+    ("certain", "beta"), [(0.5, 1), (1.1, 1), (np.nan, 1), (0.8, -1), (0.8, np.nan), (0.8, np.inf)]
+)
 def test_settings_that_mean_nothing_are_refused(certain, beta):
     with pytest.raises(ValueError, match="certain must be"):
         Walker(certain, beta)

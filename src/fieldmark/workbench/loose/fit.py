@@ -138,7 +138,11 @@ def _begun(fit: ForeignFit) -> dict[str, Any]:
         return fit.recipe
     folder = begin_folder(fit.checkpoint, fit.save / HIDDEN / "begin")
     header = header_of(folder)
-    net = {key: value for key, value in header.config.items() if key not in ("task", "out_channels", "head", "refiner", "image_head")}
+    net = {
+        key: value
+        for key, value in header.config.items()
+        if key not in ("task", "out_channels", "head", "refiner", "image_head")
+    }
     return fit.recipe | {"family": header.family, "net": net, "start": str(folder)}
 
 

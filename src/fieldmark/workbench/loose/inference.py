@@ -77,7 +77,7 @@ def plan_inference(
 
 
 def _with_frames(file: ForeignPredict) -> ForeignPredict:
-    """With the frames that an `output_dir` of a preparation was made of, where `image_dir` is one: it holds no copies."""
+    """With the frames that were prepared, where `image_dir` is the `output_dir` of a preparation."""
     before = prepared_in(file.images)
     if before is None or before.images == file.images:
         return file
