@@ -118,6 +118,18 @@ def test_what_cannot_be_fitted_is_said(cli, tmp_path, words, wanted):
     assert wanted in said
 
 
+@pytest.mark.parametrize(
+    ("answer", "found"), [("self.body(x)[:, :, ::2]", "(4, 2, 16, 32)"), ("self.body(x)[:, :1]", "(4, 1, 32, 32)")]
+)
+def test_an_answer_of_another_shape_is_refused(cli, tmp_path, answer, found):
+    module = tmp_path / "my_lab/nets.py"
+    module.write_text(module.read_text().replace("return self.body(x)", f"return {answer}"))
+    code, said = cli("fit", FAMILY, *QUICK)
+    assert code == 1
+    assert f"DilatedNet: forward gives {found}" in said
+    assert "(4, 2, 32, 32) is wanted" in said
+
+
 def test_a_file_of_openfibsem_lends_it_no_name(tmp_path):
     for kind, value in (("images", 90), ("labels", 1)):
         (tmp_path / "data" / kind).mkdir(parents=True)
