@@ -34,7 +34,11 @@ def bench_for(place: Path, model: str, images: Sequence[str], out: Path) -> tupl
         model = str(begin_folder(Path(model), out.resolve() / HIDDEN / "converted"))
     if not _is_model(model):
         if images and not (place / CONFIG).is_file():
-            raise BadFile(Path(model), "is no model folder (no model.json), and no model of a project. Check the name.")
+            raise BadFile(
+                Path(model),
+                f"is no model folder (no model.json), and {place} holds no project (no {CONFIG}) whose model it could "
+                "be. Check the name, or name the project with -C.",
+            )
         return Workbench.open(place), model, tuple(images)
     if (place / CONFIG).is_file():
         bench = Workbench.open(place)
