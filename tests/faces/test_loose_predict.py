@@ -68,6 +68,15 @@ def test_a_file_is_predicted_as_in_the_project(cli, taught, tmp_path):
     assert np.array_equal(read(tmp_path / "out/drawn2.npy"), read(taught / "wanted/drawn2.npy"))
 
 
+@pytest.mark.parametrize("name", ["no-such-model", "images"])
+def test_a_model_that_is_none_is_named(cli, tmp_path, name):
+    drawn_images(tmp_path / "images", images=1)
+    status, _, err = cli("predict", name, "images", "--out", "out")
+    assert status == 1
+    assert f"{name}: is no model folder (no model.json)" in err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(("form", "suffix"), [("png", ".png"), ("tiff", ".tif"), ("ome-zarr", ".ome.zarr")])
 def test_a_folder_is_predicted_in_every_format(cli, taught, tmp_path, form, suffix):
     drawn_images(tmp_path / "images/deep", images=2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from scipy.ndimage import gaussian_filter
 
 from fieldmark.checkpoint import header_of
@@ -179,3 +180,27 @@ def test_the_finder_sweeps_the_epochs_of_its_file_and_draws_where_it_says(cli):
     crops = 4 * SLICES * (40 * 48) / (32 * 32)
     assert int(steps.partition("/")[2]) == 2 * -(-round(crops) // 4)
     assert "lr.png" in out
+
+
+def test_frames_that_were_prepared_are_predicted_from_where_they_lie(cli):
+    Path("prep.yml").write_text(
+        "{output_dir: out, input_dir: frames, channel_ids: [0, 1], normalize: {normalize_im: dataset, "
+        "normalize_channels: [true, true]}, tile: {tile_size: [32, 32], step_size: [32, 32], depths: [1, 1]}}"
+    )
+    assert cli("prepare", "--config", "prep.yml")[0] == 0
+    Path("train.yml").write_text(TRAINING.format(epochs=1, callbacks="{}", by="pos_idx").replace(": frames", ": out"))
+    assert cli("fit", "--config", "train.yml")[0] == 0
+    before = sorted(Path("out").iterdir())
+    found = {}
+    for folder in ("frames", "out"):
+        Path("infer.yml").write_text(
+            INFERENCE.format(split="test", ext=".tif", more="").replace(": frames", f": {folder}")
+        )
+        code, _, err = cli("predict", "--config", "infer.yml", "--out", f"from-{folder}")
+        assert code == 0, err
+        assert ("image_dir" in err) == (folder == "out")
+        found[folder] = {path.name: tifffile.imread(path) for path in Path(f"from-{folder}").glob("*.tif")}
+    assert len(found["out"]) == 2
+    for name, pixels in found["frames"].items():
+        assert np.array_equal(found["out"][name], pixels)
+    assert sorted(Path("out").iterdir()) == before

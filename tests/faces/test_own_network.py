@@ -13,8 +13,10 @@ import pytest
 
 from fieldmark.checkpoint import header_of
 from fieldmark.faces.cli import main
+from fieldmark.images import encode_png
 from fieldmark.testing.projects import drawn_project
 from fieldmark.testing.worker import use_fake_worker
+from fieldmark.workbench.loose.fit import plan_fit
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "own-network.md"
 FAMILY = "my_lab.nets:DilatedNet"
@@ -101,12 +103,46 @@ def test_a_setting_may_name_it(cli, project):
         (["fit", "my_lab.nets:DilatedConfig"], "Derive the class from fieldmark.models.taught.TaughtNet"),
         (["fit", "os:system"], "Derive the class from fieldmark.models.taught.TaughtNet"),
         (["lr-find", "--set", "family=my_lap.nets:DilatedNet"], "there is no module 'my_lap'"),
+        (["fit", "my_lab.half:Net"], "half.py, line 2. Correct it."),
+        (["fit", "my_lab.barred:Net"], "cannot be imported: RuntimeError: no license in "),
+        (["fit", "my_lab.barred:Net"], "barred.py, line 3. Correct it."),
+        (["fit", "my_lab.old:Net"], "cannot be imported: ImportError: cannot import name 'gone'"),
     ],
 )
-def test_what_cannot_be_fitted_is_said(cli, words, wanted):
+def test_what_cannot_be_fitted_is_said(cli, tmp_path, words, wanted):
+    (tmp_path / "my_lab/half.py").write_text("import os\ndef (\n")
+    (tmp_path / "my_lab/barred.py").write_text("def ask():\n    pass\nraise RuntimeError('no license')\n")
+    (tmp_path / "my_lab/old.py").write_text("from os import gone\n")
     code, said = cli(*words)
     assert code == 1
     assert wanted in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "found"), [("self.body(x)[:, :, ::2]", "(4, 2, 16, 32)"), ("self.body(x)[:, :1]", "(4, 1, 32, 32)")]
+)
+def test_an_answer_of_another_shape_is_refused(cli, tmp_path, answer, found):
+    module = tmp_path / "my_lab/nets.py"
+    module.write_text(module.read_text().replace("return self.body(x)", f"return {answer}"))
+    code, said = cli("fit", FAMILY, *QUICK)
+    assert code == 1
+    assert f"DilatedNet: forward gives {found}" in said
+    assert "(4, 2, 32, 32) is wanted" in said
+
+
+def test_a_file_of_openfibsem_lends_it_no_name(tmp_path):
+    for kind, value in (("images", 90), ("labels", 1)):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for name in "ab":
+            (tmp_path / "data" / kind / f"{name}.png").write_bytes(encode_png(np.full((8, 9), value, np.uint8)))
+    text = "train: {data_dir: data, save_dir: models, encoder: resnet18, epochs: 1, num_classes: 2}"
+    (tmp_path / "config.yaml").write_text(text)
+    theirs = plan_fit(tmp_path / "config.yaml")
+    ours = plan_fit(tmp_path / "config.yaml", overrides=(f"family={FAMILY}", "net={}"))
+    assert (theirs.target.name, ours.target.name) == ("unet-resnet18", "DilatedNet")
+    assert any("random weights" in note for note in theirs.notes)
+    assert not any("random weights" in note for note in ours.notes)
+    assert any(FAMILY in note for note in ours.notes)
 
 
 def test_a_run_is_resumed_where_its_family_is_allowed(cli, project):

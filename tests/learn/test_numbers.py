@@ -221,3 +221,18 @@ def test_rows_find_their_images():
         numbers_by_image(["x/a.png", "y/a.png"], {"a": (1.0,)}, Path("t.csv"))
     with pytest.raises(BadInput, match="no row is of an image"):
         numbers_by_image(["c.tif"], {"a": (1.0,)}, Path("t.csv"))
+
+
+@pytest.mark.parametrize(("size", "again"), [((40, 40), False), ((64, 64), True)])
+def test_what_is_kept_is_counted_at_the_size_that_is_seen(made, monkeypatch, size, again):
+    """Images are 40 x 56; at 64 x 64 they are more than may be kept, whatever they take on disk."""
+    from fieldmark.learn.tasks import numbers
+
+    read = []
+    monkeypatch.setattr(numbers, "KEPT_VALUES", 3000)
+    original = numbers.RowBatches._input
+    monkeypatch.setattr(numbers.RowBatches, "_input", lambda self, index: read.append(index) or original(self, index))
+    bench, rows, folder = made
+    how = recipe(table(folder / "t.csv", rows), size=size)
+    fit(bench, how.model_copy(update={"train": how.train.model_copy(update={"epochs": 2})}))
+    assert (len(read) > len(set(read)) == COUNT) == again

@@ -96,6 +96,28 @@ def test_no_more_pixels_are_solved_for_than_memory_is_kept_for(monkeypatch):
     assert (refined[0][walked] != shares[0][walked]).all()
 
 
+def test_fewer_pixels_of_volumes_are_solved_for(monkeypatch):
+    monkeypatch.setattr(refine, "MOST", 300)
+    monkeypatch.setattr(refine, "MOST_SOLID", 100)
+    rng = np.random.default_rng(0)
+    for shape, most in (((30, 30), 300), ((1, 30, 30), 300), ((9, 10, 10), 100)):
+        shares = np.moveaxis(rng.dirichlet([4, 4], shape), -1, 0)
+        refined = Walker().walk(shares, rng.normal(size=(1, *shape)))
+        least = shares.max(axis=0)
+        walked = least < np.sort(least.ravel())[most]
+        assert np.array_equal(refined[0][~walked], (shares[0] > shares[1])[~walked])
+        # walks that can end in one class alone say 1, too
+        assert (refined[0] % 1 != 0).sum() > 0.9 * most
+
+
+@pytest.mark.parametrize(
+    ("certain", "beta"), [(0.5, 1), (1.1, 1), (np.nan, 1), (0.8, -1), (0.8, np.nan), (0.8, np.inf)]
+)
+def test_settings_that_mean_nothing_are_refused(certain, beta):
+    with pytest.raises(ValueError, match="certain must be"):
+        Walker(certain, beta)
+
+
 def test_volumes_and_batches():
     rng = np.random.default_rng(0)
     shares = torch.from_numpy(rng.dirichlet([0.3, 0.3], (2, 4, 7, 6)).transpose(0, 4, 1, 2, 3).astype(np.float32))

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any
 
@@ -102,6 +103,10 @@ class Registry:
             if not needs or (error.name or "").startswith("fieldmark"):
                 raise
             raise MissingExtra(f"{self.kind} {name!r}", needs) from error
+        except Exception as error:
+            if name not in self._lent:
+                raise
+            raise BadInput(f"{self.kind} {name!r}: {_why_broken(module, error)}") from error
 
 
 def _why_not(module: str, missing: str) -> str:
@@ -112,3 +117,14 @@ def _why_not(module: str, missing: str) -> str:
             "PYTHONPATH."
         )
     return f"it imports {missing!r}, which is not installed. Install it."
+
+
+def _why_broken(module: str, error: Exception) -> str:
+    """What a user's module raised while it was imported, and where."""
+    place = ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" in {error.filename}, line {error.lineno}"
+    elif frames := extract_tb(error.__traceback__):
+        place = f" in {frames[-1].filename}, line {frames[-1].lineno}"
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{module!r} cannot be imported: {type(error).__name__}: {said}{place}. Correct it."

@@ -103,7 +103,7 @@ def choose_refiner(
     if asked != "auto":
         return {}
     found = agreement(net, samples, windows, features, widths)
-    if found < TRUSTED:
+    if not found >= TRUSTED:  # nor where it is no number
         net.refiner = None
     return {"refine": found}
 

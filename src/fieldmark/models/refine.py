@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,10 @@ CERTAIN = 0.8
 BETA = 3.0
 """How strongly a border stops a walk: exp(-BETA d^2), d^2 the mean over prepared channels (of unit spread)."""
 MOST = 1 << 17
-"""Most pixels that are walked from at once: the equations are solved exactly, in about a kilobyte a pixel. Of more
-uncertain ones the least certain are, and the others keep their class."""
+"""Most pixels of a plane that are walked from at once: the equations are solved exactly, in about two kilobytes a
+pixel. Of more uncertain ones the least certain are, and the others keep their class."""
+MOST_SOLID = 1 << 14
+"""The same of a volume, whose equations fill up faster than its pixels: about ten kilobytes a pixel then."""
 REACH = 64
 """Pixels around a tile in which walks from its own pixels may end."""
 
@@ -34,8 +36,8 @@ class Walker:
     """
 
     def __init__(self, certain: float = CERTAIN, beta: float = BETA) -> None:
-        if not 0.5 < certain <= 1 or not beta >= 0:
-            raise ValueError(f"certain must be in 0.5 to 1 and beta 0 or more; got {certain} and {beta}")
+        if not 0.5 < certain <= 1 or not 0 <= beta < inf:
+            raise ValueError(f"certain must be in 0.5 to 1 and beta 0 or more, and finite; got {certain} and {beta}")
         self.certain = certain
         self.beta = beta
 
@@ -65,9 +67,10 @@ class Walker:
         return {"kind": "random-walker", "certain": self.certain, "beta": self.beta}
 
     def _least(self, best: np.ndarray) -> float:
-        if best.size <= MOST:
+        most = MOST_SOLID if sum(side > 1 for side in best.shape) > 2 else MOST
+        if best.size <= most:
             return self.certain
-        return min(self.certain, float(np.partition(best, MOST, axis=None)[MOST]))
+        return min(self.certain, float(np.partition(best, most, axis=None)[most]))
 
     def _random_walks(self, pixels: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         from skimage.segmentation import random_walker

@@ -79,7 +79,7 @@ def _events(process: subprocess.Popen[str], log: Path) -> Iterator[Event]:
             return
     code = process.wait()
     raise WorkerFailed(
-        f"The worker ended ({_fate(code)}) without an answer: {_last_words(log)} "
+        f"The worker ended ({_fate(code)}) without an answer: {_last_words(log).rstrip('.')}. "
         f"The whole of it is in {log}. Run the command again; a fit goes on with --resume."
     )
 

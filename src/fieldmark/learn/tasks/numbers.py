@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fieldmark.recipes import FitRecipe, TrainConfig
 
 KEPT = 256
-"""Prepared images of at most `KEPT_PIXELS` values that stay in memory; others are read each time."""
+"""Prepared images of at most `KEPT_VALUES` values that stay in memory; others are read each time."""
 KEPT_VALUES = 1 << 20
 LOSSES = ("mae", "mse")
 
@@ -102,8 +102,12 @@ class RowBatches:
         return Lesson(x, target, weight, seed=seed, epoch=epoch)
 
     def _seen(self, index: int) -> Tensor:
-        small = np.prod(self.samples.shape(index)) <= KEPT_VALUES
-        return self._kept(index) if small else self._input(index)
+        return self._kept(index) if self._held(index) <= KEPT_VALUES else self._input(index)
+
+    def _held(self, index: int) -> int:
+        """Values of a prepared image, at the size that the network sees."""
+        *_, z, y, x = self.samples.shape(index)
+        return int(np.prod((self.net.channels, z, *(getattr(self.net, "size", None) or (y, x)))))
 
     def _input(self, index: int) -> Tensor:
         source, name = self.samples.source(index), self.samples.images[index].name

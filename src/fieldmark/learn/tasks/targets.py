@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fieldmark.errors import BadInput
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.lessons import LessonBatches, Shape
 from fieldmark.learn.losses import build_loss
@@ -115,6 +116,12 @@ class OnTargets:
 
     def _answer(self, engine: Fabric, batch: Lesson) -> Tensor:
         scores: Tensor = self._module(engine.to_device(batch.x)).float()
+        wanted = (len(batch.x), self.targets.channels, *batch.target.shape[2:])
+        if scores.shape != wanted:  # else a loss could stretch the one to the other, silently
+            raise BadInput(
+                f"{type(self.net).__name__}: forward gives {tuple(scores.shape)} for {tuple(batch.x.shape)}, and "
+                f"{wanted} is wanted: out_channels maps of the size of what is learned. Correct it."
+            )
         return scores.sigmoid() if self._sigmoid else scores
 
     def _freeze(self, epoch: int) -> None:

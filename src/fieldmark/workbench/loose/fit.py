@@ -15,6 +15,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.geometry import round_up
+from fieldmark.core.registry import is_typed
 from fieldmark.errors import BadInput, BadRecipe, near_miss
 from fieldmark.recipes import FitRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl, openfibsem
@@ -103,6 +104,7 @@ def plan_fit(
     recipe = validate(FitRecipe, values, source=config)
     typed = typed_families(None, overrides, allow)
     check_net(recipe, typed, source=config)
+    fit = _own_network(fit, recipe.family)
     called = name or fit.name
     target = fit.save / checked_name("model", called) if called else fit.save
     refuse_inside(target, (*fit.images, *fit.labels))
@@ -136,8 +138,21 @@ def _begun(fit: ForeignFit) -> dict[str, Any]:
         return fit.recipe
     folder = begin_folder(fit.checkpoint, fit.save / HIDDEN / "begin")
     header = header_of(folder)
-    net = {key: value for key, value in header.config.items() if key not in ("task", "out_channels", "head", "refiner")}
+    net = {
+        key: value
+        for key, value in header.config.items()
+        if key not in ("task", "out_channels", "head", "refiner", "image_head")
+    }
     return fit.recipe | {"family": header.family, "net": net, "start": str(folder)}
+
+
+def _own_network(fit: ForeignFit, family: str) -> ForeignFit:
+    """The same for a network of the user's own: it does not take the name of the one that the file describes."""
+    if not is_typed(family):
+        return fit
+    notes = [note for note in fit.notes if not note.partition(": ")[0].endswith("encoder")]
+    name = family.partition(":")[2] if fit.name else fit.name
+    return replace(fit, name=name, notes=(*notes, f"encoder, network: the network is {family}."))
 
 
 def _possible(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

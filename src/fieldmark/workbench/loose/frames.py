@@ -40,10 +40,12 @@ def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
     if not isinstance(folder, str):
         return None
     place = path_of(folder, beside)
-    for home in (place, place.parent):
-        if (home / INFO).is_file():
-            return _read(home / INFO)
-    return None
+    return prepared_in(place) or prepared_in(place.parent)
+
+
+def prepared_in(folder: Path) -> ForeignPrepare | None:
+    """What prepared the data of an `output_dir`; None where nothing in it says it. Raises BadFile."""
+    return _read(folder / INFO) if (folder / INFO).is_file() else None
 
 
 def info_runs(file: Path) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from fieldmark.recipes import PredictRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.loose.frames import add_frames
+from fieldmark.workbench.loose.frames import add_frames, prepared_in
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.predicting import output_of
@@ -68,12 +68,21 @@ def plan_inference(
             else near_miss("image_dir", values)
         )
         raise BadRecipe(f"{config}: is no inference file of microDL (`image_dir`, `model_dir`). {known}")
-    file = microdl_predict.predict_of(values, beside=config.resolve().parent, source=config)
+    file = _with_frames(microdl_predict.predict_of(values, beside=config.resolve().parent, source=config))
     target = (out or file.out).resolve()
     refuse_inside(target, [file.images])
     model = begin_folder(file.model, target / HIDDEN / "converted")
     recipe = validate(PredictRecipe, file.recipe | settings, source=config)
     return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow))
+
+
+def _with_frames(file: ForeignPredict) -> ForeignPredict:
+    """With the frames that were prepared, where `image_dir` is the `output_dir` of a preparation."""
+    before = prepared_in(file.images)
+    if before is None or before.images == file.images:
+        return file
+    note = f"image_dir: was prepared; its frames are those of {before.images}."
+    return replace(file, images=before.images, notes=(*file.notes, note))
 
 
 def follow_inference(plan: Plan) -> Iterator[Event]:

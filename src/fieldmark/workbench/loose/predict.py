@@ -25,11 +25,20 @@ def bench_for(place: Path, model: str, images: Sequence[str], out: Path) -> tupl
         model: A model's name in the project there, or a model folder.
         images: Names of the project's images; or files and folders.
         out: Where predictions are written.
+
+    Raises:
+        BadFile: There is neither a model folder of that name nor a project.
     """
     refuse_keras(model)
     if Path(model).suffix.lower() in TORCH and Path(model).is_file():
         model = str(begin_folder(Path(model), out.resolve() / HIDDEN / "converted"))
     if not _is_model(model):
+        if images and not (place / CONFIG).is_file():
+            raise BadFile(
+                Path(model),
+                f"is no model folder (no model.json), and {place} holds no project (no {CONFIG}) whose model it could "
+                "be. Check the name, or name the project with -C.",
+            )
         return Workbench.open(place), model, tuple(images)
     if (place / CONFIG).is_file():
         bench = Workbench.open(place)
