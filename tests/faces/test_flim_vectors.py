@@ -1,4 +1,4 @@
-"""`flim train` and `validate` on OPF data sets: features instead of images. Truth is scikit-learn's, on the features."""
+"""`flim train` and `validate` on OPF data sets, features instead of images. Truth is scikit-learn on the features."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score, cohen_kappa_score
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
+from fieldmark.checkpoint import load
 from fieldmark.faces.cli import main
 from fieldmark.features.opf import read_opf, write_opf
 from fieldmark.images import encode_png
@@ -97,8 +98,6 @@ def test_a_machine_on_features_is_that_of_scikit_learn(cli, zipped):
 
 
 def test_the_machines_weights_are_those_of_scikit_learn(cli, zipped):
-    from fieldmark.checkpoint import load
-
     feat, labels = zipped
     assert cli(*FIT, "-mn", "m", "-s", "-smi", -1)[0] == 0
     header, weights = load(Path("out/m"))
@@ -127,8 +126,6 @@ def test_an_architecture_gives_the_classifier_alone(cli, zipped):
     }
     Path("arch.json").write_text(json.dumps({"features": {"layers": {}}, "classifier": {"layers": layers}}))
     assert cli(*FIT, "-mn", "m", "-e", 2, "-ad", "arch.json")[0] == 0
-    from fieldmark.checkpoint import load
-
     _, weights = load(Path("out/m"))
     assert sorted(array.shape for array in weights.values() if array.ndim == 2) == [(3, 9), (9, FEATURES)]
     status, _, err = cli(*SCORE, "-mp", "out/m")
@@ -161,6 +158,28 @@ def test_samples_that_taught_never_score(cli, zipped):
     status, _, err = cli(*SCORE, "-mp", "out/m")
     assert status == 1
     assert "All 5 samples" in err
+
+
+def test_a_copy_of_what_taught_never_scores_either(cli, zipped):
+    feat, labels = zipped
+    assert cli(*FIT, "-mn", "m", "-s")[0] == 0
+    feat[VAL[0]] = feat[TRAIN[0]]
+    write_opf(Path("x.zip"), feat, labels)
+    write_split("val.txt", [f"{labels[place]}_{place}" for place in VAL])
+    status, out, err = cli(*SCORE, "-mp", "out/m", "--json")
+    assert status == 0, err
+    assert json.loads(out)["notes"][0].startswith("1 of 24 samples")
+
+
+def test_the_true_label_counts_and_not_the_name(cli, zipped):
+    feat, labels = zipped
+    assert cli(*FIT, "-mn", "m", "-s")[0] == 0
+    truth = json.loads(cli(*SCORE, "-mp", "out/m", "--json")[1])
+    write_opf(Path("x.zip"), feat, labels, names=[f"{4 - klass}_{place}.png" for place, klass in enumerate(labels)])
+    write_split("train.txt", [f"{4 - labels[place]}_{place}.png" for place in TRAIN])
+    write_split("val.txt", [f"{4 - labels[place]}_{place}.png" for place in VAL])
+    assert cli(*FIT, "-mn", "turned", "-s")[0] == 0
+    assert json.loads(cli(*SCORE, "-mp", "out/turned", "--json")[1]) == truth
 
 
 def test_names_without_files_are_class_and_id(cli, zipped):
@@ -299,9 +318,16 @@ def test_layers_written_as_a_zip_teach_what_the_images_do(cli, images):
         found[model] = json.loads(out)
     assert found["out/pixels"]["accuracy"] == pytest.approx(found["vectors/features"]["accuracy"])
     assert found["out/pixels"]["kappa"] == pytest.approx(found["vectors/features"]["kappa"])
+    assert 0.4 < found["out/pixels"]["accuracy"] < 1
+    heads = [load(Path(model))[1] for model in found]
+    for part in ("weight", "mean", "std"):
+        one, other = (weights[f"image_head.{part}"] for weights in heads)
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
     saved = read_opf(archive)
     places = {Path(name).name: place for place, name in enumerate(saved.names)}
-    train, val = (np.array([places[name] for name in Path(f"{part}.txt").read_text().split()]) for part in ("train", "val"))
+    train, val = (
+        np.array([places[name] for name in Path(f"{part}.txt").read_text().split()]) for part in ("train", "val")
+    )
     assert saved.feat.shape == (24, 4 * 6 * 6)
     truth = accuracy_score(saved.true_label[val], expected(saved.feat, saved.true_label, train, val))
     assert found["vectors/features"]["accuracy"] == pytest.approx(truth)
@@ -320,13 +346,20 @@ def test_models_of_images_and_of_features_are_told_apart(cli, images):
         status, _, err = cli("validate", "-d", data, "-vs", split, "-mp", model)
         assert status == 1
         assert word in " ".join(err.split())
+    write_split("features.txt", [f"{labels[place]}_{place}" for place in VAL])
     for command in (
         ("explain", "-d", "images", "-ts", "val.txt", "-mp", "out/features", "-od", "seen"),
         ("select", "-d", "images", "-s", "val.txt", "-md", "chosen", "--model", "out/features"),
+        ("validate", "-d", "x.zip", "-vs", "features.txt", "-mp", "out/features", "--grad-cam", "-od", "seen"),
     ):
         status, _, err = cli(*command)
         assert status == 1
         assert "OPF data set" in " ".join(err.split())
-    status, _, err = cli("explain", "-d", "x.zip", "-ts", "features.txt", "-mp", "out/pixels", "-od", "seen")
-    assert status == 1
-    assert "is a file" in err
+    for command in (
+        ("explain", "-d", "x.zip", "-ts", "features.txt", "-mp", "out/pixels", "-od", "seen"),
+        ("select", "-d", "x.zip", "-s", "features.txt", "-md", "chosen"),
+        ("split", "-d", "x.zip", "-n", "parts", "-ts", 0.5),
+    ):
+        status, _, err = cli(*command)
+        assert status == 1
+        assert "is a file" in err

@@ -119,8 +119,8 @@ def read_vectors(path: Path) -> VectorSet:
     if not path.is_file():
         raise BadFile(path, "-d wants a folder of images or an OPF data set (.zip), and there is none. Check the name.")
     data = read_opf(path)
-    labels = zip(data.true_label.tolist(), data.id.tolist(), strict=True)
-    names = tuple(Path(name.strip()).name for name in data.names) or tuple(f"{label}_{id}" for label, id in labels)
+    numbers = zip(data.true_label.tolist(), data.id.tolist(), strict=True)
+    names = tuple(Path(name.strip()).name for name in data.names) or tuple(f"{a}_{b}" for a, b in numbers)
     if too_long := [name for name in names if len(quote(name, safe="")) > _LONGEST_NAME]:
         raise BadFile(path, f"it holds a name of {len(too_long[0])} letters: {too_long[0][:40]}... Shorten it.")
     return VectorSet(path, data.feat, data.true_label, names)
@@ -208,7 +208,10 @@ def _short(name: str) -> str:
 
 
 def _by(names: list[str]) -> dict[str, list[int]]:
+    """The places that each name stands at."""
     found: dict[str, list[int]] = {}
     for place, name in enumerate(names):
+        if not name:
+            continue  # a line of ref_data.csv that says nothing: no name leads to that sample
         found.setdefault(name, []).append(place)
     return found
