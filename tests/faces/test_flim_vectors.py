@@ -309,15 +309,15 @@ def test_layers_written_as_a_zip_teach_what_the_images_do(cli, images):
     assert cli(*FROM_IMAGES, "-ts", "train.txt", "-mn", "pixels", "-s", "-smi", -1)[0] == 0
     assert cli(*FROM_IMAGES, "-ts", "all.txt", "-mn", "layers", "-i", "-f", "zip", "-l", "pool1")[0] == 0
     archive = Path("out/intermediate-outputs/pool1/dataset.zip")
-    fit = ("train", "-d", archive, "-ts", "train.txt", "-od", "vectors", "-mn", "features", "-s", "-smi", -1)
+    fit = ("train", "-d", archive, "-ts", "train.txt", "-od", "out", "-mn", "features", "-s", "-smi", -1)
     assert cli(*fit)[0] == 0
     found = {}
-    for data, model in (("images", "out/pixels"), (archive, "vectors/features")):
+    for data, model in (("images", "out/pixels"), (archive, "out/features")):
         status, out, err = cli("validate", "-d", data, "-vs", "val.txt", "-mp", model, "--json")
         assert status == 0, err
         found[model] = json.loads(out)
-    assert found["out/pixels"]["accuracy"] == pytest.approx(found["vectors/features"]["accuracy"])
-    assert found["out/pixels"]["kappa"] == pytest.approx(found["vectors/features"]["kappa"])
+    assert found["out/pixels"]["accuracy"] == pytest.approx(found["out/features"]["accuracy"])
+    assert found["out/pixels"]["kappa"] == pytest.approx(found["out/features"]["kappa"])
     assert 0.4 < found["out/pixels"]["accuracy"] < 1
     heads = [load(Path(model))[1] for model in found]
     for part in ("weight", "mean", "std"):
@@ -330,7 +330,7 @@ def test_layers_written_as_a_zip_teach_what_the_images_do(cli, images):
     )
     assert saved.feat.shape == (24, 4 * 6 * 6)
     truth = accuracy_score(saved.true_label[val], expected(saved.feat, saved.true_label, train, val))
-    assert found["vectors/features"]["accuracy"] == pytest.approx(truth)
+    assert found["out/features"]["accuracy"] == pytest.approx(truth)
 
 
 def test_models_of_images_and_of_features_are_told_apart(cli, images):
