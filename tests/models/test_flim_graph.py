@@ -264,3 +264,12 @@ def test_volumes_are_cut_along_z_too():
             a = part[..., *tile.core.relative_to(tile.read).slices[1:]]
             b = whole[..., *tile.core.slices[1:]]
             assert (a - b).abs().max() <= 1e-5 * max(1, whole.abs().max())
+
+
+def test_a_network_without_layers_gives_what_it_is_given() -> None:
+    net = net_of(channels=5)
+    x = torch.rand(2, 5, 3, 1, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(net.features(x), x)
+    assert (net.strides, net.radii, net.least, net.tile_exact) == ((1, 1, 1), (0, 0, 0), (1, 1), True)
+    assert net.learnable() == []
+    assert net.tunable() == []

@@ -55,16 +55,22 @@ def read_split(file: Path, dataset: Sequence[LidsImage], folder: Path) -> list[L
         BadFile: Names that the data set does not have, or images without a class: all of a kind in one error.
     """
     by_name = {one.name: one for one in dataset}
-    names = [Path(line.strip()).name for line in read_text(file).splitlines() if line.strip()]
+    names = split_names(file)
     if missing := [name for name in names if name not in by_name]:
         raise BadFile(
-            file, f"it names {len(missing)} images that {folder} does not have: {_some(missing)}. Correct the names."
+            file, f"it names {len(missing)} images that {folder} does not have: {some(missing)}. Correct the names."
         )
     chosen = [by_name[name] for name in dict.fromkeys(names)]
-    if not chosen:
-        raise BadFile(file, "it names no image. Write one file name a line.")
     _require_classes(file, chosen)
     return chosen
+
+
+def split_names(file: Path) -> list[str]:
+    """The file names in a split file, without folders; empty lines are skipped. Raises BadFile where there is none."""
+    names = [Path(line.strip()).name for line in read_text(file).splitlines() if line.strip()]
+    if not names:
+        raise BadFile(file, "it names no image. Write one file name a line.")
+    return names
 
 
 def split_files(folder: Path, dataset: Sequence[LidsImage]) -> dict[str, Path]:
@@ -79,7 +85,7 @@ def split_files(folder: Path, dataset: Sequence[LidsImage]) -> dict[str, Path]:
     sets = sorted({match["name"] or "" for match, _ in found})
     if len(sets) > 1:
         raise BadFile(
-            folder, f"it holds several splits: {_some([name or 'train' for name in sets])}. Name the files of one."
+            folder, f"it holds several splits: {some([name or 'train' for name in sets])}. Name the files of one."
         )
     return {match["part"].lower(): file for match, file in found}
 
@@ -165,7 +171,7 @@ def _require_classes(source: Path, images: Sequence[LidsImage]) -> None:
     if bad:
         raise BadFile(
             source,
-            f"{len(bad)} images have names that begin with no class from 1 to {MOST_CLASSES}: {_some(bad)}. "
+            f"{len(bad)} images have names that begin with no class from 1 to {MOST_CLASSES}: {some(bad)}. "
             "Name them CLASS_ID.EXT.",
         )
 
@@ -193,6 +199,7 @@ def _dealt(classes: Sequence[int], counts: Sequence[int], seed: int) -> list[int
     return owner
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Names for an error; of very many, the first."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more

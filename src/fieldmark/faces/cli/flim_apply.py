@@ -14,7 +14,9 @@ _FILE = click.Path(path_type=Path)
 
 
 @click.command(cls=ManyCommand)
-@click.option("-d", "--dataset-dir", type=_FILE, required=True, help="A folder of images named CLASS_ID.EXT.")
+@click.option(
+    "-d", "--dataset-dir", type=_FILE, required=True, help="Images named CLASS_ID.EXT, or their features: an OPF .zip."
+)
 @click.option("-vs", "--val-split", type=_FILE, required=True, help="A text file: the names of the images to score on.")
 @click.option("-ad", "--architecture-dir", type=_FILE, cls=UnusedOption, help="the model holds its architecture.")
 @click.option("-mp", "--model-path", type=_FILE, required=True, help="The model that `train` wrote.")

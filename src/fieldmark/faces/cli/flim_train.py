@@ -15,7 +15,7 @@ _FILE = click.Path(path_type=Path)
 
 @click.command(cls=ManyCommand)
 @click.option("-md", "--markers-dir", type=_FILE, help="Marker files; their images beside them, or in -d.")
-@click.option("-d", "--dataset-dir", type=_FILE, help="A folder of images named CLASS_ID.EXT.")
+@click.option("-d", "--dataset-dir", type=_FILE, help="Images named CLASS_ID.EXT, or their features: an OPF .zip.")
 @click.option("-ts", "--train-split", type=_FILE, help="A text file: the names of the training images.")
 @click.option("-ad", "--architecture-dir", type=_FILE, help="The architecture as JSON, in either dialect.")
 @click.option("-od", "--outputs-dir", type=_FILE, required=True, help="The folder to write into.")

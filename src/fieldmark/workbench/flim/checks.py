@@ -27,6 +27,8 @@ def require_file(path: Path, flag: str) -> Path:
 
 def require_folder(path: Path, flag: str) -> Path:
     """The path, if it is a folder; BadFile, which names the flag, otherwise."""
+    if path.is_file():
+        raise BadFile(path, f"{flag} wants a folder, and this is a file. Give the folder.")
     if not path.is_dir():
         raise BadFile(path, f"{flag} wants a folder, and there is none. Check the name.")
     return path

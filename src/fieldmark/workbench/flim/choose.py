@@ -19,6 +19,7 @@ from fieldmark.select.cover import per_class
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
 from fieldmark.workbench.flim.options import SelectOptions
 from fieldmark.workbench.flim.validate import image_items
+from fieldmark.workbench.flim.vectors import require_images
 from fieldmark.workbench.jobs import run_job
 
 SIDE = 16
@@ -42,6 +43,8 @@ class Choosing:
         refuse_originals(options.markers_dir, [("-d", dataset)])
         self.images = read_split(require_file(options.split, "-s"), read_dataset(dataset), dataset)
         self._header = None if options.model is None else header_of(options.model)
+        if options.model is not None and self._header is not None:
+            require_images(self._header, options.model, "images are to be compared")
         self.names: list[str] = []
         """Of the chosen images, class after class; known once the events are followed."""
 

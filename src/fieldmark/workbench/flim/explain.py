@@ -9,6 +9,7 @@ from fieldmark.errors import BadInput
 from fieldmark.workbench.flim.checks import refuse_originals
 from fieldmark.workbench.flim.options import ExplainOptions
 from fieldmark.workbench.flim.validate import classifier_header, image_items, split_images
+from fieldmark.workbench.flim.vectors import require_images
 from fieldmark.workbench.jobs import run_job
 
 FOLDER = "CAMs"
@@ -20,7 +21,7 @@ def explain(options: ExplainOptions) -> Iterator[Event]:
     Raises:
         BadInput: A place beyond the split, or a model that answers no images.
     """
-    classifier_header(options.model_path)
+    require_images(classifier_header(options.model_path), options.model_path, "explain draws on images")
     refuse_originals(options.outputs_dir, [("-d", options.dataset_dir)])
     images = split_images(options.dataset_dir, options.split, "-ts")
     places = options.image_indices or tuple(range(len(images)))

@@ -13,7 +13,7 @@ from fieldmark.checkpoint import header_of, load, save
 from fieldmark.collection.lids import LidsImage, read_dataset, read_split
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.core.fingerprint import fingerprint
+from fieldmark.core.fingerprint import file_hash, fingerprint
 from fieldmark.errors import BadInput, NothingLabelled
 from fieldmark.recipes import FitRecipe, validate
 from fieldmark.recipes.loading import with_overrides
@@ -23,6 +23,14 @@ from fieldmark.workbench.fitting import begin_fit, follow_fit
 from fieldmark.workbench.flim.assemble import HIDDEN, Teaching, assemble
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
 from fieldmark.workbench.flim.options import TrainOptions
+from fieldmark.workbench.flim.vectors import (
+    FAMILY,
+    NO_FILTERS,
+    is_vectors,
+    read_vectors,
+    refuse_pixels,
+    require_no_filters,
+)
 from fieldmark.workbench.project import checked_name
 from fieldmark.workbench.runs import Run, list_runs
 
@@ -73,12 +81,17 @@ def recipe_of(options: TrainOptions, *, classify: bool) -> FitRecipe:
     values: dict[str, Any] = {"family": "flim", "net": {}, "head": {"kind": "none"}, "seed": SEED}
     if (architecture := _architecture_file(options)) is not None:
         values |= {"family": "flim-net", "net": {"arch": _architecture(architecture)}}
+    if is_vectors(options.dataset_dir):
+        values |= {"family": FAMILY, "net": values["net"] or {"arch": NO_FILTERS}}
+        values["prepare"] = {"normalize": {"scheme": "none"}}  # the classifier standardizes them
     if options.lids_model_dir is not None:
         values["begin"] = {"folder": str(options.lids_model_dir.resolve())}
     values["accelerator"] = "auto" if options.gpus else "cpu"
     if classify:
         values["image_head"] = _image_head(options)
     recipe = validate(FitRecipe, with_overrides(values, options.settings))
+    if options.dataset_dir is not None and is_vectors(options.dataset_dir):
+        require_no_filters(recipe, options.dataset_dir)
     validate(FAMILIES.load_config(recipe.family), recipe.net, where="net", source=architecture or "")
     return recipe
 
@@ -98,6 +111,8 @@ def _image_head(options: TrainOptions) -> dict[str, Any]:
         "svm_max_iter": options.svm_max_iter,
         "descend": descend,
     }
+    if is_vectors(options.dataset_dir):
+        return own | _documents_head(options) | {"vector": "flatten", "size": (1, 1)}
     return own | ({} if _architecture_file(options) is None else _documents_head(options))
 
 
@@ -125,12 +140,14 @@ def _architecture(path: Path) -> dict[str, Any]:
 
 
 def _check(options: TrainOptions) -> None:
+    if is_vectors(options.dataset_dir):
+        refuse_pixels(options)
     _check_given(options)
-    if options.markers_dir is None and not options.load_lids_model:
+    if options.markers_dir is None and not options.load_lids_model and not is_vectors(options.dataset_dir):
         raise NothingLabelled("Filters are learned from markers. Say where they are: -md FOLDER.")
     folders = (("-md", options.markers_dir), ("-d", options.dataset_dir), ("-ldd", options.lids_model_dir))
     for flag, folder in folders:
-        if folder is not None:
+        if folder is not None and not is_vectors(folder):
             require_folder(folder, flag)
     refuse_originals(options.outputs_dir, folders)
     asked = options.svm or options.backpropagation or options.only_classifier
@@ -158,10 +175,19 @@ def _data(options: TrainOptions) -> tuple[list[LidsImage], list[LidsImage]]:
         if options.train_split is not None:
             raise BadInput("-ts names images of a data set. Say which: -d FOLDER.")
         return [], []
+    if is_vectors(options.dataset_dir):
+        return [], _unpacked(options, options.dataset_dir)
     dataset = read_dataset(options.dataset_dir)
     if options.train_split is None:
         return dataset, []
     return dataset, read_split(require_file(options.train_split, "-ts"), dataset, options.dataset_dir)
+
+
+def _unpacked(options: TrainOptions, archive: Path) -> list[LidsImage]:
+    """The samples of the training split as images; the folder is named by the archive's content."""
+    vectors = read_vectors(archive)
+    places = vectors.places(require_file(options.train_split or Path(), "-ts"))
+    return vectors.unpack(places, options.outputs_dir / HIDDEN / f"vectors-{file_hash(archive)[:16]}")
 
 
 def _classifies(options: TrainOptions) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ from fieldmark.errors import BadFile, BadInput
 from fieldmark.evaluate.answers import AnswerScores, score_answers
 from fieldmark.workbench.flim.checks import require_file, require_folder
 from fieldmark.workbench.flim.options import ValidateOptions
+from fieldmark.workbench.flim.vectors import is_vectors, read_vectors, require_features, require_same_kind
 from fieldmark.workbench.jobs import run_job
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Validation:
-    """A model's answers on the images of a split that taught it nothing.
+    """A model's answers on the images, or feature vectors, of a split that taught it nothing.
 
     Args:
         options: Which model and images.
@@ -38,21 +41,23 @@ class Validation:
     def __init__(self, options: ValidateOptions) -> None:
         self.options = options
         self.header = classifier_header(options.model_path)
-        images = split_images(options.dataset_dir, options.val_split, "-vs")
+        self._folder = Path(tempfile.mkdtemp(prefix="fieldmark-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
+        images = self._samples()
+        what = "samples" if is_vectors(options.dataset_dir) else "images"
         self.images = [one for one in images if not _taught(one, self.header)]
         self.notes: list[str] = []
         if left_out := len(images) - len(self.images):
-            self.notes.append(f"{left_out} of {len(images)} images taught the model and were left out.")
+            self.notes.append(f"{left_out} of {len(images)} {what} taught the model and were left out.")
         if not self.images:
-            raise BadInput(f"All {len(images)} images of {options.val_split} taught the model. Name others with -vs.")
+            raise BadInput(f"All {len(images)} {what} of {options.val_split} taught the model. Name others with -vs.")
         self._scores: AnswerScores | None = None
 
     def events(self) -> Iterator[Event]:
         """Answer the images in a worker; afterwards `scores` is there."""
-        with tempfile.TemporaryDirectory(prefix="fieldmark-") as folder:
-            target = Path(folder) / "answers.json"
-            yield from run_job(self._job(target), Path(folder) / "job.json")
-            rows = json.loads(target.read_text(encoding="utf-8"))
+        target = self._folder / "answers.json"
+        yield from run_job(self._job(target), self._folder / "job.json")
+        rows = json.loads(target.read_text(encoding="utf-8"))
         names = [spec.name for spec in self.header.classes]
         unknown = sorted({one.klass for one in self.images} - {int(name) for name in names if name.isdecimal()})
         names += [str(klass) for klass in unknown]  # the model never answers these, and they count as its mistakes
@@ -72,6 +77,16 @@ class Validation:
 
     def values(self) -> dict[str, Any]:
         return self.scores.to_json() | {"notes": self.notes}
+
+    def _samples(self) -> list[LidsImage]:
+        """The images of the split, or its feature vectors as images."""
+        options = self.options
+        require_same_kind(self.header, options.model_path, options.dataset_dir)
+        if not is_vectors(options.dataset_dir):
+            return split_images(options.dataset_dir, options.val_split, "-vs")
+        vectors = read_vectors(options.dataset_dir)
+        require_features(self.header, options.model_path, vectors)
+        return vectors.unpack(vectors.places(require_file(options.val_split, "-vs")), self._folder / "samples")
 
     def _job(self, target: Path) -> dict[str, Any]:
         return {
