@@ -22,7 +22,7 @@ release = version = installed_version("fieldmark")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "parts"]  # parts are included by pages
 
 default_role = "code"  # docstrings write `code` with single backticks
 
