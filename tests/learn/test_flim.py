@@ -172,6 +172,23 @@ def test_feature_points_are_the_same_marks_in_every_layer(given, truth):
         assert np.allclose(weight, wanted[tuple(place)], atol=2e-4)
 
 
+def test_no_feature_point_is_lost_where_pooled_marks_meet(given):
+    """After two pools several marks of a stroke lie on one pixel of the map; it stands for the point among them."""
+    run = np.array([(0, 0, 0, y, x, 1 + y // 9, y // 9) for y in (5, 6, 14, 15) for x in range(101, 131)])
+    drawn = Samples(given.images, Marks(run[:, 0], run[:, 1:5], run[:, 5], run[:, 6]), 2)
+    layers = [{"kernels_per_marker": 4, "out_channels": 64, "pool": "max"}] * 3
+    net = learn(drawn, layers, kernels={"kind": "points"})
+    bag = net.block(0, 0)
+    for layer in (1, 2):
+        block, jump = net.block(0, layer), 2**layer
+        cells = [
+            {(stroke, place[0], place[3] // jump, place[4] // jump) for stroke, place in zip(*own, strict=True)}
+            for own in ((b.stroke.tolist(), b.place.tolist()) for b in (bag, block))
+        ]
+        assert cells[0] == cells[1]
+        assert {tuple(place) for place in block.place.tolist()} <= {tuple(place) for place in bag.place.tolist()}
+
+
 def test_random_kernels_take_statistics_alone_from_marks(given):
     net = learn(given, [LAYERS[0] | {"out_channels": 6}], kernels={"kind": "random"})
     assert net.block(0, 0).weight.shape == (6, 2, 3, 3)

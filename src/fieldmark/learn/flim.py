@@ -115,7 +115,7 @@ class LayerLearner:
         """
         config = net.config.branches[branch].layers[layer]
         values, rows, patches, chosen = [], [], [], []
-        for seen, at, own in self.maps.of(net, branch, layer):
+        for seen, at, own in self.maps.of(net, branch, layer, bag):
             y, x = at.T
             values.append(seen[:, y, x].T)
             rows.append(own)

@@ -37,10 +37,12 @@ class MarkedMaps:
         self._wanted[rows] = True
         self._kept: dict[tuple[int, int, int], tuple[int, Tensor]] = {}
 
-    def of(self, net: FlimNet, branch: int, layer: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    def of(
+        self, net: FlimNet, branch: int, layer: int, preferred: np.ndarray | None = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Tile by tile: what a layer sees (C, y, x), (N, 2) y, x of marks on it, and the (N,) rows of these.
 
-        Of a stroke's marks that fall on one pixel of the map, the first is named.
+        Of a stroke's marks that fall on one pixel of the map, the first is named: of the rows in `preferred`, if any.
         """
         for index, tile, inside in self.samples.marked_tiles(tile=TILE, stride=net.stride, radius=net.radius):
             chosen = inside[self._wanted[inside]]
@@ -49,8 +51,12 @@ class MarkedMaps:
                 box = around(places, tile.read, net.reach(branch), net.stride)
                 seen = self._seen(net, branch, layer, (branch, index, tile.index), box)
                 at = (places[:, 2:] - np.array(box.start[2:])) // net.stride_before(branch, layer)
-                first = first_of_each(self.samples.marks.stroke[chosen], at, seen.shape[1:])
-                yield seen, at[first], chosen[first]
+                order = np.arange(len(chosen))
+                if preferred is not None:
+                    order = np.argsort(~np.isin(chosen, preferred), kind="stable")
+                first = first_of_each(self.samples.marks.stroke[chosen[order]], at[order], seen.shape[1:])
+                named = np.sort(order[first])
+                yield seen, at[named], chosen[named]
 
     def _seen(self, net: FlimNet, branch: int, layer: int, key: tuple[int, int, int], box: Box) -> np.ndarray:
         done, x = self._kept.get(key, (0, None))
