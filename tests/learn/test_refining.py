@@ -102,3 +102,14 @@ def test_windows_hold_the_marks_that_lie_in_them(tmp_path):
         assert np.array_equal(window.places[-1], [0, 0, y1 - 1, x1 - 1])
     assert {int(klass) for window in windows for klass in np.unique(window.classes)} == {0, 1, 2}
     assert len(thin_marks(samples, 5, 0)) == 5 * len(BLOB_STROKES)
+
+
+def test_every_class_has_a_window(tmp_path):
+    """Also where there are more classes than windows."""
+    count = WINDOWS + 5
+    samples = job_of(tmp_path, blobs(), 80, FitRecipe(), [(5 + 6 * n, 20, n) for n in range(count)]).samples
+    windows = windows_of(build("flim", SMALL, 1), samples, seed=0)
+    middles = {tuple(window.box.start) for window in windows}
+    assert len(windows) == count
+    assert len(middles) > 1
+    assert {int(klass) for window in windows for klass in np.unique(window.classes)} == set(range(count + 1))

@@ -22,7 +22,7 @@ SIDE = 40
 DEPTH = 5
 """Slices of such a window of a 3-D network."""
 WINDOWS = 12
-"""Most windows that are looked at; each class has the same number, about."""
+"""Windows that are looked at, shared among the classes; each has one at least."""
 TRUSTED = 0.8
 """Walks are taken where they give strokes that they were not shown at least this probability, in the geometric mean
 over the pixels of the class that does worst. They swallow what is thin: vessels, fibers and cracks get less."""
@@ -65,7 +65,7 @@ def windows_of(net: Net, samples: Samples, seed: int) -> list[Window]:
         strokes = rng.permutation(np.unique(marks.stroke[own]))
         chosen = np.resize(strokes, max(1, WINDOWS // len(classes)))
         drawn += [int(rng.choice(own[marks.stroke[own] == stroke])) for stroke in chosen]
-    return [_window(net, samples, row) for row in dict.fromkeys(drawn[:WINDOWS])]
+    return [_window(net, samples, row) for row in dict.fromkeys(drawn)]
 
 
 def _window(net: Net, samples: Samples, row: int) -> Window:
