@@ -20,7 +20,7 @@ from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.models.flim import FlimNet
 
 CLAIM = (
-    "Estimation is at least twice as fast with equal starts and ten times as fast with our defaults, "
+    "Estimation is about twice as fast with equal starts and more than ten times as fast with our defaults, "
     "with an inertia within 2 %."
 )
 PEER = "`benchmarks/flim_reference.py`: `view_as_windows`, scikit-learn's KMeans for each marker, one thread for both."

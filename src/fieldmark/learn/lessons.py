@@ -220,7 +220,7 @@ class LessonBatches:
         """Prepared pixels, target and weight of a box, grown to the crop's size: (C | T | 1, *S)."""
         wide = self._window(index, box) if self.shape.window else box
         with self._reading:
-            pixels = self.samples.kept(index, wide)
+            pixels = self.samples.read(index, wide, spatial=3)
             target, weight = self.targets.read(index, wide if self.shape.stack else box)
         if self.shape.window:
             pixels = _between(pixels, box, wide, self.shape.window)

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from fieldmark.recipes import StepsConfig
 
 
@@ -52,3 +54,20 @@ def load_optimizer(optimizer: torch.optim.Optimizer, arrays: dict[str, np.ndarra
             value = torch.empty_like(weight, dtype=value.dtype, device="cpu").copy_(value)
         memory.setdefault(int(place), {})[key] = value
     optimizer.load_state_dict({"state": memory, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def descend(engine: Fabric, module: Any, stepper: Any, loss: torch.Tensor, clip_norm: float | None) -> None:
+    """One step down a loss: gradients, clipped where a norm is given, and the update.
+
+    Args:
+        engine: Whose `setup` made `module` and `stepper` of a network and its optimizer.
+        module: The network.
+        stepper: The optimizer.
+        loss: A scalar.
+        clip_norm: The greatest norm of all gradients together; None for any.
+    """
+    stepper.zero_grad(set_to_none=True)
+    engine.backward(loss)
+    if clip_norm is not None:
+        engine.clip_gradients(module, stepper, max_norm=clip_norm)
+    stepper.step()

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fieldmark.core.seeds import derive_seed
 from fieldmark.learn.estimate import Estimate
 from fieldmark.learn.refining import choose_refiner, windows_of
 from fieldmark.learn.sampling import features_at
-from fieldmark.learn.views import Lesson, Viewer, fit_head, view_columns, weigh_viewers
+from fieldmark.learn.views import Lesson, Viewer, fit_head, thin_rows, view_columns, weigh_viewers
 from fieldmark.models.heads import PooledHead
 from fieldmark.models.refine import Walker
 
@@ -74,14 +73,7 @@ def _fits(member: Member, config: HeadConfig) -> bool:
 
 def thin_marks(samples: Samples, most: int, seed: int) -> np.ndarray:
     """Rows of the marks with at most `most` pixels of each stroke, drawn by the stroke's own seed."""
-    rows = []
-    for stroke in np.unique(samples.marks.stroke):
-        own = np.flatnonzero(samples.marks.stroke == stroke)
-        if len(own) > most:
-            rng = np.random.default_rng(derive_seed(seed, "thin", int(stroke)))
-            own = np.sort(rng.choice(own, most, replace=False))
-        rows.append(own)
-    return np.sort(np.concatenate(rows))
+    return thin_rows(samples.marks.stroke, most, seed)
 
 
 def marked_features(net: Net, samples: Samples, rows: np.ndarray) -> tuple[np.ndarray, list[int]]:

@@ -195,15 +195,11 @@ class Samples:
         """Prepared pixels, float32: (C, y, x) for a box over t, z, y, x of one t and z; (C, z, y, x) with 3 axes."""
         return apply(self.raw(index, box, spatial=spatial), self.whole(index).at(self.preparation, box))
 
-    def kept(self, index: int, box: Box) -> np.ndarray:
-        """What `read` gives with 3 axes, by way of the planes that are kept decoded."""
-        wanted = with_channels(box, self.shape(index)[1])
-        block = self.blocks.read(("image", index), lambda: self.source(index), wanted)[0]
-        require_numbers(block, self.images[index].name)
-        return apply(block, self.whole(index).at(self.preparation, box))
-
     def raw(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
-        """The same pixels as the file holds them. Raises BadInput, which names the image, for NaN and infinity."""
+        """The same pixels as the file holds them, by way of the planes that are kept decoded.
+
+        Raises BadInput, which names the image, for NaN and infinity.
+        """
         wanted = with_channels(box, self.shape(index)[1])
         block = self.blocks.read(("image", index), lambda: self.source(index), wanted)[0]
         pixels: np.ndarray = block if spatial == 3 else block[:, 0]

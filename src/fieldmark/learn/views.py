@@ -109,7 +109,7 @@ def weigh_viewers(lesson: Lesson, viewers: Sequence[Viewer], config: HeadConfig,
     if not config.folds:
         return np.full(len(viewers), 1 / len(viewers))
     config = config.model_copy(update={"trees": max(1, min(config.trees, JUDGED_TREES))})
-    lesson = thinned(lesson, JUDGED_PIXELS, seed)
+    lesson = lesson.where(thin_rows(lesson.strokes, JUDGED_PIXELS, seed))
     parts = hold_out(lesson, config.folds)
     judged = np.zeros((len(viewers), len(lesson.classes), lesson.count))
     known = np.zeros(len(lesson.classes), bool)
@@ -127,14 +127,16 @@ def weigh_viewers(lesson: Lesson, viewers: Sequence[Viewer], config: HeadConfig,
     return _trust(judged[:, known], lesson.classes[known], weights)
 
 
-def thinned(lesson: Lesson, most: int, seed: int) -> Lesson:
-    """At most so many pixels of each stroke, drawn by the stroke's own seed."""
+def thin_rows(strokes: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Places among (N,) pixels with at most `most` of each stroke, drawn by the stroke's own seed, in order."""
     rows = []
-    for stroke in np.unique(lesson.strokes):
-        own = np.flatnonzero(lesson.strokes == stroke)
-        rng = np.random.default_rng(derive_seed(seed, "judged", int(stroke)))
-        rows.append(own if len(own) <= most else np.sort(rng.choice(own, most, replace=False)))
-    return lesson.where(np.sort(np.concatenate(rows)))
+    for stroke in np.unique(strokes):
+        own = np.flatnonzero(strokes == stroke)
+        if len(own) > most:
+            rng = np.random.default_rng(derive_seed(seed, "thin", int(stroke)))
+            own = np.sort(rng.choice(own, most, replace=False))
+        rows.append(own)
+    return np.sort(np.concatenate(rows))
 
 
 def hold_out(lesson: Lesson, folds: int) -> np.ndarray:

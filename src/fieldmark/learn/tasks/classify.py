@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from fieldmark.core.seeds import derive_seed
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.images import image_maps, look_for, require_answers, whole_image
-from fieldmark.learn.optimizers import make_optimizer
+from fieldmark.learn.optimizers import descend, make_optimizer
 from fieldmark.learn.svm import standardization
 from fieldmark.learn.within import shrink_within
 from fieldmark.models.image_heads import DenseHead, ImageHead, Look, OwnHead, PooledVector, trimmed
@@ -116,12 +116,7 @@ class Classify:
             torch.manual_seed(batch.seed)
             scores = self._scores(inputs)
         loss = cross_entropy(scores, klass)
-        self._stepper.zero_grad(set_to_none=True)
-        engine.backward(loss)
-        limit = self._clip()
-        if limit is not None:
-            engine.clip_gradients(self._module, self._stepper, max_norm=limit)
-        self._stepper.step()
+        descend(engine, self._module, self._stepper, loss, self._clip())
         right = (scores.argmax(dim=1) == klass).float().mean()
         return {"loss": float(loss.detach()), "accuracy on these images": float(right)}
 

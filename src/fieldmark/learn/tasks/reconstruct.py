@@ -8,7 +8,7 @@ from torch.nn.functional import mse_loss
 
 from fieldmark.learn.crops import CropBatches
 from fieldmark.learn.descend import Descend
-from fieldmark.learn.optimizers import make_optimizer
+from fieldmark.learn.optimizers import descend, make_optimizer
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,11 +50,7 @@ class Reconstruct:
     def step(self, engine: Fabric, batch: Tensor) -> dict[str, float]:
         batch = engine.to_device(batch)
         loss = mse_loss(self._module(batch), batch)
-        self._stepper.zero_grad(set_to_none=True)
-        engine.backward(loss)
-        if self.clip is not None:
-            engine.clip_gradients(self._module, self._stepper, max_norm=self.clip)
-        self._stepper.step()
+        descend(engine, self._module, self._stepper, loss, self.clip)
         return {"loss": float(loss.detach())}
 
     def state(self) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from fieldmark.errors import BadInput
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.lessons import LessonBatches, Shape
 from fieldmark.learn.losses import build_loss
-from fieldmark.learn.optimizers import make_optimizer
+from fieldmark.learn.optimizers import descend, make_optimizer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -81,11 +81,7 @@ class OnTargets:
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(batch.seed)
             loss = self._loss(engine, batch) * voice(engine, batch.weight)
-        self._stepper.zero_grad(set_to_none=True)
-        engine.backward(loss)
-        if self.config.clip_norm is not None:
-            engine.clip_gradients(self._module, self._stepper, max_norm=self.config.clip_norm)
-        self._stepper.step()
+        descend(engine, self._module, self._stepper, loss, self.config.clip_norm)
         return {"loss": float(loss.detach())}
 
     def validate(self, engine: Fabric) -> dict[str, float]:
