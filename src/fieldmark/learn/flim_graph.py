@@ -89,7 +89,7 @@ class Layer:
         marks = self.samples.marks
         for index in np.unique(marks.image):
             places = marks.place[marks.image == index]
-            shape = self.samples.source(int(index)).shape
+            shape = self.samples.shape(int(index))
             for tile in plan_tiles(shape, tile=TILE, stride=self.net.strides, halo=self.net.radii):
                 low, high = np.array(tile.core.start), np.array(tile.core.stop)
                 axes = slice(0, 4 - self.net.spatial)

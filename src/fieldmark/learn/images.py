@@ -42,7 +42,7 @@ def look_for(samples: Samples, config: ImageHeadConfig, *, fixed: bool) -> Look:
         BadInput: One size is needed, none is given, and two images differ; or an image cannot be judged whole.
     """
     for index in samples.answers.image:
-        require_whole(samples.source(int(index)).shape, samples.images[index].name)
+        require_whole(samples.shape(int(index)), samples.images[index].name)
     size = config.size
     if size is None and (fixed or config.vector == "flatten"):
         size = _common_size(samples)
@@ -52,9 +52,9 @@ def look_for(samples: Samples, config: ImageHeadConfig, *, fixed: bool) -> Look:
 
 def _common_size(samples: Samples) -> tuple[int, int]:
     first = int(samples.answers.image[0])
-    height, width = samples.source(first).shape[-2:]
+    height, width = samples.shape(first)[-2:]
     for index in samples.answers.image:
-        found = tuple(samples.source(int(index)).shape[-2:])
+        found = tuple(samples.shape(int(index))[-2:])
         if found != (height, width):
             raise BadInput(
                 f"{samples.images[first].name} has {height} x {width} pixels and {samples.images[index].name} has "
@@ -66,7 +66,7 @@ def _common_size(samples: Samples) -> tuple[int, int]:
 
 def whole_image(net: Net, samples: Samples, index: int, look: Look) -> Tensor:
     """(1, C, Y, X) prepared pixels of an image of the fit."""
-    height, width = samples.source(index).shape[-2:]
+    height, width = samples.shape(index)[-2:]
     pixels = samples.raw(index, Box((0, 0, 0, 0), (1, 1, height, width)))
     return whole_tensor(pixels, samples.preparation, size=look.size, stride=net.image_stride)
 

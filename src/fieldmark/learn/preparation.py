@@ -49,17 +49,23 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequ
         first: Steps that come before.
     """
     crops = _crops(samples, seed, first)
-    top = max(float(np.abs(crop).max()) for _, _, crop in crops)
+    distinct = {(index, box): crop for index, box, crop in crops}  # small images are their only crop
+    top = max(float(max(crop.max(), -crop.min())) for crop in distinct.values())
     source = samples.source(0)
     integers = source.dtype.kind == "u"
     color_of = color_steps(color, len(crops[0][2]), by=top if top > 0 else 1.0, integers=integers)
-    prepared = [
-        apply(_thinned(crop), samples.whole(index).at([*first, *color_of], box)[len(first) :])
-        for index, box, crop in crops
-    ]
-    ready = np.concatenate([crop.reshape(len(crop), -1) for crop in prepared], axis=1).astype(np.float64)
+    prepared = {
+        (index, box): apply(_thinned(crop), samples.whole(index).at([*first, *color_of], box)[len(first) :])
+        for (index, box), crop in distinct.items()
+    }
+    ready = np.concatenate([_flat(prepared[index, box]) for index, box, _ in crops], axis=1)
     std = np.where(ready.std(axis=1) > 1e-6, ready.std(axis=1), 1.0)
     return [*first, *color_of, standardize_step(ready.mean(axis=1).tolist(), std.tolist())]
+
+
+def _flat(crop: np.ndarray) -> np.ndarray:
+    """(C, N) float64."""
+    return crop.reshape(len(crop), -1).astype(np.float64)
 
 
 def _thinned(crop: np.ndarray) -> np.ndarray:
@@ -259,7 +265,11 @@ def _crops(samples: Samples, seed: int, first: Sequence[Step] = ()) -> list[tupl
     rng = np.random.default_rng(derive_seed(seed, "preparation"))
     drawn = [int(chosen[place]) for place in _spread(len(chosen))]
     boxes = [(index, _place(samples, index, rng)) for index in drawn]
-    return [(index, box, apply(samples.raw(index, box), samples.whole(index).at(first, box))) for index, box in boxes]
+    distinct = {
+        (index, box): apply(samples.raw(index, box), samples.whole(index).at(first, box))
+        for index, box in dict.fromkeys(boxes)
+    }
+    return [(index, box, distinct[index, box]) for index, box in boxes]
 
 
 def _spread(images: int) -> list[int]:
@@ -268,7 +278,7 @@ def _spread(images: int) -> list[int]:
 
 
 def _place(samples: Samples, index: int, rng: np.random.Generator) -> Box:
-    t, _, z, y, x = samples.source(index).shape
+    t, _, z, y, x = samples.shape(index)
     start = [int(rng.integers(n)) for n in (t, z)] + [int(rng.integers(max(1, n - SIDE + 1))) for n in (y, x)]
     stop = [start[0] + 1, start[1] + 1, min(y, start[2] + SIDE), min(x, start[3] + SIDE)]
     return Box(tuple(start), tuple(stop))

@@ -247,7 +247,7 @@ def check_channels(samples: Samples) -> int:
     if not samples.images:
         raise BadInput("There is no image to learn from. Add some (`fieldmark add`).")
     samples.require_unchanged()
-    channels = [samples.source(index).shape[1] for index in range(len(samples.images))]
+    channels = [samples.shape(index)[1] for index in range(len(samples.images))]
     for image, found in zip(samples.images, channels, strict=True):
         if found != channels[0]:
             raise InputMismatch(model="this fit", expected=channels[0], found=found, image=image.name)
@@ -274,7 +274,7 @@ def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:
         preparation=samples.preparation,
         target_preparation=samples.target_preparation,
         outputs=tuple(outputs),
-        channels=samples.source(0).shape[1],
+        channels=samples.shape(0)[1],
         stride=net.strides,
         halo=net.halo,
         tile_exact=net.tile_exact,

@@ -169,7 +169,7 @@ class Samples:
         """Read everything at another size from now on. To be called before anything is read."""
         if factor == self.resize:
             return
-        sizes = [self.source(index).shape[3:] for index in range(len(self.images))]
+        sizes = [self.shape(index)[3:] for index in range(len(self.images))]
         self.resize = factor
         self.source.cache_clear()
         self.blocks = Blocks()
@@ -229,7 +229,7 @@ class Samples:
         """
         for index in np.unique(images):
             rows = np.flatnonzero(images == index)
-            shape = self.source(int(index)).shape
+            shape = self.shape(int(index))
             strides = (1, stride, stride) if isinstance(stride, int) else stride
             halo = (0, radius, radius) if isinstance(radius, int) else radius
             plan = plan_tiles(shape, tile=tile, stride=strides, halo=halo)

@@ -10,6 +10,8 @@ import torch
 from fieldmark.models.heads import ForestHead, LogisticHead
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fieldmark.recipes import HeadConfig
 
 SHARE = 0.05
@@ -79,10 +81,9 @@ def fit_forest(
     forest = _empty_forest(len(features), config, seed, bagged=bagged)
     forest.fit(features, classes, sample_weight=weights)
     depth = max(1, *(estimator.tree_.max_depth for estimator in forest.estimators_))
-    present = forest.classes_.astype(np.int64)
-    laid = [_complete(estimator.tree_, depth, count, present) for estimator in forest.estimators_]
+    laid = _complete([estimator.tree_ for estimator in forest.estimators_], depth, count, forest.classes_)
     head = ForestHead(depth)
-    head.feature, head.threshold, head.value = (torch.from_numpy(np.stack(part)) for part in zip(*laid, strict=True))
+    head.feature, head.threshold, head.value = map(torch.from_numpy, laid)
     return head
 
 
@@ -96,24 +97,32 @@ def _empty_forest(pixels: int, config: HeadConfig, seed: int, *, bagged: bool) -
     return RandomForestClassifier(config.trees, max_samples=share, **options)
 
 
-def _complete(tree: Any, depth: int, count: int, present: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A tree of scikit-learn as a complete one: features and thresholds (2^depth - 1,), shares (2^depth, count).
+def _complete(
+    trees: Sequence[Any], depth: int, count: int, present: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """T trees of scikit-learn as complete ones: features and thresholds (T, 2^depth - 1), shares (T, 2^depth, count).
 
     Below a leaf, every node of the complete tree stands for that leaf and sends all to the left.
     """
-    level = np.zeros(1, np.int64)
-    features, thresholds = [], []
+    first = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1, None]  # the nodes of all trees in a row
+    left, right = (
+        np.concatenate([getattr(tree, name) + at for tree, at in zip(trees, first, strict=True)])
+        for name in ("children_left", "children_right")
+    )
+    leaf = np.concatenate([tree.children_left for tree in trees]) < 0
+    feature = np.where(leaf, 0, np.concatenate([tree.feature for tree in trees])).astype(np.int32)
+    limits = _rounded_down(np.concatenate([tree.threshold for tree in trees]))
+    threshold = np.where(leaf, np.float32(np.inf), limits)
+    node = np.arange(len(leaf))
+    left, right = np.where(leaf, node, left), np.where(leaf, node, right)
+    levels = [first]
     for _ in range(depth):
-        leaf = tree.children_left[level] < 0
-        features.append(np.where(leaf, 0, tree.feature[level]))
-        thresholds.append(np.where(leaf, np.inf, _rounded_down(tree.threshold[level])))
-        left = np.where(leaf, level, tree.children_left[level])
-        right = np.where(leaf, level, tree.children_right[level])
-        level = np.stack([left, right], axis=1).ravel()
-    shares = tree.value[level, 0]
-    value = np.zeros((len(level), count), np.float32)
-    value[:, present] = shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
-    return np.concatenate(features).astype(np.int32), np.concatenate(thresholds).astype(np.float32), value
+        levels.append(np.stack([left[levels[-1]], right[levels[-1]]], axis=2).reshape(len(trees), -1))
+    inner, last = np.concatenate(levels[:-1], axis=1), levels[-1]
+    shares = np.concatenate([tree.value[:, 0] for tree in trees])
+    value = np.zeros((*last.shape, count), np.float32)
+    value[..., present] = (shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12))[last]
+    return feature[inner], threshold[inner], value
 
 
 def _rounded_down(values: np.ndarray) -> np.ndarray:

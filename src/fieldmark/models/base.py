@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.core.geometry import round_up
-from fieldmark.models.heads import Head, enlarge
+from fieldmark.models.heads import Head, enlarge, enlarged_at
 from fieldmark.models.image_heads import ImageHead, Look
 from fieldmark.models.refine import REACH, Walker
 from fieldmark.recipes.families import NetConfig
@@ -107,6 +107,10 @@ class Net(nn.Module):
         Returns:
             Maps (B, F, Y / s, X / s), each at its own stride s.
         """
+
+    def levels_at(self, x: Tensor, places: Tensor) -> list[Tensor]:
+        """The levels of one image (1, C, Y, X) at full size, at (N, 2) pixels y, x alone: (N, F) each."""
+        return [enlarged_at(level[0], places, x.shape[2:]) for level in self.levels(x)]
 
     def views(self) -> dict[str, list[int]]:
         """Sets of levels that a head may look at by themselves, by name; empty where there is only the whole."""

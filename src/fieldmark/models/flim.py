@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from fieldmark.models.base import Net
+from fieldmark.models.heads import enlarged_at
 from fieldmark.models.scale_space import ScaleSpace
 from fieldmark.recipes.families import FlimConfig, FlimLayer
 
@@ -45,14 +46,16 @@ class FlimBlock(nn.Module):
         self.register_buffer("place", torch.empty(0, 5, dtype=torch.int64))  # (K, 5) image, t, z, y, x of its patch
 
     def standardize(self, x: Tensor) -> Tensor:
-        return (x - self.mean.view(1, -1, 1, 1)) / self.std.view(1, -1, 1, 1)
+        return (x - self.mean.view(1, -1, 1, 1)).div_(self.std.view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, y, x) to (B, K, y / pool stride, x / pool stride)."""
         reach = self.config.kernel_size // 2 * self.config.dilation
         padded = functional.pad(self.standardize(x), (reach,) * 4, mode="replicate")
         responses = functional.conv2d(padded, self.weight, self.bias, dilation=self.config.dilation)
-        return self._pool(functional.relu(responses))
+        if self.config.pool == "max":  # the largest response is the same before and after, and there are fewer after
+            return self._pool(responses).relu_()
+        return self._pool(responses.relu_())
 
     def _pool(self, x: Tensor) -> Tensor:
         size, stride = self.config.pool_size, self.config.pool_stride
@@ -96,7 +99,17 @@ class FlimNet(Net):
         self.radius = max(self.scale_space.radius, *(self.reach(index) for index in range(len(config.branches))))
 
     def levels(self, x: Tensor) -> list[Tensor]:
-        maps = [x, *self.scale_space(x.contiguous())]
+        return [x, *self.scale_space(x.contiguous()), *self._seen(x)]
+
+    def levels_at(self, x: Tensor, places: Tensor) -> list[Tensor]:
+        """As the base class has it; edges and curvature are computed at these pixels alone."""
+        near, seen = self.scale_space.at(x.contiguous(), places), self._seen(x)
+        size = x.shape[2:]
+        return [enlarged_at(x[0], places, size), *near, *(enlarged_at(level[0], places, size) for level in seen)]
+
+    def _seen(self, x: Tensor) -> list[Tensor]:
+        """The maps of all layers, branch after branch."""
+        maps = []
         x = x.contiguous(memory_format=torch.channels_last)  # pools are several times as fast
         for branch in self.branches:
             seen = x

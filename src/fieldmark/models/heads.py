@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 Seen = tuple["Tally", ...]
 """What is known of the whole image, a tally for each round so far."""
 
-ROWS = 1 << 13
+ROWS = 1 << 11
 """Pixels that a forest takes at a time: its working set stays in the cache."""
 
 FLOOR = 0.02
@@ -117,17 +118,40 @@ class ForestHead(Head):
         features = torch.cat([enlarge(level, size) for level in levels], dim=1)
         batch, count = features.shape[:2]
         rows = features.movedim(1, -1).reshape(-1, count).float()
-        # a traced graph must not hold the number of parts of the image it was traced with
-        parts = [rows] if torch.onnx.is_in_onnx_export() else torch.split(rows, ROWS)
-        shares = torch.cat([self._walk(part) for part in parts])
+        shares = self._traced(rows) if torch.onnx.is_in_onnx_export() else self._walk(rows)
         last = features.ndim - 1  # by number: an exporter does not know how many axes a view has
         return shares.view(batch, *size, -1).permute(0, last, *range(1, last))
 
     def _walk(self, rows: Tensor) -> Tensor:
         """(N, F) features to (N, K) mean shares over the trees."""
+        levels = self._nodes()
+        return torch.cat([self._walk_part(part, levels) for part in torch.split(rows, ROWS)])
+
+    def _nodes(self) -> list[tuple[Tensor, Tensor]]:
+        """For each depth, features and thresholds of the nodes of all trees there: node n leads to 2n and 2n+1."""
+        ends = [(2**depth - 1, 2 ** (depth + 1) - 1) for depth in range(self.depth)]
+        return [(self.feature[:, a:b].flatten(), self.threshold[:, a:b].flatten()) for a, b in ends]
+
+    def _walk_part(self, rows: Tensor, levels: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """The same for few rows: the walk is bound by memory, so nothing is allocated on the way."""
+        (count, width), trees = rows.shape, len(self.feature)
+        values = rows.flatten()
+        row = torch.arange(count, dtype=torch.int32, device=rows.device)[:, None] * width  # half the bytes of int64
+        node = torch.arange(trees, dtype=torch.int32, device=rows.device).repeat(count, 1)
+        place = torch.empty_like(node)
+        found, limit = rows.new_empty(2, count * trees)
+        for feature, threshold in levels:
+            torch.index_select(feature, 0, node.view(-1), out=place.view(-1))
+            place += row
+            torch.index_select(values, 0, place.view(-1), out=found)
+            torch.index_select(threshold, 0, node.view(-1), out=limit)
+            node.mul_(2).add_((found > limit).view_as(node))
+        return functional.embedding_bag(node, self.value.flatten(0, 1), mode="mean")
+
+    def _traced(self, rows: Tensor) -> Tensor:
+        """The same as operations of a graph, which must not hold the size of the image that it was traced with."""
         trees, inner = self.feature.shape
         feature, threshold, values = self.feature.flatten(), self.threshold.flatten(), rows.flatten()
-        # int32 places halve the traffic; the walk is bound by memory
         row = torch.arange(rows.shape[0], dtype=torch.int32, device=rows.device)[:, None] * rows.shape[1]
         tree = torch.arange(trees, dtype=torch.int32, device=rows.device)
         node = torch.zeros(rows.shape[0], trees, dtype=torch.int32, device=rows.device)
@@ -137,9 +161,7 @@ class ForestHead(Head):
             right = values.index_select(0, place) > threshold.index_select(0, at)
             node = node * 2 + 1 + right.view_as(node)
         leaf = node - inner + tree * (inner + 1)
-        if torch.onnx.is_in_onnx_export():  # a traced bag would hold the size of the image it was traced with
-            return self.value.flatten(0, 1)[leaf.long()].mean(dim=1)
-        return functional.embedding_bag(leaf, self.value.flatten(0, 1), mode="mean")
+        return self.value.flatten(0, 1)[leaf.long()].mean(dim=1)
 
     def config(self) -> dict[str, Any]:
         return {"kind": "forest", "max_depth": self.depth}
@@ -185,6 +207,34 @@ def enlarge(level: Tensor, size: Sequence[int]) -> Tensor:
         return level
     mode = "trilinear" if level.ndim == 5 else "bilinear"
     return functional.interpolate(level, size=tuple(size), mode=mode, align_corners=False)
+
+
+def enlarged_at(level: Tensor, places: Tensor, size: Sequence[int]) -> Tensor:
+    """What `enlarge` gives at some pixels: (N, F) of one level (F, (z,) y, x) at (N, axes) pixels of the full size."""
+    cells = level.flatten(1).T  # of maps in channels-last memory this is a view, and its rows lie together
+    if tuple(level.shape[1:]) == tuple(size):
+        return cells.index_select(0, _flat(places.unbind(1), size))
+    axes = [_between(at, full, own) for at, full, own in zip(places.unbind(1), size, level.shape[1:], strict=True)]
+    corners = list(product(*(list(zip(*axis, strict=True)) for axis in axes)))
+    index = torch.stack([_flat([cell for cell, _ in corner], level.shape[1:]) for corner in corners], dim=1)
+    weights = torch.stack([torch.stack([share for _, share in corner]).prod(dim=0) for corner in corners], dim=1)
+    return functional.embedding_bag(index, cells.contiguous(), per_sample_weights=weights.to(level.dtype), mode="sum")
+
+
+def _between(places: Tensor, full: int, own: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The two cells of an axis that pixels lie between, their centers among theirs, and what each weighs."""
+    exact = ((places.double() + 0.5) * (own / full) - 0.5).clamp_min(0)
+    first = exact.long().clamp_max(own - 1)
+    share = exact - first
+    return (first, (first + 1).clamp_max(own - 1)), (1 - share, share)
+
+
+def _flat(places: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+    """(N,) the number of the cell at a place on each axis, the last axis the fastest."""
+    number = places[0]
+    for at, length in zip(places[1:], size[1:], strict=True):
+        number = number * length + at
+    return number
 
 
 def build_head(config: dict[str, Any]) -> Head:

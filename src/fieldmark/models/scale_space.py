@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil
 
 import torch
@@ -11,6 +12,8 @@ from torch.nn import functional
 
 TRUNCATE = 3.0
 """Gaussians end at this many standard deviations."""
+BLOCK = 64
+"""Rows that are smoothed at once, or twice as many as a Gaussian reaches: most of a larger matrix is zero."""
 
 
 class ScaleSpace(nn.Module):
@@ -32,39 +35,94 @@ class ScaleSpace(nn.Module):
         """(B, C, y, x) to one map (B, 4 C, y, x) a scale."""
         return [_describe(_smooth(x, scale)) for scale in self.scales]
 
+    def at(self, x: Tensor, places: Tensor) -> list[Tensor]:
+        """The same at the pixels (N, 2) of one image (1, C, y, x) alone: (N, 4 C) a scale."""
+        return [_describe_at(_smooth(x, scale)[0], places) for scale in self.scales]
+
 
 def _reach(scale: float) -> int:
     return ceil(TRUNCATE * scale)
 
 
 def _smooth(x: Tensor, scale: float) -> Tensor:
-    """Convolution with a Gaussian, as a product with one band matrix for rows and one for columns.
+    """Convolution with a Gaussian, as products of a band matrix with blocks of rows, then of columns.
 
-    Faster here than depthwise convolutions with long kernels, for tiles of ordinary size.
+    Faster here than depthwise convolutions with long kernels, and than the whole matrix, which is zero but for its
+    band.
     """
-    return _band(x.shape[-2], scale, x) @ x @ _band(x.shape[-1], scale, x).T
+    height, width = x.shape[-2:]
+    rows = [_band(*block, scale, x) @ x[..., slice(*block[2:]), :] for block in _blocks(height, scale)]
+    x = torch.cat(rows, dim=-2)
+    columns = [x[..., slice(*block[2:])] @ _band(*block, scale, x).T for block in _blocks(width, scale)]
+    return torch.cat(columns, dim=-1)
 
 
-def _band(size: int, scale: float, like: Tensor) -> Tensor:
-    """(size, size): row i holds the Gaussian around i; what it has beyond the border falls on the last pixel."""
+def _blocks(size: int, scale: float) -> list[tuple[int, int, int, int]]:
+    """Blocks of an axis: first and last pixel, and those of what they see (without the last ones)."""
+    if torch.onnx.is_in_onnx_export():  # a traced graph must not hold the number of blocks of its image
+        return [(0, size, 0, size)]
     reach = _reach(scale)
-    steps = torch.arange(-reach, reach + 1, device=like.device)
-    kernel = torch.exp(-0.5 * (steps.to(like.dtype) / scale) ** 2)
-    pixel = torch.arange(size, device=like.device)[:, None]
-    band = torch.zeros(size, size, dtype=like.dtype, device=like.device)
-    return band.scatter_add_(1, (pixel + steps).clamp(0, size - 1), (kernel / kernel.sum()).expand(size, -1))
+    step = max(BLOCK, 2 * reach)
+    ends = [(first, min(first + step, size)) for first in range(0, size, step)]
+    return [(first, last, max(0, first - reach), min(size, last + reach)) for first, last in ends]
+
+
+def _band(first: int, last: int, low: int, high: int, scale: float, like: Tensor) -> Tensor:
+    """Rows `first` to `last` of the matrix, its columns `low` to `high` (both without the second)."""
+    make = _banded if torch.onnx.is_in_onnx_export() else _kept_band
+    return make(first - low, last - first, high - low, scale, like.dtype, like.device)
+
+
+def _banded(first: int, rows: int, columns: int, scale: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(rows, columns): a row holds the Gaussian around its own pixel; the first row's is `first`.
+
+    What it has beyond the border falls on the last pixel.
+    """
+    reach = _reach(scale)
+    steps = torch.arange(-reach, reach + 1, device=device)
+    kernel = torch.exp(-0.5 * (steps.to(dtype) / scale) ** 2)
+    pixel = torch.arange(rows, device=device)[:, None] + first
+    place = (pixel + steps).clamp(0, columns - 1)
+    band = torch.zeros(rows, columns, dtype=dtype, device=device)
+    return band.scatter_add_(1, place, (kernel / kernel.sum()).expand(rows, -1))
+
+
+@lru_cache(maxsize=256)
+def _kept_band(first: int, rows: int, columns: int, scale: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The same, made once: the blocks inside an image share it."""
+    with torch.inference_mode(mode=False):  # so that it may have a part in a graph of gradients as well
+        return _banded(first, rows, columns, scale, dtype, device)
 
 
 def _describe(x: Tensor) -> Tensor:
     """Smoothed values, gradient length, larger and smaller eigenvalue of the Hessian: (B, 4 C, y, x)."""
     around = functional.pad(x, (1, 1, 1, 1), mode="replicate")
-    up, down = around[..., :-2, 1:-1], around[..., 2:, 1:-1]
-    left, right = around[..., 1:-1, :-2], around[..., 1:-1, 2:]
+    parts = slice(None, -2), slice(1, -1), slice(2, None)
+    return torch.cat(_described([[around[..., rows, columns] for columns in parts] for rows in parts]), dim=1)
+
+
+def _describe_at(x: Tensor, places: Tensor) -> Tensor:
+    """The same of (C, y, x) at (N, 2) pixels: (N, 4 C)."""
+    size = torch.tensor(x.shape[1:], device=x.device)
+    values = x.flatten(1)
+    near = [[_gathered(values, places, (i, j), size) for j in (-1, 0, 1)] for i in (-1, 0, 1)]
+    return torch.cat(_described(near)).T
+
+
+def _gathered(values: Tensor, places: Tensor, step: tuple[int, int], size: Tensor) -> Tensor:
+    """(C, N) of (C, y x) pixels a step beside (N, 2) places; borders continue by their nearest value."""
+    at = torch.minimum((places + torch.tensor(step, device=places.device)).clamp_min(0), size - 1)
+    return values.index_select(1, at[:, 0] * size[1] + at[:, 1])
+
+
+def _described(near: list[list[Tensor]]) -> list[Tensor]:
+    """From the values in the 3 rows of 3 columns around pixels: value, gradient length and both eigenvalues."""
+    (up_left, up, up_right), (left, x, right), (down_left, down, down_right) = near
     # in place where a result has its own memory: every pass over the maps costs more than its arithmetic
     vertical, horizontal = up + down, left + right
     middle = (vertical + horizontal).mul_(0.5).sub_(x, alpha=2)  # half the trace of the Hessian
     half_difference = vertical.sub_(horizontal).mul_(0.5)
-    xy = (around[..., 2:, 2:] - around[..., 2:, :-2]).sub_(around[..., :-2, 2:]).add_(around[..., :-2, :-2]).mul_(0.25)
+    xy = (down_right - down_left).sub_(up_right).add_(up_left).mul_(0.25)
     spread = half_difference.square_().add_(xy.square_()).sqrt_()
     length = (down - up).square_().add_((right - left).square_()).mul_(0.25).sqrt_()
-    return torch.cat([x, length, middle + spread, middle - spread], dim=1)
+    return [x, length, middle + spread, middle - spread]

@@ -39,7 +39,7 @@ class HeadConfig(BaseModel, frozen=True, extra="forbid"):
     """Whether borders are moved onto those of the image by random walks from certain pixels; `auto`: where the walks
     find strokes again that they were not shown. Adaptive decoders are refined where it is asked for alone."""
     l2: PositiveFloat = 1.0
-    trees: PositiveInt = 32
+    trees: PositiveInt = 24
     max_depth: int = Field(default=12, ge=1, le=16)
     min_pixels_per_leaf: PositiveInt = 5
     members: tuple[Member, ...] = Field(
