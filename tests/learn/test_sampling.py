@@ -40,3 +40,17 @@ def test_features_come_in_the_order_that_was_asked_for(tmp_path):
         assert np.array_equal(features[row], alone[0])
     assert features.shape == (4, sum(widths))
     assert not np.array_equal(features[0], features[1])
+
+
+@pytest.mark.parametrize("family", ["flim", "autoencoder"])
+def test_levels_at_pixels_are_the_levels_of_the_image_there(tmp_path, family):
+    net = {"branches": [{"layers": [{"pool": "max"}, {"pool": "avg"}]}, {"layers": [{}]}], "scales": [0.5, 16.0]}
+    recipe = FitRecipe(family=family, net=net if family == "flim" else {}, head={"kind": "none"})
+    model = fitted(tmp_path / "model", recipe)
+    x = torch.from_numpy(np.random.default_rng(3).normal(size=(1, model.net.channels, 72, 104)).astype(np.float32))
+    at = np.concatenate([np.argwhere(np.ones((3, 104))), [[71, 103], [71, 0], [0, 103], [40, 17]]])
+    with torch.inference_mode():
+        whole = [enlarge(level, x.shape[2:])[0].numpy() for level in model.net.levels(x)]
+        single = model.net.levels_at(x, torch.from_numpy(at))
+    for level, found in zip(whole, single, strict=True):
+        assert np.abs(found.numpy() - level[:, at[:, 0], at[:, 1]].T).max() < 1e-4 * np.abs(level).max()
