@@ -61,11 +61,10 @@ class MarkedMaps:
     def _seen(self, net: FlimNet, branch: int, layer: int, key: tuple[int, int, int], box: Box) -> np.ndarray:
         done, x = self._kept.get(key, (0, None))
         if x is None or done > layer:
-            pixels = torch.from_numpy(pad_to_stride(self.samples.read(key[1], box), net.stride))[None]
-            done, x = 0, pixels.contiguous(memory_format=torch.channels_last)
+            done, x = 0, torch.from_numpy(pad_to_stride(self.samples.read(key[1], box), net.stride))[None]
         with torch.inference_mode():
             for step in range(done, layer):
-                x = net.block(branch, step)(x)
+                x = net.block(branch, step)(x.contiguous(memory_format=torch.channels_last))
         self._keep(key, layer, x)
         seen: np.ndarray = x[0].contiguous().numpy()
         return seen
