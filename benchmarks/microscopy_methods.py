@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,18 @@ STRIDE = 16
 """Of BasicUNet."""
 
 
-def ours(net: dict[str, Any]) -> Method:
-    """The family `unet` with settings of the network, through `run_fit` and `predict_tiles`."""
+NO_VALIDATION = {"train": 1.0, "validation": 0.0, "test": 0.0}
+
+
+def ours(net: dict[str, Any], *, validation: bool = True) -> Method:
+    """The family `unet` with settings of the network, through `run_fit` and `predict_tiles`.
+
+    A fifth of the images chooses the epoch, as by default; without validation all of them teach, as they teach the
+    peers, and the last epoch's weights are taken.
+    """
 
     def fit(problem: Problem, seed: int, folder: Path, settings: dict[str, Any]) -> Answer:
+        problem = problem if validation else without_validation(problem)
         for _ in run_fit(_job(problem, seed, folder, settings, net)):
             pass
         header, fitted = load_net(folder / "model")
@@ -75,10 +84,7 @@ def basic_unet(problem: Problem, seed: int, folder: Path, settings: dict[str, An
     """
     from monai.networks.nets import BasicUNet
 
-    whole = Problem(
-        problem.train, problem.test, problem.data | {"split": NO_VALIDATION}, problem.classes, problem.strokes
-    )
-    job = _job(whole, seed, folder, settings, {})
+    job = _job(without_validation(problem), seed, folder, settings, {})
     _, config, _ = prepared_net(job)
     samples, train = job.samples, job.recipe.train
     if samples.targets is None or samples.split is None:
@@ -110,7 +116,8 @@ def basic_unet(problem: Problem, seed: int, folder: Path, settings: dict[str, An
     return predict
 
 
-NO_VALIDATION = {"train": 1.0, "validation": 0.0, "test": 0.0}
+def without_validation(problem: Problem) -> Problem:
+    return replace(problem, data=problem.data | {"split": NO_VALIDATION})
 
 
 def _raw(problem: Problem, path: Path) -> np.ndarray:
@@ -174,6 +181,7 @@ def classic(problem: Problem, seed: int, folder: Path, settings: dict[str, Any])
 
 METHODS: dict[str, Method] = {
     "U-Net from scratch": ours({}),
+    "U-Net from scratch, no validation": ours({}, validation=False),
     "EfficientNet-Lite0, ImageNet": ours({"encoder": "efficientnet-lite0", "weights": "imagenet"}),
     "BasicUNet, plain loop": basic_unet,
     "features + forest / ridge": classic,
