@@ -47,6 +47,24 @@ def added(tmp_path: Path, *paths: Path) -> Workbench:
     return bench
 
 
+def test_columns_of_frames_meta_are_columns_of_positions(folder, tmp_path):
+    """What is the same for all frames of a position is the position's; the table that is written keeps it."""
+    lines = list(csv.DictReader(table_csv(frames_in(folder)).decode().splitlines()))
+    for number, line in enumerate(lines):
+        line |= {"patient": "a" if line["pos_idx"] == "1" else "", "zscore_median": str(number)}
+    with (tmp_path / "frames_meta.csv").open("w", newline="") as text:
+        rows = csv.DictWriter(text, list(lines[0]))
+        rows.writeheader()
+        rows.writerows(lines)
+    with added(tmp_path, tmp_path / "frames_meta.csv") as bench:
+        first, second = bench.collection.all()
+    where = {"dir_name": str(folder.resolve()), "zscore_median": None}
+    assert first.columns == {**where, "pos_idx": "1", "patient": "a"}
+    assert second.columns == {**where, "pos_idx": "12"}
+    again = list(csv.DictReader(table_csv(frames_in(tmp_path / "frames_meta.csv")).decode().splitlines()))
+    assert again == [line | {"patient": line["patient"]} for line in lines]
+
+
 def test_positions_are_images_with_every_plane_where_it_belongs(folder, tmp_path):
     with added(tmp_path, folder) as bench:
         records = bench.collection.all()

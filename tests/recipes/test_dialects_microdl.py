@@ -287,7 +287,7 @@ def test_an_inference_file_becomes_a_prediction():
         ({"trainer.callbacks.EarlyStoping": {}}, ["callbacks.EarlyStoping", "EarlyStopping"]),
         ({"trainer.optimizer.name": "lion"}, ["optimizer.name", "lion"]),
         ({"dataset.split_ratio": {"train": 0.5, "val": 0.1}}, ["split_ratio", "0.6"]),
-        ({"dataset.split_by_column": "pos_id"}, ["split_by_column", "pos_idx"]),
+        ({"dataset.split_by_column": "channel_idx"}, ["split_by_column", "channel_idx", "pos_idx"]),
         ({"dataset.mask_channels": []}, ["mask_channels", "masked_loss"]),
         ({"dataset.augmentations": {"zoom": [1, 2]}}, ["augmentations.zoom", "zoom_range"]),
     ],

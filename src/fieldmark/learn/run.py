@@ -77,7 +77,7 @@ class FitJob:
                 "start": start_hash(self.recipe.start),
                 "weights": weights_hash(self.recipe.net.get("weights")),
                 "images": [
-                    [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split]
+                    [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split, image.column]
                     for image in self.samples.images
                 ],
                 "marks": marks.hexdigest(),

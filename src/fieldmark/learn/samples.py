@@ -41,6 +41,8 @@ class SampleImage:
     mask_hash: str = ""
     group: str = ""
     split: str = ""
+    column: str = ""
+    """What the column says that images are parted by; empty for nothing."""
     numbers: Sequence[float | None] = ()
     """What a table says of the whole image, None for unknown; `target_hash` is of them."""
 
