@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fieldmark.core.axes import AS_IS
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.infer.tiles import with_channels
@@ -112,7 +113,7 @@ class Files:
         return *(int(rng.choice(np.asarray(along))) for along in planes), int(rng.integers(y)), int(rng.integers(x))
 
     def _source(self, index: int) -> tuple[object, _Opener]:
-        if self.path(index) or (self.indices and self.samples.resize != 1):
+        if self.path(index) or (self.indices and self.samples.resize != AS_IS):
             return (self.kind, index), _Opener(self._opened, index)
         return ("image", index), _Opener(self.samples.source, index)
 

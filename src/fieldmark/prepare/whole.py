@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fieldmark.core.axes import AS_IS, Factors, spelled_factors
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.prepare.flat_field import surface_at
@@ -50,10 +51,10 @@ class Whole:
 
     Args:
         opened: Gives the image's source; called only where it is needed.
-        resized: The factor that the source was resized by; 1 for none.
+        resized: The factors along z, y and x that the source was resized by.
     """
 
-    def __init__(self, opened: Callable[[], ImageSource], *, resized: float = 1.0) -> None:
+    def __init__(self, opened: Callable[[], ImageSource], *, resized: Factors = AS_IS) -> None:
         self._opened, self._resized = opened, resized
         self._maximum: float | None = None
         self._measured: dict[tuple[int, int, int], dict[str, np.ndarray]] = {}
@@ -74,10 +75,10 @@ class Whole:
         """
         if not any(step.get("step") in PLACED for step in steps):
             return list(steps)
-        if (by := resize_of(steps)) not in (1, self._resized):
+        if (by := resize_of(steps)) not in (AS_IS, self._resized):
             raise BadInput(
-                f"This model resizes images by {by:g} first (prepare.resize), which predictions of whole "
-                "images do: fieldmark predict. Single layers, answers and features at another size are not there."
+                f"This model resizes images by {spelled_factors(by)} first (prepare.resize), which predictions of "
+                "whole images do: fieldmark predict. Single layers, answers and features at another size are not there."
             )
         (t, z0, y0, x0), (_, z1, y1, x1) = box.start, box.stop
         plane = size or self._opened().shape[3:]

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.collection.frames import FrameRow, FrameTable, Wanted, frames_in, write_listings
+from fieldmark.core.axes import AS_IS, Factors, factors_of
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image
 from fieldmark.images.readers.frames import FramesSource
-from fieldmark.images.resized import ResizedSource
+from fieldmark.images.resized import ResizedSource, nearest
 from fieldmark.prepare.estimate import Opened, Plane
 from fieldmark.recipes.prepare import PrepareConfig
 
@@ -38,7 +39,7 @@ class FrameSet:
         rows: One for each frame.
         channels: Their numbers, in the order of the channel axis.
         listings: One file for each position, in order, which opens as an image.
-        resize: Factor along y and x; 1 for none.
+        resize: Factors along z, y and x.
         most: The largest number of a channel in the whole folder.
         numbers: Position, times and slices of each listing, by the numbers in names.
     """
@@ -47,7 +48,7 @@ class FrameSet:
     rows: tuple[FrameRow, ...]
     channels: tuple[int, ...]
     listings: tuple[Path, ...]
-    resize: float
+    resize: Factors
     most: int
     numbers: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
 
@@ -60,9 +61,20 @@ class FrameSet:
         return [partial(_open, listing, self.resize) for listing in self.listings]
 
     def place(self, plane: Plane) -> tuple[int, int, int]:
-        """Position, time and slice of a plane, by the numbers in names."""
+        """Position, time and slice of a plane, by the numbers in names; resized slices are numbered from the first."""
         position, times, slices = self.numbers[plane.index]
-        return position, times[plane.t], slices[plane.z]
+        return position, times[plane.t], slices[0] + plane.z if self.blends_slices else slices[plane.z]
+
+    @property
+    def blends_slices(self) -> bool:
+        """Whether slices are not those of the files."""
+        return self.resize[0] != 1
+
+    def own_place(self, plane: Plane) -> tuple[int, int, int]:
+        """Position, time and slice of the frame that the middle of a plane lies in, by the numbers in names."""
+        position, times, slices = self.numbers[plane.index]
+        (z,) = nearest((plane.z, plane.z + 1), plane.source.shape[2], len(slices))
+        return position, times[plane.t], slices[int(z)]
 
 
 def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple[FrameSet, FrameTable]:
@@ -90,7 +102,7 @@ def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple
     listings = tuple(image.path for image in plan.images)
     channels = tuple(sorted({row.channel_idx for row in rows}))
     most = max(row.channel_idx for row in table.rows)
-    return FrameSet(table.folder, rows, channels, listings, config.resize or 1.0, most, _numbers(rows)), table
+    return FrameSet(table.folder, rows, channels, listings, factors_of(config.resize), most, _numbers(rows)), table
 
 
 def _numbers(rows: Sequence[FrameRow]) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]:
@@ -154,11 +166,11 @@ class OwnPlanes:
 
     def labels(self, plane: Plane) -> np.ndarray:
         """(y, x) whole numbers. Raises BadFile where a plane has none, or one of another size or type."""
-        p, t, z = self.frames.place(plane)
+        p, t, z = self.frames.own_place(plane)
         name = self._files.get((p, t, z))
         if name is None:
             raise BadFile(self.folder, f"holds no mask of position {p}, time {t}, slice {z}. Make one.")
-        with _sized(open_image(self.folder / name), self.frames.resize, nearest=True) as source:
+        with at_size(open_image(self.folder / name), self.frames.resize, nearest=True) as source:
             labels: np.ndarray = source.read(Box.whole(source.shape))[0, 0, 0]
         if labels.shape != plane.source.shape[3:]:
             raise BadFile(self.folder / name, f"is {labels.shape} (y, x), and its frame {plane.source.shape[3:]}.")
@@ -188,15 +200,16 @@ def own_labels(asked: ForeignPrepare, frames: FrameSet) -> OwnPlanes | None:
     return OwnPlanes(frames.folder, asked.weights[0], frames) if asked.weights else None
 
 
-def _open(listing: Path, resize: float) -> ImageSource:
+def _open(listing: Path, resize: Factors) -> ImageSource:
     source = open_image(listing)
     if isinstance(source, FramesSource):
         source.most_open = source.shape[1] + FEW_FRAMES
-    return _sized(source, resize)
+    return at_size(source, resize)
 
 
-def _sized(source: ImageSource, resize: float, *, nearest: bool = False) -> ImageSource:
-    return source if resize == 1 else ResizedSource(source, resize, "nearest" if nearest else "linear")
+def at_size(source: ImageSource, factors: Factors, *, nearest: bool = False) -> ImageSource:
+    """An image at another size; with `nearest` its values are kept, as those of label maps."""
+    return source if factors == AS_IS else ResizedSource(source, factors, "nearest" if nearest else "linear")
 
 
 def _require_chosen(asked: ForeignPrepare, rows: Sequence[FrameRow]) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 from fieldmark import __version__
 from fieldmark.collection.frames import META
+from fieldmark.core.axes import AS_IS
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
@@ -294,7 +295,7 @@ class Work:
         if normalize is not None and numbers:
             write_statistics(self.out / STATISTICS, normalize, self.frames.channels, numbers)
         write_meta(self.out / META, self.frames, numbers, normalize, self.places)
-        first = [] if self.frames.resize == 1 else [resize_step(self.frames.resize)]
+        first = [] if self.frames.resize == AS_IS else [resize_step(self.frames.resize)]
         steps = {"steps": [*first, *self.estimated.steps]}
         write_atomic(self.out / STEPS, json.dumps(steps, indent=2).encode())
 
