@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from fieldmark.checkpoint import ClassSpec, header_of
 from fieldmark.core.files import write_atomic
@@ -85,6 +86,28 @@ def test_a_fit_says_which_part_each_patient_is_in(bench, tmp_path, monkeypatch):
     list(events)
     parts = header_of(bench.project.models / run.model).details["split"]
     assert sorted([parts["train"], parts["validation"]]) == [["drawn0.png", "drawn2.png"], ["drawn1.png"]]
+
+
+def test_label_maps_may_be_a_channel_beside_fractions(tmp_path, monkeypatch):
+    """Frames of 32-bit phase and 8-bit labels: read as fractions, and the labels still are whole numbers."""
+    use_fake_worker(monkeypatch)
+    home = tmp_path / "frames"
+    home.mkdir()
+    for p in range(3):
+        drawn = draw_discs(61, 75, seed=p)
+        pixels = drawn.image.astype(np.float32).reshape(*drawn.mask.shape, -1)[..., 0] / 3
+        tifffile.imwrite(home / f"im_c000_z000_t000_p{p:03d}.tif", pixels)
+        tifffile.imwrite(home / f"im_c001_z000_t000_p{p:03d}.tif", np.where(drawn.mask == 1, 200, 3).astype(np.uint8))
+    settings = (*FAST, "data.target.channels=[1]", "data.inputs=[0]", "prepare.normalize.statistic=max")
+    with Workbench.init(tmp_path / "mixed") as bench:
+        bench.add([home], layout="frames")
+        run, events = bench.fit("unet", name="cells", overrides=settings)
+        list(events)
+        header = header_of(bench.project.models / run.model)
+        with pytest.raises(BadInput, match="p000: holds float32 values; label maps hold whole numbers"):
+            bench.fit("unet", overrides=(*FAST, "data.target.channels=[0]"))
+    assert [spec.value for spec in header.classes] == [3, 200]
+    assert header.preparation[-1] == {"step": "scale", "by": 1.0}, "the input's own type, not that of the labels"
 
 
 def test_label_maps_may_lie_beside_their_images(bench, tmp_path):

@@ -16,7 +16,7 @@ import numpy as np
 from fieldmark.core.axes import Factors, PixelSize, factors_of
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.images.source import BaseSource, Grained, ImageSource
+from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes
 
 _ROWS = 256
 _MOST_PIXELS = 1 << 24
@@ -56,6 +56,8 @@ class ResizedSource(BaseSource):
         super().__init__(
             getattr(source, "shown", "image"), [(t, c, *new)], source.dtype, source.axes, PixelSize(*along)
         )
+
+        self.channel_dtypes = channel_dtypes(source)
 
     def grain(self, level: int = 0) -> tuple[int, ...]:
         t, c, z = self._source.grain(level)[:3] if isinstance(self._source, Grained) else (1, 1, 1)

@@ -11,6 +11,7 @@ import numpy as np
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadRecipe
+from fieldmark.images.source import channel_dtypes
 from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
 from fieldmark.prepare.flat_field import fit_surface, require_field, surface_of_file
@@ -50,8 +51,7 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequ
     """
     crops = _crops(samples, seed, first)
     top = max(float(np.abs(crop).max()) for _, _, crop in crops)
-    source = samples.source(0)
-    integers = source.dtype.kind == "u"
+    integers = all(one.kind == "u" for one in _input_types(samples, first))
     color_of = color_steps(color, len(crops[0][2]), by=top if top > 0 else 1.0, integers=integers)
     prepared = [
         apply(_thinned(crop), samples.whole(index).at([*first, *color_of], box)[len(first) :])
@@ -60,6 +60,13 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequ
     ready = np.concatenate([crop.reshape(len(crop), -1) for crop in prepared], axis=1).astype(np.float64)
     std = np.where(ready.std(axis=1) > 1e-6, ready.std(axis=1), 1.0)
     return [*first, *color_of, standardize_step(ready.mean(axis=1).tolist(), std.tolist())]
+
+
+def _input_types(samples: Samples, first: Sequence[Step]) -> list[np.dtype]:
+    """The types of the channels that the network sees, as they are in their files."""
+    own = channel_dtypes(samples.source(0))
+    taken = [step["take"] for step in first if step["step"] == "channels"]
+    return [own[channel] for channel in (taken[0] if taken else []) if channel < len(own)] or list(own)
 
 
 def _thinned(crop: np.ndarray) -> np.ndarray:
@@ -77,7 +84,7 @@ def estimate_normalization(samples: Samples, config: PrepareConfig, first: Seque
     if asked.scheme == "none":
         return [*first]
     if asked.statistic == "max":
-        return [*first, scale_step(largest(samples.source(0).dtype))]
+        return [*first, scale_step(max(map(largest, _input_types(samples, first))))]
     meant = _places(asked.channels, first, "prepare.normalize.channels")
     ground = foreground_rule(samples, config, first, seed) if asked.min_fraction else None
     if asked.scheme != "dataset":

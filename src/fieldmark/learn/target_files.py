@@ -62,6 +62,10 @@ class Files:
     def dtype(self, index: int) -> np.dtype:
         return self.samples.blocks.facts(*self._source(index)).dtype
 
+    def channel_dtype(self, index: int, channel: int) -> np.dtype:
+        """The type of a channel in its file; `read` gives values of `dtype`, which holds those of all channels."""
+        return self.samples.blocks.facts(*self._source(index)).channels[channel]
+
     def maximum(self, index: int) -> float:
         """The largest magnitude in the whole file, read once."""
         return self._maximum(index)

@@ -176,16 +176,17 @@ class LabelTargets(_Filed):
     def check(self) -> None:
         super().check()
         for index in self.images():
-            dtype, count = self.files.dtype(index), self.files.shape(index)[1]
-            if dtype.kind not in "ui":
-                raise BadInput(
-                    f"{self.files.shown(index)}: holds {dtype} values; label maps hold whole numbers, one for each "
-                    "class. For images as targets: --set data.target.kind=image."
-                )
+            count = self.files.shape(index)[1]
             if self._channel[0] >= count or (self.files.path(index) and count > 1 and len(self._channel) != 1):
                 raise BadInput(
                     f"{self.files.shown(index)}: has {count} channels; a label map has one. Name it: "
                     "--set data.target.channels=[0]."
+                )
+            dtype = self.files.channel_dtype(index, self._channel[0])
+            if dtype.kind not in "ui":
+                raise BadInput(
+                    f"{self.files.shown(index)}: holds {dtype} values; label maps hold whole numbers, one for each "
+                    "class. For images as targets: --set data.target.kind=image."
                 )
 
     def labels(self, index: int, box: Box) -> np.ndarray:
@@ -324,7 +325,11 @@ class Weighted:
 
     def _weighed(self, values: np.ndarray, index: int) -> np.ndarray:
         if not len(self._table):
-            whole = 255 if values.dtype == np.uint8 and self.files.maximum(index) > 1 else 1
+            whole = (
+                255
+                if self.files.channel_dtype(index, self.channel) == np.uint8 and self.files.maximum(index) > 1
+                else 1
+            )
             return np.maximum(np.nan_to_num(values.astype(np.float32)), 0) / whole
         places = values.astype(np.int64)
         if places.size and not 0 <= places.min() <= places.max() < len(self._table):

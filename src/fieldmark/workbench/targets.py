@@ -14,6 +14,7 @@ from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images, open_image
+from fieldmark.images.source import channel_dtypes
 from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
 from fieldmark.recipes.data import COLUMN, PLANES, WAYS
 from fieldmark.workbench.numbers import attach_numbers
@@ -168,17 +169,17 @@ def _values(facts: Sequence[dict[str, Any]], config: DataConfig) -> list[int]:
     channel = (*config.target.channels, 0)[0]
     for fact in [fact for fact in facts if fact.get("target")] or facts:
         with open_image(Path(fact.get("target") or fact["uri"]), expand_palette=False) as source:
-            if source.dtype.kind not in "ui":
-                raise BadInput(
-                    f"{source_name(fact)}: holds {source.dtype} values; label maps hold whole numbers. For images as "
-                    "targets: --set data.target.kind=image."
-                )
             t, c, z, y, x = source.shape
             if channel >= c:
                 raise BadInput(f"{source_name(fact)}: data.target.channels names channel {channel}, and it has {c}.")
+            if (dtype := channel_dtypes(source)[channel]).kind not in "ui":
+                raise BadInput(
+                    f"{source_name(fact)}: holds {dtype} values; label maps hold whole numbers. For images as targets: "
+                    "--set data.target.kind=image."
+                )
             for at in np.ndindex(t, z):
                 box = Box((at[0], channel, at[1], 0, 0), (at[0] + 1, channel + 1, at[1] + 1, y, x))
-                found.update(np.unique(source.read(box)).tolist())
+                found.update(np.unique(source.read(box)).astype(np.int64).tolist())
         if len(found) > MOST_CLASSES:
             break
     return sorted(value for value in found - {config.target.ignore} if value >= 0)
