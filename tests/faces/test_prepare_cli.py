@@ -355,7 +355,7 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
         (("'in'", "'nowhere'"), ["nowhere", "no such folder"]),
         (("channel_ids: [0, 1]", "channel_ids: [0, 9]"), ["channel_ids names 9"]),
         (("channels: [1], str", "channels: [8], str"), ["foreground.channels", "channel 8", "0, 1"]),
-        (("pos_ids: -1", "pos_ids: [77]"), ["no frame", "pos_ids"]),
+        (("pos_ids: -1", "pos_ids: [77]"), ["pos_ids names 77", "has 0"]),
         (("depths: [1, 1]", "depths: [5, 1]"), ["tile.depths", "stacks of 5 slices", "has 3"]),
         (("depths: [1, 1]", "depths: [2, 1]"), ["tile.depths", "no middle one"]),
         (("mask_ext: '.png'", "mask_ext: '.jpg'"), ["masks.mask_ext", ".jpg"]),
