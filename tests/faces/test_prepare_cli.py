@@ -449,6 +449,14 @@ def test_volumes_are_resized_along_z_and_cut_into_sub_volumes(cli):
     assert sorted({name.name[8:12] for name in Path("out/mask_channels_1").glob("*.png")}) == [
         f"z{z:03d}" for z in range(14)
     ]
+    # masks are of volumes: one threshold, opened by a ball
+    source = np.stack([raw(1, z, 0) for z in range(7)])
+    known = np.clip(np.array([(z // 2, z // 2 + (1 if z % 2 else -1)) for z in range(14)]), 0, 6)
+    seen = np.rint(0.75 * source[known[:, 0]] + 0.25 * source[known[:, 1]]) / flat(1)
+    found = np.stack([mask_of(z, 0) for z in range(14)])
+    truth = otsu_mask(seen.astype(np.float32), radius=2)
+    assert (found != truth).mean() < 1e-4
+    assert (found != np.stack([otsu_mask(plane.astype(np.float32), radius=2) for plane in seen])).mean() > 0.01
     told = {(row["pos_idx"], row["channel_idx"]): row["zscore_median"] for row in rows("out/statistics.csv")}
     frames = rows("out/frames_meta.csv")
     assert len(frames) == 2 * 7 * 2

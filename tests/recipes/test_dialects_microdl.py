@@ -272,6 +272,8 @@ def test_volumes_are_resized_and_parted():
     assert found.tiles["subvolume"] == (48, 43)  # 10 slices, and 9 from one to the next
     assert found.recipe["train"]["depth"] == 32
     assert any("num_slices_subvolume: tiles are listed within sub-volumes" in note for note in found.notes)
+    assert found.recipe["prepare"]["foreground"]["by"] == found.mask["by"] == "volume"
+    assert prepare().recipe["prepare"]["foreground"]["by"] == "slice"
     crops = prepare({"resize": {"num_slices_subvolume": 6, "overlap_slices": 2}})
     assert (crops.recipe["train"]["depth"], crops.tiles["subvolume"]) == (6, None)
 

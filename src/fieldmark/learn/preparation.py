@@ -15,7 +15,7 @@ from fieldmark.images.source import channel_dtypes
 from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
 from fieldmark.prepare.flat_field import fit_surface, require_field, surface_of_file
-from fieldmark.prepare.masks import foreground_of, pooled_threshold
+from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.whole import counted, statistics
 from fieldmark.recipes.prepare import NormalizeConfig
@@ -144,7 +144,7 @@ def foreground_rule(samples: Samples, config: PrepareConfig, first: Sequence[Ste
     if asked is None or asked.method == "folder":
         return None
     steps, places = _ground_steps(samples, config, first, seed)
-    rule: dict[str, Any] = {"method": asked.method, "channels": places, "radius": asked.radius, "fill": asked.fill}
+    rule = asked.model_dump(include={"method", "radius", "fill", "by"}) | {"channels": places}
     if asked.method == "dataset-otsu":
         chosen = [values[places or slice(None)].mean(axis=0) for _, _, values in _crops(samples, seed, steps)]
         pooled = np.concatenate([values.ravel() for values in chosen])
@@ -236,8 +236,8 @@ def _plane_on_ground(
     whole = samples.whole(index)
     values = whole.values(first, t, z, PLANE_PIXELS)
     seen = values if ground.first == [*first] else whole.values(ground.first, t, z, PLANE_PIXELS)
-    every = max(1, round(samples.shape(index)[4] / values.shape[2]))
-    return counted(values, foreground_of(seen, ground.rule, every=every), asked.min_fraction)
+    mask = whole.foreground(ground.first, ground.rule, t, z, values=seen, every=whole.every(PLANE_PIXELS))
+    return counted(values, mask, asked.min_fraction)
 
 
 def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarray:

@@ -182,7 +182,11 @@ class Samples:
 
     def _whole(self, index: int) -> Whole:
         """What preparations ask of a whole image; it is read once."""
-        return Whole(lambda: self.source(index), resized=self.resize)
+        return Whole(
+            lambda: self.source(index),
+            resized=self.resize,
+            keep=lambda name, make: self.blocks.get(("volume", index, *name), make),
+        )
 
     def shape(self, index: int) -> tuple[int, int, int, int, int]:
         """Pixels of an image along t, c, z, y, x; the file is opened once for that."""

@@ -41,6 +41,10 @@ class MaskConfig(BaseModel, frozen=True, extra="forbid"):
     method: Literal["none", "otsu", "unimodal", "borders"] = "none"
     """Computed from `channel` (of the images or the target) where no mask is given; `borders`: a weight map of the
     label maps that is heavy between touching objects (U-Net paper)."""
+    radius: NonNegativeInt = 5
+    """Of the disk or ball that opens a computed mask, in pixels."""
+    by: Literal["slice", "volume"] = "slice"
+    """Whether each slice is masked by itself (and opened by a disk), or all slices together (by a ball)."""
     label_weights: tuple[NonNegativeFloat, ...] = ()
     """The weight of each value of the mask; empty for the value itself (8 bits: over 255, where any is above 1)."""
 

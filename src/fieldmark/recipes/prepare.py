@@ -60,6 +60,10 @@ class ForegroundConfig(BaseModel, frozen=True, extra="forbid"):
     radius: NonNegativeInt = 5
     """Of the disk or ball that opens the mask, in pixels."""
     fill: bool = False
+    """Holes too; those of a volume are closed on all sides."""
+    by: Literal["slice", "volume"] = "slice"
+    """Whether each slice has a threshold and is opened by a disk, or all slices of a volume have one and are opened by
+    a ball."""
     folder: str | None = None
     """With `folder`: the user's own masks, by stem."""
 

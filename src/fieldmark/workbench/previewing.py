@@ -25,7 +25,7 @@ from fieldmark.workbench.predicting import refuse_originals
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
     from fieldmark.recipes import FitRecipe
-    from fieldmark.recipes.prepare import PrepareConfig
+    from fieldmark.recipes.prepare import ForegroundConfig, PrepareConfig
     from fieldmark.workbench.bench import Workbench
     from fieldmark.workbench.loose.prepare import Plan
 
@@ -139,7 +139,7 @@ def _steps_table(config: PrepareConfig) -> Table:
     rows = [
         ("resize", _resize_words(factors_of(config.resize))),
         ("flat field", "no" if flat is None else _flat_words(flat.method, flat.order, flat.block)),
-        ("foreground", "no" if ground is None else f"{ground.method}, opened by a disk of {ground.radius} pixels"),
+        ("foreground", "no" if ground is None else _ground_words(ground)),
         ("normalization", "the family's own" if normalize is None else f"{normalize.scheme}, {normalize.statistic}"),
     ]
     return Table(("step", "how"), tuple(rows))
@@ -148,6 +148,11 @@ def _steps_table(config: PrepareConfig) -> Table:
 def _resize_words(factors: Factors) -> str:
     z, y, x = factors
     return "no" if factors == AS_IS else f"{y:g} along y and {x:g} along x" + ("" if z == 1 else f", {z:g} along z")
+
+
+def _ground_words(ground: ForegroundConfig) -> str:
+    element = "ball" if ground.by == "volume" else "disk"
+    return f"{ground.method} of each {ground.by}, opened by a {element} of {ground.radius} pixels"
 
 
 def _flat_words(method: str, order: int, block: int) -> str:

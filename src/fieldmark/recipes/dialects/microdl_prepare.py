@@ -333,7 +333,19 @@ def _foreground(file: PreparationFile, beside: Path, source: object) -> dict[str
     method = _method(masks, source)
     if method == "borders":
         return None
-    return {"method": method, "channels": list(masks.channels), "radius": masks.str_elem_radius}
+    return {
+        "method": method,
+        "channels": list(masks.channels),
+        "radius": masks.str_elem_radius,
+        "by": "volume" if _has_volumes(file) else "slice",
+    }
+
+
+def _has_volumes(file: PreparationFile) -> bool:
+    """Whether the file's data are volumes, not slices: their masks are opened by a ball."""
+    resize, tile = file.resize, file.tile
+    solid = resize is not None and (resize.resize_3d or resize.num_slices_subvolume > 0)
+    return solid or (tile is not None and tile.tile_3d)
 
 
 def _mask(file: PreparationFile, beside: Path, source: object) -> dict[str, Any] | None:
@@ -347,9 +359,14 @@ def _mask(file: PreparationFile, beside: Path, source: object) -> dict[str, Any]
     if masks.mask_dir:
         return {"folder": str(path_of(masks.mask_dir, beside))}
     method = _method(masks, source)
+    channel = masks.channels[0] if masks.channels else None
+    if method == "borders":
+        return {"method": method, "channel": channel}
     return {
         "method": "otsu" if method == "dataset-otsu" else method,
-        "channel": masks.channels[0] if masks.channels else None,
+        "channel": channel,
+        "radius": masks.str_elem_radius,
+        "by": "volume" if _has_volumes(file) else "slice",
     }
 
 
