@@ -42,6 +42,27 @@ def record(name: str, **values: object) -> ImageRecord:
     )
 
 
+def test_a_table_that_is_added_again_brings_its_new_columns(collection: Collection, images: Path) -> None:
+    table = images / "table.csv"
+    table.write_text("path,plate,patient\nim9.png,1,a\nim10.png,1,\n")
+    assert not collection.add_images(table, layout="csv").described
+    table.write_text("path,plate,stain\nim9.png,1,H\nim10.png,2,E\nim11.png,2,E\n")
+    report = collection.add_images(table, layout="csv")
+    assert [image.name for image in report.described] == ["im9.png", "im10.png"]
+    told = {image.name: image.columns for image in collection.all()}
+    assert told == {
+        "im9.png": {"plate": "1", "patient": "a", "stain": "H"},
+        "im10.png": {"plate": "2", "stain": "E"},
+        "im11.png": {"plate": "2", "stain": "E"},
+    }
+    collection.store.undo()
+    assert {image.name: image.columns for image in collection.all()} == {
+        "im9.png": {"plate": "1", "patient": "a"},
+        "im10.png": {"plate": "1"},
+    }
+    assert not collection.store.check()
+
+
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
     for number in range(3):
@@ -51,9 +72,17 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_a_record_comes_back_as_it_was(collection: Collection) -> None:
-    given = record("a.png", pixel_size=PixelSize(0.5, 0.1, None), group="g", split="test", excluded="blurred")
+    given = record(
+        "a.png",
+        pixel_size=PixelSize(0.5, 0.1, None),
+        group="g",
+        split="test",
+        excluded="blurred",
+        columns={"Rötung": '3,5 "hell"', "focus": None},
+    )
     (number,) = collection.add([given], author="ada")
     found = collection.get(number)
+    assert found.columns == given.columns
     assert (found.id, found.shape, found.pixel_size) == (number, (1, 3, 1, 6, 9), PixelSize(0.5, 0.1, None))
     assert (found.group, found.split, found.excluded, found.path) == ("g", "test", "blurred", Path("/x/a.png"))
 

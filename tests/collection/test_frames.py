@@ -17,6 +17,7 @@ from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
+from fieldmark.images.source import channel_dtypes
 from fieldmark.workbench import Workbench
 
 TIMES, CHANNELS, SLICES, POSITIONS = (0, 2), (0, 1), (3, 4, 7), (1, 12)
@@ -45,6 +46,78 @@ def added(tmp_path: Path, *paths: Path) -> Workbench:
     report = bench.add(list(paths), layout="frames")
     assert not report.left_out, report.left_out
     return bench
+
+
+def written(home: Path, *types: str, slices: int = 2) -> list[np.ndarray]:
+    """Frames of channels of some types, up to the largest values that these hold; (z, y, x) of each channel."""
+    rng, made = np.random.default_rng(4), []
+    for c, name in enumerate(types):
+        dtype = np.dtype(name)
+        top = np.iinfo(dtype).max if dtype.kind in "ui" else 1
+        stack = (rng.random((slices, 5, 7)) * top).astype(dtype)
+        stack[:, 0, 0] = top
+        home.mkdir(exist_ok=True)
+        for z, pixels in enumerate(stack):
+            tifffile.imwrite(home / f"im_c{c:03d}_z{z:03d}_t000_p000.tif", pixels)
+        made.append(stack)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("types", "common"),
+    [
+        (("uint16", "uint8"), "uint16"),
+        (("uint8", "uint16", "float32"), "float32"),
+        (("uint32", "float32"), "float64"),
+        (("uint16", "int16"), "int32"),
+    ],
+)
+def test_channels_of_several_types_are_read_without_loss(tmp_path, types, common):
+    stacks = written(tmp_path / "mixed", *types)
+    with added(tmp_path, tmp_path / "mixed") as bench:
+        (record,) = bench.collection.all()
+    assert record.dtype == common
+    with open_image(record.path) as source:
+        assert tuple(map(str, channel_dtypes(source))) == types
+        found = source.read(Box.whole(source.shape))[0]
+    assert found.dtype == common
+    for channel, stack in zip(found, stacks, strict=True):
+        assert (channel.astype(object) == stack.astype(object)).all(), "every value is exactly the file's"
+
+
+@pytest.mark.parametrize("types", [("uint64", "int64"), ("int64", "float64"), ("uint64", "float32")])
+def test_channels_that_no_type_holds_are_refused(tmp_path, types):
+    written(tmp_path / "mixed", *types)
+    with Workbench.init(tmp_path / "project") as bench:
+        report = bench.add([tmp_path / "mixed"], layout="frames")
+    ((_, why),) = report.left_out
+    assert f"its channels are channel 0 {types[0]}, channel 1 {types[1]}: no type holds all" in why
+
+
+def test_frames_of_one_channel_have_one_type(tmp_path):
+    written(tmp_path / "mixed", "uint8")
+    tifffile.imwrite(tmp_path / "mixed" / "im_c000_z001_t000_p000.tif", np.zeros((5, 7), np.uint16))
+    with Workbench.init(tmp_path / "project") as bench:
+        ((_, why),) = bench.add([tmp_path / "mixed"], layout="frames").left_out
+    assert "im_c000_z001_t000_p000.tif is 7 x 5 uint16, other frames are 7 x 5 uint8" in why
+
+
+def test_columns_of_frames_meta_are_columns_of_positions(folder, tmp_path):
+    """What is the same for all frames of a position is the position's; the table that is written keeps it."""
+    lines = list(csv.DictReader(table_csv(frames_in(folder)).decode().splitlines()))
+    for number, line in enumerate(lines):
+        line |= {"patient": "a" if line["pos_idx"] == "1" else "", "zscore_median": str(number)}
+    with (tmp_path / "frames_meta.csv").open("w", newline="") as text:
+        rows = csv.DictWriter(text, list(lines[0]))
+        rows.writeheader()
+        rows.writerows(lines)
+    with added(tmp_path, tmp_path / "frames_meta.csv") as bench:
+        first, second = bench.collection.all()
+    where = {"dir_name": str(folder.resolve()), "zscore_median": None}
+    assert first.columns == {**where, "pos_idx": "1", "patient": "a"}
+    assert second.columns == {**where, "pos_idx": "12"}
+    again = list(csv.DictReader(table_csv(frames_in(tmp_path / "frames_meta.csv")).decode().splitlines()))
+    assert again == [line | {"patient": line["patient"]} for line in lines]
 
 
 def test_positions_are_images_with_every_plane_where_it_belongs(folder, tmp_path):

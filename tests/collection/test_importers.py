@@ -56,6 +56,18 @@ def test_a_table_gives_groups_and_splits(folder: Path) -> None:
     ]
 
 
+def test_a_table_keeps_its_other_columns(folder: Path) -> None:
+    table = folder / "table.csv"
+    table.write_text("path, patient ,plate,,group\nb2.png, P 1 ,7,x,g\nsub/c.png,,8,y,,too,many\n")
+    assert [dict(image.columns) for image in from_csv(table).images] == [
+        {"patient": "P 1", "plate": "7"},
+        {"plate": "8"},
+    ]
+    table.write_text("path,plate,plate\nb2.png,1,2\n")
+    with pytest.raises(BadFile, match="2 columns called 'plate'"):
+        from_csv(table)
+
+
 @pytest.mark.parametrize(
     ("layout", "content", "message"),
     [

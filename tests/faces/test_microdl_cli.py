@@ -92,6 +92,26 @@ def inference(split: str = "test", ext: str = ".tif", more: str = "") -> str:
     return "infer.yml"
 
 
+def test_a_column_of_frames_meta_parts_positions(cli):
+    """Four donors of two positions each, told by a column of the user's own."""
+    assert cli("frames", "frames", "--out", "meta.csv")[0] == 0
+    lines = table(Path("meta.csv"))
+    with Path("frames/frames_meta.csv").open("w", newline="") as text:
+        rows = csv.DictWriter(text, [*lines[0], "donor"])
+        rows.writeheader()
+        rows.writerows(line | {"donor": f"D{int(line['pos_idx']) % 4}"} for line in lines)
+    trained(cli, epochs=1, by="donor")
+    parts = header_of(Path("model")).details["split"]
+    donors = [{int(name.removeprefix("p")) % 4 for name in parts[key]} for key in ("train", "validation", "test")]
+    assert [len(one) for one in donors] == [2, 1, 1]
+    assert set.union(*donors) == {0, 1, 2, 3}
+    Path("train.yml").write_text(TRAINING.format(epochs=1, callbacks="{}", by="doner"))
+    code, _, err = cli("fit", "--config", "train.yml")
+    assert code == 1
+    assert "split_by_column in a file of microDL) is 'doner'" in err
+    assert "Did you mean 'donor'?" in err
+
+
 def test_held_out_positions_are_predicted_drawn_and_measured(cli):
     trained(cli)
     parts = header_of(Path("model")).details["split"]

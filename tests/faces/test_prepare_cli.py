@@ -355,7 +355,7 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
         (("'in'", "'nowhere'"), ["nowhere", "no such folder"]),
         (("channel_ids: [0, 1]", "channel_ids: [0, 9]"), ["channel_ids names 9"]),
         (("channels: [1], str", "channels: [8], str"), ["foreground.channels", "channel 8", "0, 1"]),
-        (("pos_ids: -1", "pos_ids: [77]"), ["no frame", "pos_ids"]),
+        (("pos_ids: -1", "pos_ids: [77]"), ["pos_ids names 77", "has 0"]),
         (("depths: [1, 1]", "depths: [5, 1]"), ["tile.depths", "stacks of 5 slices", "has 3"]),
         (("depths: [1, 1]", "depths: [2, 1]"), ["tile.depths", "no middle one"]),
         (("mask_ext: '.png'", "mask_ext: '.jpg'"), ["masks.mask_ext", ".jpg"]),
@@ -431,3 +431,55 @@ def test_a_recipe_is_previewed_on_the_images_of_a_project(cli):
     assert status == 1
     assert "originals are only read" in err
     assert cli("-C", "cells", "prepare", "--config", "recipe.yaml")[0] == 2
+
+
+def test_volumes_are_resized_along_z_and_cut_into_sub_volumes(cli):
+    """Seven slices become fourteen; sub-volumes of four of the seven share one; answers have the frames' slices."""
+    draw(Path("in"), positions=2, slices=7)
+    text = CONFIG.replace("[32, 40]", "[32, 40, 8]").replace("[24, 32]", "[24, 32, 4]").replace("'dataset'", "'volume'")
+    text = text.replace("min_fraction: 0.2", "min_fraction: 0.02")
+    resize = "resize: {scale_factor: [2.0, 1.0, 1.0], num_slices_subvolume: 4, resize_3d: True}\n"
+    status, _, err = cli("prepare", "--config", write(text + resize), "--write-tiles")
+    assert status == 0, err
+    assert "num_slices_subvolume: tiles are listed within sub-volumes" in err
+    steps = json.loads(Path("out/preparation.json").read_text())["steps"]
+    assert steps[0] == {"step": "resize", "by": [2.0, 1.0, 1.0]}
+    tiles = rows("out/tiles.csv")
+    assert {(row["slice_idx"], row["slices"]) for row in tiles} == {("0", "8"), ("6", "8")}
+    assert sorted({name.name[8:12] for name in Path("out/mask_channels_1").glob("*.png")}) == [
+        f"z{z:03d}" for z in range(14)
+    ]
+    # masks are of volumes: one threshold, opened by a ball
+    source = np.stack([raw(1, z, 0) for z in range(7)])
+    known = np.clip(np.array([(z // 2, z // 2 + (1 if z % 2 else -1)) for z in range(14)]), 0, 6)
+    seen = np.rint(0.75 * source[known[:, 0]] + 0.25 * source[known[:, 1]]) / flat(1)
+    found = np.stack([mask_of(z, 0) for z in range(14)])
+    truth = otsu_mask(seen.astype(np.float32), radius=2)
+    assert (found != truth).mean() < 1e-4
+    assert (found != np.stack([otsu_mask(plane.astype(np.float32), radius=2) for plane in seen])).mean() > 0.01
+    told = {(row["pos_idx"], row["channel_idx"]): row["zscore_median"] for row in rows("out/statistics.csv")}
+    frames = rows("out/frames_meta.csv")
+    assert len(frames) == 2 * 7 * 2
+    assert all(row["zscore_median"] == told[row["pos_idx"], row["channel_idx"]] for row in frames)
+    assert "fg_frac" not in frames[0]
+    # the second resized slice lies three quarters of the way to the first frame
+    copies = Path("out/tiles_32-40-8_step_24-32-4")
+    first = next(row for row in rows(str(copies / "frames_meta.csv")) if row["channel_idx"] == "0")
+    y, x, p = (int(first[name]) for name in ("row_start", "col_start", "pos_idx"))
+    found = array(copies / first["file_name"])
+    center, spread = (float(frames[0][name]) for name in ("zscore_median", "zscore_iqr"))
+    near, far = (raw(0, z, p)[y : y + 32, x : x + 40] / flat(0)[y : y + 32, x : x + 40] for z in (0, 1))
+    assert found.shape == (8, 32, 40)
+    assert np.abs(found[1] - ((0.75 * near + 0.25 * far) - center) / spread).max() < 0.1
+
+    Path("train.yml").write_text(TRAINING.replace("UNet2D", "UNet3D").replace("0.75, val: 0.25", "0.5, val: 0.5"))
+    status, _, err = cli("fit", "--config", "train.yml", "--set", "train.crops_per_epoch=4")
+    assert status == 0, err
+    assert load_recipe(Path("models/recipe.yaml"))["train"]["depth"] == 8
+    Path("new").mkdir()
+    volume = np.stack([raw(0, z, 1) for z in range(7)]).astype(np.uint16)
+    tifffile.imwrite("new/a.tif", volume, metadata={"axes": "ZYX"})
+    status, _, err = cli("predict", "models", "new", "--out", "predicted", "--format", "tiff")
+    assert status == 0, err
+    (file,) = Path("predicted").glob("*.tif")
+    assert tifffile.imread(file).shape == (7, *SIDES)

@@ -57,6 +57,8 @@ def test_fields_are_images_and_wells_their_groups(plate, tmp_path):
         report = bench.add([plate])
         assert not report.left_out
         records = {record.name: record for record in bench.collection.all()}
+    where = {"plate": plate.name, "well": "B/12", "row": "B", "column": "12", "field": "0"}
+    assert records["B/12/0"].columns == where
     assert {name: record.group for name, record in records.items()} == {
         "A/1/0": "A/1",
         "A/1/1": "A/1",

@@ -41,8 +41,34 @@ def test_the_whole_is_what_a_loop_says(factor):
     assert np.allclose(found, truth, rtol=1e-4)
 
 
+@pytest.mark.parametrize("factors", [(2.0, 1.0, 1.0), (0.4, 0.5, 1.3), (1.7, 1.7, 0.6)])
+def test_each_axis_has_its_own_factor(factors):
+    pixels = drawn("float32", (1, 1, 7, 11, 13))
+    found = read(ResizedSource(ArraySource(pixels), factors))[0, 0]
+    assert found.shape == tuple(scaled_size(n, by) for n, by in zip((7, 11, 13), factors, strict=True))
+    truth = pixels[0, 0].astype(np.float64)
+    for axis, size in enumerate(found.shape):
+        truth = np.apply_along_axis(by_hand, axis, truth, size)
+    assert np.allclose(found, truth, rtol=1e-4)
+
+
+def test_a_single_plane_has_no_slices_to_be_scaled():
+    source = ResizedSource(ArraySource(drawn(shape=(2, 1, 1, 6, 8)), pixel_size=PixelSize(2.0, 1.0, 1.0)), (3, 1, 1))
+    assert source.shape == (2, 1, 1, 6, 8)
+    assert source.pixel_size.z == 2.0
+
+
+def test_slices_of_label_maps_are_repeated_or_left_out():
+    labels = drawn("uint8", (1, 1, 4, 5, 6))
+    twice = read(ResizedSource(ArraySource(labels), (2, 1, 1), "nearest"))
+    assert np.array_equal(twice, labels.repeat(2, 2))
+    source = ResizedSource(ArraySource(labels.repeat(3, 2), pixel_size=PixelSize(0.5, 1, 1)), (1 / 3, 1, 1), "nearest")
+    assert np.array_equal(read(source), labels)
+    assert source.pixel_size.z == pytest.approx(1.5)
+
+
 @pytest.mark.parametrize("how", ["linear", "nearest"])
-@pytest.mark.parametrize("factor", [0.5, 0.37, 1.7])
+@pytest.mark.parametrize("factor", [0.5, 0.37, 1.7, (1.6, 0.5, 0.8), (0.5, 1, 1)])
 def test_any_box_holds_the_bits_of_the_whole(factor, how):
     with ResizedSource(ArraySource(drawn()), factor, how) as source:
         whole = read(source)
@@ -59,8 +85,10 @@ def test_large_boxes_are_read_in_parts(monkeypatch):
     pixels = drawn()
     for how in ("linear", "nearest"):
         whole = read(ResizedSource(ArraySource(pixels), 0.37, how))
+        deep = read(ResizedSource(ArraySource(pixels), (2, 0.37, 0.5), how))
         monkeypatch.setattr("fieldmark.images.resized._MOST_PIXELS", 900)
         assert np.array_equal(read(ResizedSource(ArraySource(pixels), 0.37, how)), whole)
+        assert np.array_equal(read(ResizedSource(ArraySource(pixels), (2, 0.37, 0.5), how)), deep)
         monkeypatch.undo()
 
 

@@ -29,7 +29,9 @@ def image(shape=SHAPE) -> np.ndarray:
     return rng.integers(0, 60_000, shape).astype(np.uint16)
 
 
-def model_of(factor: float, *, norm: str = "batch", dims: float = 2, steps: list | None = None) -> Model:
+def model_of(
+    factor: float | tuple[float, ...], *, norm: str = "batch", dims: float = 2, steps: list | None = None
+) -> Model:
     config = {"dims": str(dims), "filters": [4, 6], "out_channels": 3, "task": "segment", "norm": norm}
     net = build("unet", config | ({"depth": 3} if dims == 2.5 else {}), 1, seed=3).eval()
     header = Header(
@@ -86,9 +88,57 @@ def test_tiles_equal_the_whole(factor, dims):
     assert np.abs(tiled - whole).max() <= 1e-5
 
 
+def test_answers_of_a_volume_come_back_in_its_own_slices():
+    """A 3-D network that sees twice as many slices and half the columns; against torch's own resizing."""
+    shape, factors = (1, 1, 5, 16, 24), (2.0, 1.0, 0.5)
+    model, pixels = model_of(factors, dims=3), image(shape)
+    small = pixels[0].astype(np.float32)
+    new = [scaled_size(n, by) for n, by in zip(shape[2:], factors, strict=True)]
+    narrow = interpolate(torch.from_numpy(small), (16, new[2]), mode="bilinear", antialias=True)
+    seen = interpolate(narrow[None], new, mode="trilinear").round()
+    with torch.inference_mode():
+        ready = (seen - 30_000) / 10_000
+        beyond = [-n % s for n, s in zip(new, model.header.stride, strict=True)]
+        grown = np.pad(ready.numpy(), ((0, 0), (0, 0), *((0, n) for n in beyond)), mode="reflect")
+        answers = model.net.probabilities(torch.from_numpy(grown))[..., : new[0], : new[1], : new[2]]
+    # five slices of ten, each the mean of neighbors by a triangle two slices wide
+    weights = np.zeros((5, 10))
+    for z in range(5):
+        for tap in range(10):
+            weights[z, tap] = max(0, 1 - abs(tap - (2 * z + 0.5)) / 2)
+    weights /= weights.sum(axis=1, keepdims=True)
+    thin = np.einsum("zt,ktyx->kzyx", weights, answers[0].numpy())
+    truth = interpolate(torch.from_numpy(thin), (16, 24), mode="bilinear").numpy()
+    found, _ = predicted(model, pixels, 4096)
+    assert found.shape == (1, 3, *shape[2:])
+    assert np.abs(found[0] - truth).max() < 2e-3
+
+
+@pytest.mark.parametrize("dims", [2, 2.5, 3])
+@pytest.mark.parametrize("factors", [(2.0, 1.0, 1.0), (0.6, 0.5, 0.7)])
+def test_tiles_equal_the_whole_where_slices_are_scaled(dims, factors, monkeypatch):
+    pixels = image((1, 1, 13, 70, 150))
+    model = model_of(factors, dims=dims, steps=[standardize_each_step("volume", "mean-std")])
+    assert model.header.tile_exact
+    monkeypatch.setattr("fieldmark.infer.predict.STACK_TILE", 64)
+    monkeypatch.setattr("fieldmark.infer.predict.VOLUME_TILE", (64, 512))
+    whole, one = predicted(model, pixels, 4096)
+    assert one == 1
+    monkeypatch.setattr("fieldmark.infer.predict.STACK_TILE", 4)
+    monkeypatch.setattr("fieldmark.infer.predict.VOLUME_TILE", (4, 24))
+    tiled, many = predicted(model, pixels, 64)
+    assert many >= 8
+    assert np.abs(tiled - whole).max() <= 1e-5
+
+
 def test_volumes_and_norms_over_space_give_equal_bits_after_a_stop():
-    for dims, norm, shape in ((2, "instance", (1, 1, 1, 700, 2300)), (3, "batch", (1, 1, 9, 60, 70))):
-        model, pixels = model_of(0.5, dims=dims, norm=norm), image(shape)
+    for dims, norm, shape, by in (
+        (2, "instance", (1, 1, 1, 700, 2300), 0.5),
+        (3, "batch", (1, 1, 9, 60, 70), 0.5),
+        (3, "instance", (1, 1, 40, 60, 70), (1.5, 1, 1)),
+        (2.5, "instance", (1, 1, 9, 60, 70), (2, 1, 1)),
+    ):
+        model, pixels = model_of(by, dims=dims, norm=norm), image(shape)
         first, tiles = predicted(model, pixels, 512)
         source, recipe = ArraySource(pixels), PredictRecipe()
         plan = plan_for(model, source, recipe, "it")

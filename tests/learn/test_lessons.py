@@ -232,6 +232,40 @@ def test_groups_are_never_split():
     assert not (groups[0] & groups[1] | groups[0] & groups[2] | groups[1] & groups[2])
 
 
+def parted(rows: list[tuple[str, str]], **settings: object):
+    """Images of (column, group), parted by the column."""
+    images = [SampleImage(f"{n}.tif", "", "", group=group, column=column) for n, (column, group) in enumerate(rows)]
+    return split_images(images, range(len(rows)), SplitConfig(**{"by": "patient", **settings}), seed=1)
+
+
+def test_images_with_the_same_value_of_a_column_stay_together():
+    rows = [(f"patient {n % 5}", "") for n in range(20)]
+    parts = parted(rows, train=0.6, validation=0.2, test=0.2)
+    people = [{n % 5 for n in part} for part in (parts.train, parts.validation, parts.test)]
+    assert [len(one) for one in people] == [3, 1, 1]
+    assert [len(part) for part in (parts.train, parts.validation, parts.test)] == [12, 4, 4]
+
+
+def test_a_column_never_splits_a_group():
+    """Groups join the values of a column: a with b (by g1), b with c (by g2); d stands by itself, and so does each
+    image of which nothing is said."""
+    rows = [("a", ""), ("d", ""), ("c", "g2"), ("a", "g1"), ("b", "g1"), ("b", "g2"), ("", ""), ("", ""), ("d", "")]
+    together = [{0, 2, 3, 4, 5}, {1, 8}, {6}, {7}]
+    for seed in range(20):
+        parts = parted(rows, train=0.5, validation=0.25, test=0.25, seed=seed)
+        for part in (parts.train, parts.validation, parts.test):
+            assert part
+            assert all(one <= set(part) or not one & set(part) for one in together)
+
+
+def test_a_column_that_cannot_part_the_images_is_refused():
+    with pytest.raises(BadInput, match=r"data\.split\.by=patient: all have 'a'.* none can be held out"):
+        parted([("a", "")] * 4)
+    with pytest.raises(BadInput, match="groups join the images of its values"):
+        parted([("a", "g"), ("b", "g"), ("b", "")])
+    assert parted([("a", "")] * 4, train=1, validation=0).train == [0, 1, 2, 3]
+
+
 def test_the_first_images_validate_where_that_is_asked():
     assert told(20, by="image", order="first", train=0.9, validation=0.1).validation == [0, 1]
 

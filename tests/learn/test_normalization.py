@@ -17,10 +17,13 @@ from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, largest, normalization
 from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
+from fieldmark.learn.targets import targets_of
 from fieldmark.models.build import load_net
 from fieldmark.prepare import apply, channels_step, check, clip_step, inverse, scale_step, standardize_step
 from fieldmark.prepare.flat_field import surface_at
+from fieldmark.prepare.masks import otsu_mask
 from fieldmark.recipes import DataConfig, FitRecipe, PredictRecipe, TrainConfig, validate
+from fieldmark.recipes.data import MaskConfig, TargetConfig
 from fieldmark.recipes.prepare import FlatFieldConfig, ForegroundConfig, NormalizeConfig, PrepareConfig
 
 
@@ -243,6 +246,31 @@ def test_crops_show_foreground(tmp_path):
         assert ground.share(0, Box((0, 0, 10, 90), (1, 1, 58, 138))) > 0.9
         assert ground.share(0, Box((0, 0, 70, 0), (1, 1, 160, 80))) < 0.05
         assert ground.share(0, Box((0, 0, 10, 66), (1, 1, 58, 114))) == pytest.approx(0.5, abs=0.07)
+
+
+def test_masks_of_volumes_are_those_of_all_slices(tmp_path):
+    """For crops and for the loss: a slice of noise, which a threshold of its own would cut in two, shows nothing."""
+    rng = np.random.default_rng(7)
+    volume = rng.normal(100, 3, (9, 1, 60, 70)).astype(np.float32)
+    volume[2:7, :, 10:40, 20:50] += 500
+    tifffile.imwrite(tmp_path / "a.tif", volume, metadata={"axes": "ZCYX"})
+    image = SampleImage("a", str(tmp_path / "a.tif"), "")
+    truth = otsu_mask(volume[:, 0], radius=2)
+    assert truth[4, 10:40, 20:50].mean() > 0.95
+    assert not truth[0].any()
+    mask = MaskConfig(method="otsu", channel=0, radius=2, by="volume")
+    recipe = FitRecipe(
+        data=DataConfig(target=TargetConfig(kind="image"), mask=mask),
+        prepare=PrepareConfig(foreground=ForegroundConfig(radius=2, by="volume")),
+        train=TrainConfig(min_fraction=0.5),
+    )
+    samples = Samples([image], Marks.none(), 0)
+    ground = foreground_of_fit(samples, recipe, [])
+    targets = targets_of(samples, recipe.data, ())
+    for z in range(9):
+        box = Box((0, z, 5, 15), (1, z + 1, 45, 60))
+        assert ground.share(0, box) == pytest.approx(truth[z, 5:45, 15:60].mean())
+        assert np.array_equal(targets.read(0, box)[1][0, 0] > 0, truth[z, 5:45, 15:60])
 
 
 def test_masks_may_be_of_a_channel_that_the_network_does_not_see(tmp_path):

@@ -11,8 +11,8 @@ from fieldmark.checkpoint import ClassSpec
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadRecipe
-from fieldmark.images import ArraySource, open_image
-from fieldmark.images.resized import ResizedSource, scaled_size
+from fieldmark.images import open_image
+from fieldmark.images.resized import scaled_size
 from fieldmark.infer.predict import Model, forward_of, in_target_units, plan_for
 from fieldmark.infer.sinks import ArraySink
 from fieldmark.infer.tiles import predict_tiles
@@ -126,31 +126,70 @@ def test_strokes_teach_too(tmp_path):
     assert 2 * (found & shown).sum() / (found.sum() + shown.sum()) > 0.9
 
 
-@pytest.mark.parametrize("factor", [0.4, 0.5, 1.5, 2.0])
-def test_marks_lie_where_their_pixels_went(factor):
+@pytest.mark.parametrize("factors", [(1, 0.4, 0.4), (1, 0.5, 0.5), (1, 1.5, 1.5), (1, 2, 2), (2, 0.5, 1), (0.5, 1, 3)])
+def test_marks_lie_where_their_pixels_went(factors):
     rng = np.random.default_rng(5)
-    painted = rng.integers(0, 4, SIZE) * (rng.random(SIZE) < 0.2)
+    size = (5, 19, 23)
+    painted = rng.integers(0, 4, size) * (rng.random(size) < 0.2)
     at = np.argwhere(painted)
     stroke = painted[tuple(at.T)]
-    place = np.concatenate([np.tile([2, 1], (len(at), 1)), at], axis=1)
+    place = np.concatenate([np.full((len(at), 1), 2), at], axis=1)
     marks = Marks(np.full(len(at), 1), place, stroke, stroke - 1)
-    made = resized_marks(marks, [(5, 5), SIZE], factor)
-    new = tuple(scaled_size(n, factor) for n in SIZE)
+    made = resized_marks(marks, [(5, 5, 5), size], factors)
+    new = tuple(scaled_size(n, by) for n, by in zip(size, factors, strict=True))
     assert len(np.unique(made.place, axis=0)) == len(made)
-    assert (made.place[:, :2] == [2, 1]).all()
+    assert (made.place[:, 0] == 2).all()
     assert (made.klass == made.stroke - 1).all()
     drawn = np.zeros(new, int)
-    drawn[tuple(made.place[:, 2:].T)] = made.stroke
-    if factor > 1:
-        whole = ResizedSource(ArraySource(painted[None, None, None].astype(np.uint8)), factor, "nearest")
-        assert np.array_equal(drawn, whole.read(Box.whole(whole.shape))[0, 0, 0])
-        return
-    cells = ((at + 0.5) * np.array(new) / np.array(SIZE)).astype(int)
+    drawn[tuple(made.place[:, 1:].T)] = made.stroke
+    # by hand: along axes that shrink each old pixel falls into a cell; along those that grow each new one lies in one
+    small = np.minimum(size, new)
     inside: dict[tuple[int, ...], set[int]] = {}
-    for cell, value in zip(cells, stroke, strict=True):
-        inside.setdefault(tuple(cell), set()).add(int(value))
-    assert {tuple(cell) for cell in np.argwhere(drawn)} == set(inside)
-    assert all(drawn[cell] in values for cell, values in inside.items())
+    for pixel, value in zip(at, stroke, strict=True):
+        cell = tuple(int((n + 0.5) * s / old) for n, s, old in zip(pixel, small, size, strict=True))
+        inside.setdefault(cell, set()).add(int(value))
+    for cell in np.ndindex(*new):
+        own = tuple(int((n + 0.5) * s / wide) for n, s, wide in zip(cell, small, new, strict=True))
+        assert drawn[cell] in inside.get(own, {0})
+        assert (drawn[cell] > 0) == (own in inside)
+
+
+def test_volumes_are_painted_in_their_own_slices(tmp_path):
+    """Channel 1 is 400 + 2 x channel 0. A network of volumes sees twice as many slices; its answers have the file's."""
+    images = []
+    for n in range(2):
+        smooth = zoom(np.random.default_rng(n).random((3, 5, 6)), (3, 8, 8), order=1)
+        pixels = np.stack([100 * smooth, 400 + 200 * smooth], axis=1).astype(np.float32)
+        path = tmp_path / f"{n}.tif"
+        tifffile.imwrite(path, pixels, imagej=False, metadata={"axes": "ZCYX"})
+        images.append(SampleImage(path.name, str(path), file_hash(path)))
+    recipe = {
+        "net": {"dims": "3", "filters": [6, 8]},
+        "train": {**TRAIN, "epochs": 8, "crop": [24, 24], "depth": 8},
+        "data": {"inputs": [0], "target": {"kind": "image", "channels": [1]}},
+        "prepare": {"resize": [2, 1, 0.5]},
+    }
+    model = fitted(tmp_path, images, recipe)
+    assert model.header.preparation[0] == {"step": "resize", "by": [2, 1, 0.5]}
+    with open_image(tmp_path / "1.tif") as source:
+        truth = source.read(Box.whole(source.shape))[0, 1]
+        sink, how = ArraySink(source.shape, 1), PredictRecipe()
+        forward = forward_of(model, how, "image", source=source)
+        for _ in predict_tiles(forward, source, plan_for(model, source, how, "it"), sink):
+            pass
+    found = in_target_units(model.header, sink.answers)[0, 0]
+    assert found.shape == truth.shape == (9, 40, 48)
+    assert np.corrcoef(found.ravel(), truth.ravel())[0, 1] > 0.97
+    for z in range(9):  # no slice lies where its neighbor belongs
+        errors = [np.abs(found[z] - truth[other]).mean() for other in range(9)]
+        assert np.argmin(errors) == z
+
+
+def test_slices_that_are_blended_are_not_parted(tmp_path):
+    image = saved(tmp_path, "0.tif", scene(1)[0])
+    recipe = {"prepare": {"resize": [2, 1, 1]}, "data": {"split": {"by": "slice"}}}
+    with pytest.raises(BadRecipe, match=r"prepare\.resize is \[2, 1, 1\] blends neighboring slices"):
+        fitted(tmp_path, [image], recipe)
 
 
 def test_families_that_do_not_go_along_refuse(tmp_path):

@@ -49,6 +49,27 @@ def test_planes_stacks_and_volumes():
         list(tiles_of((4, 8, 10), stacks))
 
 
+@given(st.integers(2, 40), st.integers(2, 12), st.integers(2, 14), st.integers(1, 9))
+def test_tiles_lie_in_sub_volumes_that_share_a_slice(depth, own, side, step):
+    """Every slice is in a sub-volume; by hand, slice by slice, tiles never cross from one into the next."""
+    rule = TilesConfig(size=(side, 4, 4), step=(step, 4, 4), subvolume=(own, own - 1))
+    found = {(box.start[0], box.stop[0]) for box in tiles_of((depth, 4, 4), rule)}
+    volumes = []
+    first = 0
+    while first + own < depth:
+        volumes.append((first, first + own))
+        first += own - 1
+    volumes.append((max(0, depth - own), depth))
+    assert all(any(a <= low and high <= b for a, b in volumes) for low, high in found)
+    assert all(high - low == min(side, own, depth) for low, high in found)
+    for a, b in volumes:
+        inside = [span for span in found if a <= span[0] and span[1] <= b]
+        assert min(low for low, _ in inside) == a
+        assert max(high for _, high in inside) == b
+        if step <= side:
+            assert {z for low, high in inside for z in range(low, high)} == set(range(a, b))
+
+
 def test_the_share_is_counted():
     mask = np.zeros((20, 30), bool)
     mask[5:9, 10:20] = True

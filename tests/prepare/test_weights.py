@@ -5,8 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fieldmark.prepare.masks import opened_by_disk, otsu_mask, unimodal_mask, unimodal_threshold
+from fieldmark.errors import BadInput
+from fieldmark.images import ArraySource
+from fieldmark.prepare.masks import foreground_of, opened, otsu_mask, unimodal_mask, unimodal_threshold
 from fieldmark.prepare.weights import border_weights
+from fieldmark.prepare.whole import Whole
 
 
 def discs(*circles: tuple[float, float, float], shape: tuple[int, int] = (60, 80)) -> np.ndarray:
@@ -89,7 +92,7 @@ def test_opening_by_rows_is_opening_by_a_disk(shape, radius):
 
     mask = np.random.default_rng(radius).random(shape) < 0.93
     mask[: shape[0] // 2, : shape[1] // 3] = True
-    assert np.array_equal(opened_by_disk(mask, radius), opening(mask, disk(radius)))
+    assert np.array_equal(opened(mask, radius), opening(mask, disk(radius)))
 
 
 def test_masks_are_those_of_the_libraries_called_plainly():
@@ -110,3 +113,67 @@ def test_masks_are_those_of_the_libraries_called_plainly():
             values = 255 * np.clip((values - low) / (high - low), 0, 1)
         truth = opening(values > 1.1 * threshold_otsu(values, nbins=128), disk(3))
         assert np.array_equal(otsu_mask(plane, radius=3), truth)
+
+
+@pytest.mark.parametrize("radius", [1, 2, 3, 5])
+@pytest.mark.parametrize("shape", [(9, 30, 26), (3, 14, 20), (1, 20, 17)])
+def test_a_volume_is_opened_by_a_ball(radius, shape):
+    from skimage.morphology import ball, opening
+
+    mask = np.random.default_rng(radius).random(shape) < 0.9
+    mask[:, : shape[1] // 2, : shape[2] // 3] = True
+    truth = opening(mask, ball(radius))
+    assert np.array_equal(opened(mask, radius), truth)
+    if shape[0] == 1:
+        assert np.array_equal(opened(mask, radius)[0], opened(mask[0], radius))
+    else:
+        planes = np.stack([opened(plane, radius) for plane in mask])
+        assert not np.array_equal(planes, truth), "a disk in each slice is something else"
+
+
+def solid() -> tuple[np.ndarray, np.ndarray]:
+    """A bright hollow sphere in a dark volume, and where it is; its slices are rings and discs."""
+    z, y, x = np.mgrid[:25, :40, :44]
+    far = np.sqrt((z - 12) ** 2 + (y - 19) ** 2 + (x - 22) ** 2)
+    sphere = far < 11
+    rng = np.random.default_rng(0)
+    pixels = np.where(sphere & (far > 3), 900, 100) + rng.normal(0, 10, far.shape)
+    return pixels.astype(np.float32), sphere
+
+
+def test_a_volume_has_one_threshold_and_its_holes_are_closed_on_all_sides():
+    pixels, sphere = solid()
+    found = foreground_of(pixels[None], {"method": "otsu", "radius": 2, "fill": True})
+    assert 2 * (found & sphere).sum() / (found.sum() + sphere.sum()) > 0.97
+    assert found[12, 19, 22], "the hole in the middle is filled"
+    assert not found[0].any(), "a slice without anything has nothing: the threshold is the volume's"
+    assert foreground_of(pixels[:1], {"method": "otsu", "radius": 0}).any(), "by itself it would have something"
+    tube = pixels.copy()
+    tube[:, 17:22, 20:25] = 100  # a tunnel through all slices: no hole of the volume, a hole of each slice
+    deep = foreground_of(tube[None], {"method": "otsu", "radius": 1, "fill": True})
+    flat = np.stack([foreground_of(plane[None], {"method": "otsu", "radius": 1, "fill": True}) for plane in tube])
+    assert not deep[12, 19, 22]
+    assert flat[12, 19, 22]
+    rosin = foreground_of(pixels[None], {"method": "unimodal", "radius": 2})
+    assert 2 * (rosin & sphere).sum() / (rosin.sum() + sphere.sum()) > 0.85
+    assert rosin[12, 19, 22]
+
+
+def test_an_image_gives_the_mask_of_its_volume_plane_by_plane():
+    pixels, _ = solid()
+    many = np.stack([np.stack([pixels, pixels[::-1] * 0.5]), np.stack([pixels[:, ::-1], pixels])])  # (t, c, z, y, x)
+    whole = Whole(lambda: ArraySource(many))
+    ground = {"method": "otsu", "radius": 2, "channels": [1], "fill": False, "by": "volume"}
+    steps = [{"step": "scale", "by": 2.0}]
+    for t in range(2):
+        truth = foreground_of((many[t] / 2).astype(np.float32), {**ground, "by": "slice"})
+        for z in (0, 8, 24):
+            assert np.array_equal(whole.foreground(steps, ground, t, z), truth[z])
+            assert np.array_equal(whole.foreground(steps, ground, t, z, every=3), truth[z, ::3, ::3])
+
+
+def test_volumes_that_are_too_large_are_refused(monkeypatch):
+    monkeypatch.setattr("fieldmark.prepare.whole.LARGEST_VOLUME", 1000)
+    whole = Whole(lambda: ArraySource(np.zeros((1, 1, 11, 10, 10), np.uint8)))
+    with pytest.raises(BadInput, match=r"foreground\.by=volume: a volume of 11 x 10 x 10 pixels is too large"):
+        whole.foreground([], {"method": "otsu", "by": "volume"}, 0, 0)

@@ -249,7 +249,33 @@ def test_preparations_of_other_kinds():
     file = prepare({"flat_field": {"estimate": False, "correct": True, "flat_field_dir": "ff"}})
     assert file.recipe["prepare"]["flat_field"] == {"channels": [], "method": "file", "folder": "/configs/ff"}
     assert prepare({"flat_field.correct": False}).recipe["prepare"]["flat_field"] is None
-    assert prepare({"resize.scale_factor": [1, 0.5, 0.5]}).recipe["prepare"]["resize"] == 0.5
+
+
+def test_volumes_are_resized_and_parted():
+    """By the order of the published file, [z, y, x]; of later versions, [y, x, z]; a factor alone, in 2-D and 3-D."""
+
+    def factors(said: object, **more: object):
+        return prepare({"resize": {"scale_factor": said, **more}}).recipe["prepare"]["resize"]
+
+    assert factors([1, 0.5, 0.5]) == factors([0.5]) == 0.5
+    assert factors([4.85, 1.0, 1.0]) == factors([1.0, 1.0, 4.85]) == [4.85, 1, 1]
+    assert factors([0.5, 0.25]) == [1, 0.5, 0.25]
+    assert factors(2.0, resize_3d=True) == [2, 2, 2]
+    assert factors(1) is None
+    found = prepare(
+        {
+            "resize": {"scale_factor": [4.8, 1.0, 1.0], "num_slices_subvolume": 10, "resize_3d": True},
+            "tile": {"tile_size": [128, 128, 32], "step_size": [96, 96, 24], "tile_3d": True},
+        }
+    )
+    assert found.tiles is not None
+    assert found.tiles["subvolume"] == (48, 43)  # 10 slices, and 9 from one to the next
+    assert found.recipe["train"]["depth"] == 32
+    assert any("num_slices_subvolume: tiles are listed within sub-volumes" in note for note in found.notes)
+    assert found.recipe["prepare"]["foreground"]["by"] == found.mask["by"] == "volume"
+    assert prepare().recipe["prepare"]["foreground"]["by"] == "slice"
+    crops = prepare({"resize": {"num_slices_subvolume": 6, "overlap_slices": 2}})
+    assert (crops.recipe["train"]["depth"], crops.tiles["subvolume"]) == (6, None)
 
 
 def test_an_inference_file_becomes_a_prediction():
@@ -287,7 +313,7 @@ def test_an_inference_file_becomes_a_prediction():
         ({"trainer.callbacks.EarlyStoping": {}}, ["callbacks.EarlyStoping", "EarlyStopping"]),
         ({"trainer.optimizer.name": "lion"}, ["optimizer.name", "lion"]),
         ({"dataset.split_ratio": {"train": 0.5, "val": 0.1}}, ["split_ratio", "0.6"]),
-        ({"dataset.split_by_column": "pos_id"}, ["split_by_column", "pos_idx"]),
+        ({"dataset.split_by_column": "channel_idx"}, ["split_by_column", "channel_idx", "pos_idx"]),
         ({"dataset.mask_channels": []}, ["mask_channels", "masked_loss"]),
         ({"dataset.augmentations": {"zoom": [1, 2]}}, ["augmentations.zoom", "zoom_range"]),
     ],
@@ -303,7 +329,8 @@ def test_what_is_wrong_in_the_others_is_named_too():
         ({"normalize.normalize_im": "datset"}, ["normalize_im", "dataset"]),
         ({"masks.mask_type": "otsy"}, ["mask_type", "otsu"]),
         ({"normalize.normalize_channels": [True, False]}, ["normalize_channels", "2 times", "3 channels"]),
-        ({"resize.scale_factor": [4.8, 1, 1]}, ["scale_factor"]),
+        ({"resize.scale_factor": [4.8, 1, 2]}, ["scale_factor", "which factor is that of z"]),
+        ({"resize.num_slices_subvolume": 1}, ["num_slices_subvolume", "cannot share 1"]),
         ({"tiles": {}}, ["tiles", "'tile'"]),
     ):
         with pytest.raises(BadRecipe) as error:

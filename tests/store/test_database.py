@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
+from fieldmark.collection import Collection
 from fieldmark.errors import BadFile, FieldmarkError
 from fieldmark.store import Store, open_store
 from fieldmark.store.tables import SCHEMA, classes
@@ -186,6 +188,28 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(BadFile, match=f"version {SCHEMA + 1}; this Fieldmark reads up to {SCHEMA}"):
         open_store(path)
+
+
+def test_a_project_of_the_first_schema_is_brought_up(tmp_path: Path) -> None:
+    """A file as the first schema made it opens, is of today's version, and takes what today's tables take."""
+    path = tmp_path / "a.db"
+    open_store(path, create=True).close()
+    connection = sqlite3.connect(path)
+    connection.executescript("ALTER TABLE images DROP COLUMN columns; PRAGMA user_version = 1")
+    row = (1, "/x/a.png", "a.png", "h", "1,1,1,6,6", "uint8", "yx", None, None, None, "g", "", "")
+    connection.execute(f"INSERT INTO images VALUES ({','.join('?' * len(row))})", row)
+    connection.commit()
+    connection.close()
+    for _ in range(2):  # the second time there is nothing to do
+        with open_store(path) as store:
+            (image,) = Collection(store).all()
+            assert (image.group, image.columns) == ("g", {})
+            Collection(store).set_group([1], "g")
+    with open_store(path) as store:
+        record = replace(image, id=0, name="b.png", columns={"plate": "7", "focus": None})
+        Collection(store).add([record])
+        assert Collection(store).find("b.png").columns == {"plate": "7", "focus": None}
+    assert sqlite3.connect(path).execute("PRAGMA user_version").fetchone() == (SCHEMA,)
 
 
 def test_a_project_with_a_trigger_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from fieldmark.checkpoint import ClassSpec, header_of
 from fieldmark.core.files import write_atomic
@@ -14,7 +15,7 @@ from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
 from fieldmark.recipes import PredictRecipe
-from fieldmark.recipes.data import DataConfig, MaskConfig, TargetConfig
+from fieldmark.recipes.data import DataConfig, MaskConfig, SplitConfig, TargetConfig
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.testing.projects import drawn_images
 from fieldmark.testing.worker import use_fake_worker
@@ -54,6 +55,59 @@ def test_files_belong_to_the_images_of_their_stem(bench, tmp_path):
     facts = facts_of(bench.collection.all(), data(folder))
     assert [Path(fact.get("target", "")).name for fact in facts] == ["drawn0_mask.png", "drawn1_mask.png", ""]
     assert facts[0]["target_hash"] == file_hash(folder / "drawn0_mask.png")
+
+
+def test_a_column_of_the_images_parts_them(bench, tmp_path):
+    table = tmp_path / "images" / "table.csv"
+    table.write_text("path,patient,time\n" + "".join(f"drawn{n}.png,P{n // 2},{n}\n" for n in range(3)))
+    bench.add([table], layout="csv")
+    images = bench.collection.all()
+
+    def told(by: str) -> list[str]:
+        return [fact["column"] for fact in facts_of(images, DataConfig(split=SplitConfig(by=by)))]
+
+    assert told("patient") == ["P0", "P0", "P1"]
+    assert told("column:time") == ["0", "1", "2"]
+    assert told("time_idx") == told("group") == told("image") == ["", "", ""]
+    with pytest.raises(BadInput, match=r"'pateint'.*Did you mean 'patient'\?.*Columns here: folder, patient, time"):
+        told("pateint")
+    with pytest.raises(BadInput, match="column:time for the column, or time_idx for the planes"):
+        told("time")
+
+
+def test_a_fit_says_which_part_each_patient_is_in(bench, tmp_path, monkeypatch):
+    use_fake_worker(monkeypatch)
+    folder = labels(tmp_path / "maps")
+    table = tmp_path / "images" / "table.csv"
+    table.write_text("path,patient\ndrawn0.png,a\ndrawn1.png,b\ndrawn2.png,a\n")
+    bench.add([table], layout="csv")
+    settings = (*FAST, f"data.target.folder={folder}", "data.split={by: patient, train: 0.5, validation: 0.5}")
+    run, events = bench.fit("unet", name="cells", overrides=settings)
+    list(events)
+    parts = header_of(bench.project.models / run.model).details["split"]
+    assert sorted([parts["train"], parts["validation"]]) == [["drawn0.png", "drawn2.png"], ["drawn1.png"]]
+
+
+def test_label_maps_may_be_a_channel_beside_fractions(tmp_path, monkeypatch):
+    """Frames of 32-bit phase and 8-bit labels: read as fractions, and the labels still are whole numbers."""
+    use_fake_worker(monkeypatch)
+    home = tmp_path / "frames"
+    home.mkdir()
+    for p in range(3):
+        drawn = draw_discs(61, 75, seed=p)
+        pixels = drawn.image.astype(np.float32).reshape(*drawn.mask.shape, -1)[..., 0] / 3
+        tifffile.imwrite(home / f"im_c000_z000_t000_p{p:03d}.tif", pixels)
+        tifffile.imwrite(home / f"im_c001_z000_t000_p{p:03d}.tif", np.where(drawn.mask == 1, 200, 3).astype(np.uint8))
+    settings = (*FAST, "data.target.channels=[1]", "data.inputs=[0]", "prepare.normalize.statistic=max")
+    with Workbench.init(tmp_path / "mixed") as bench:
+        bench.add([home], layout="frames")
+        run, events = bench.fit("unet", name="cells", overrides=settings)
+        list(events)
+        header = header_of(bench.project.models / run.model)
+        with pytest.raises(BadInput, match="p000: holds float32 values; label maps hold whole numbers"):
+            bench.fit("unet", overrides=(*FAST, "data.target.channels=[0]"))
+    assert [spec.value for spec in header.classes] == [3, 200]
+    assert header.preparation[-1] == {"step": "scale", "by": 1.0}, "the input's own type, not that of the labels"
 
 
 def test_label_maps_may_lie_beside_their_images(bench, tmp_path):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from fieldmark.collection.catalog import Collection, uri_of
+from fieldmark.collection.catalog import Collection, columns_text, uri_of
 from fieldmark.collection.importers import Plan, PlannedImage, plan
 from fieldmark.collection.records import AddReport, ImageRecord, MovedImage
 from fieldmark.core.events import Event
@@ -86,7 +86,7 @@ class _Sorter:
         except OSError as error:
             self.report.left_out.append((planned.shown, f"it cannot be read ({error.strerror})."))
             return
-        self._decide(replace(record, group=group, split=planned.split), planned)
+        self._decide(replace(record, group=group, split=planned.split, columns=planned.columns), planned)
 
     def write(self, author: str, along: Along | None) -> AddReport:
         """Write what is new and what moved, and what goes along with it, in one transaction."""
@@ -94,6 +94,8 @@ class _Sorter:
         with self.collection.store.transaction(author, "add images") as change:
             for moved in report.moved:
                 change.update(images, {"id": moved.image.id}, {"uri": moved.uri})
+            for described in report.described:
+                change.update(images, {"id": described.id}, {"columns": columns_text(described.columns)})
             ids = self.collection.add(report.added, author=author)
             change.summary = f"add {len(ids)} images" + (f", find {len(report.moved)} again" if report.moved else "")
             if along is not None:
@@ -112,6 +114,7 @@ class _Sorter:
         if gone is not None:
             self.report.moved.append(MovedImage(gone, record.uri))
             here = replace(gone, uri=record.uri)
+            self._describe(here, planned)
             twins[twins.index(gone)] = here
             self.by_uri[record.uri] = here
             return
@@ -126,6 +129,7 @@ class _Sorter:
     def _met_again(self, known: ImageRecord, record: ImageRecord, planned: PlannedImage) -> None:
         if known.content_hash == record.content_hash:
             self.report.known.append(planned.shown)
+            self._describe(known, planned)
             return
         reason = (
             f"its content has changed since it was added as {known.name!r}, and the labels belong to the old content. "
@@ -133,6 +137,12 @@ class _Sorter:
         )
         del self.planned[record.uri]
         self.report.left_out.append((planned.shown, reason))
+
+    def _describe(self, known: ImageRecord, planned: PlannedImage) -> None:
+        """Take over what a table says anew of an image that is there."""
+        columns = {**known.columns, **planned.columns}
+        if columns != known.columns:
+            self.report.described.append(replace(known, columns=columns))
 
     def _own_name(self, record: ImageRecord) -> str:
         """The record's name, made unique with as much of its folder as that takes."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,6 +207,7 @@ def record_of(row: Row[Any]) -> ImageRecord:
         group=row.group,
         split=row.split,
         excluded=row.excluded,
+        columns=json.loads(row.columns or "{}"),
     )
 
 
@@ -223,7 +225,13 @@ def _values(record: ImageRecord) -> dict[str, Any]:
         "group": record.group,
         "split": record.split,
         "excluded": record.excluded,
+        "columns": columns_text(record.columns),
     }
+
+
+def columns_text(columns: Mapping[str, str | None]) -> str | None:
+    """Columns as the table keeps them."""
+    return json.dumps(dict(columns), sort_keys=True, ensure_ascii=False) if columns else None
 
 
 def _repeated(names: list[str]) -> set[str]:

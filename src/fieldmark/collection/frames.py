@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
 
-from fieldmark.collection.importers import Plan, PlannedImage, read_text
+from fieldmark.collection.importers import Plan, PlannedImage, read_text, told_columns
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash, fingerprint
 from fieldmark.errors import BadFile, BadInput
@@ -41,6 +41,8 @@ class FrameRow:
     pos_idx: int
     file_name: str
     channel_name: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """What a table says of it besides; cells that say nothing are absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +123,35 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
         write_atomic(home / f"{name}.frames", text)
     if texts:
         write_atomic(home / FOLDER, f"{table.folder.resolve()}\n".encode())
-    images = [PlannedImage(home / f"{name}.frames", f"{table.folder}: {name}", name, group=name) for name in texts]
+    told = {f"p{position:03d}": position_columns(table.folder, own) for position, own in positions.items()}
+    images = [
+        PlannedImage(home / f"{name}.frames", f"{table.folder}: {name}", name, group=name, columns=told[name])
+        for name in texts
+    ]
     return Plan(images, left_out)
 
 
+def position_columns(folder: Path, rows: Sequence[FrameRow]) -> dict[str, str | None]:
+    """What is said of a position by what is said of its frames; None where that differs from frame to frame.
+
+    Its own number and folder are `pos_idx` and `dir_name`.
+    """
+    names = sorted({name for row in rows for name in row.columns})
+    found = {name: {row.columns.get(name, "") for row in rows} for name in names}
+    shared = {name: next(iter(values)) if len(values) == 1 else None for name, values in found.items()}
+    return {**shared, "dir_name": str(folder.resolve()), "pos_idx": str(rows[0].pos_idx)}
+
+
 def table_csv(table: FrameTable) -> bytes:
-    """The table as microDL writes it: a column of row numbers without a name, then `META_COLUMNS`."""
+    """The table as microDL writes it: a column of row numbers without a name, `META_COLUMNS`, and the user's own."""
     text = StringIO()
     lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("", *META_COLUMNS))
+    own = sorted({name for row in table.rows for name in row.columns})
+    lines.writerow(("", *META_COLUMNS, *own))
     folder = str(table.folder.resolve())
     for number, row in enumerate(table.rows):
         values = row.channel_idx, row.slice_idx, row.time_idx, row.channel_name, row.file_name, row.pos_idx, folder
-        lines.writerow((number, *values))
+        lines.writerow((number, *values, *(row.columns.get(name, "") for name in own)))
     return text.getvalue().encode()
 
 
@@ -235,7 +253,8 @@ def _row(line: dict[str, str | None], file: Path, number: int) -> FrameRow:
     place = (line["file_name"] or "").replace("\\", "/")
     if not is_inside(place):
         raise BadFile(file, f"line {number}: file_name {place!r} is no path inside the folder of frames. Correct it.")
-    return FrameRow(**values, file_name=place, channel_name=line.get("channel_name") or "")
+    columns = {name: text for name, text in told_columns(line).items() if name not in META_COLUMNS}
+    return FrameRow(**values, file_name=place, channel_name=line.get("channel_name") or "", columns=columns)
 
 
 def _checked(table: FrameTable) -> FrameTable:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fieldmark.errors import BadFile, BadInput
@@ -27,6 +28,8 @@ class PlannedImage:
     split: str = ""
     klass: int = 0
     """The class that its name says, from 1; 0 for none."""
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    """See `ImageRecord.columns`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +49,30 @@ def from_folder(path: Path) -> Plan:
         BadFile: There is no such file or folder.
     """
     found = find_images(path)
-    wells, missing = _wells(path, [place for place, _ in found.images])
-    images = [PlannedImage(place, shown, _relative(place, path), wells.get(place, "")) for place, shown in found.images]
+    plated, missing = _plated(path, [place for place, _ in found.images])
+    images = []
+    for place, shown in found.images:
+        well, columns = plated.get(place, ("", {}))
+        images.append(PlannedImage(place, shown, _relative(place, path), well, columns=columns))
     return Plan(images, [*found.left_out, *missing])
 
 
-def _wells(path: Path, places: Sequence[Path]) -> tuple[dict[Path, str], list[tuple[str, str]]]:
-    """The well of each place that is a field of a plate; name and reason of fields that are missing."""
+def _plated(path: Path, places: Sequence[Path]) -> tuple[dict[Path, tuple[str, dict[str, str]]], list[tuple[str, str]]]:
+    """Of each place that is a field of a plate, its well and columns; name and reason of fields that are missing."""
     from fieldmark.images.plates import fields_of, is_plate
 
     inside = {above for place in places for above in place.parents if above == path or path in above.parents}
-    wells: dict[Path, str] = {}
+    plated: dict[Path, tuple[str, dict[str, str]]] = {}
     missing: list[tuple[str, str]] = []
     for plate in sorted(folder for folder in {path, *inside} if is_plate(folder)):
         shown = str(plate)
-        for field in fields_of(plate, shown):
-            wells[field.path] = field.well if plate == path else f"{_relative(plate, path)}/{field.well}"
-            if not field.path.is_dir():
-                missing.append((f"{shown}/{field.name}", "the plate's metadata names it, but there is no such field"))
-    return wells, missing
+        for one in fields_of(plate, shown):
+            row, _, column = one.well.partition("/")
+            columns = {"plate": plate.name, "well": one.well, "row": row, "column": column, "field": one.path.name}
+            plated[one.path] = (one.well if plate == path else f"{_relative(plate, path)}/{one.well}", columns)
+            if not one.path.is_dir():
+                missing.append((f"{shown}/{one.name}", "the plate's metadata names it, but there is no such field"))
+    return plated, missing
 
 
 def from_list(path: Path) -> Plan:
@@ -74,25 +82,51 @@ def from_list(path: Path) -> Plan:
         BadFile: The list cannot be read or is not text.
     """
     lines = [line.strip() for line in read_text(path).splitlines()]
-    named = [(line, "", "") for line in lines if line and not line.startswith("#")]
-    return _listed(path, named)
+    return _listed(path, [_Told(line) for line in lines if line and not line.startswith("#")])
 
 
 def from_csv(path: Path) -> Plan:
     """The images that a table names in its column `path`, relative to the file, with optional `group` and `split`.
 
+    Its other columns are kept with the images; an empty cell says nothing.
+
     Raises:
-        BadFile: The table cannot be read, is not text, or has no column `path`.
+        BadFile: The table cannot be read, is not text, has no column `path`, or has two columns of one name.
     """
     rows = csv.DictReader(read_text(path).splitlines())
     try:
         columns = rows.fieldnames or ()
         if "path" not in columns:
             raise BadFile(path, f"its columns are {', '.join(columns) or 'none'}; one must be called `path`. Add it.")
-        cells = [[(row.get(name) or "").strip() for name in ("path", "group", "split")] for row in rows]
+        if twice := [name for name, times in Counter(columns).items() if name and times > 1]:
+            raise BadFile(path, f"has {columns.count(twice[0])} columns called {twice[0]!r}. Rename all but one.")
+        lines = list(rows)
     except csv.Error as error:
         raise BadFile(path, f"it is not a table of comma-separated values ({error}). Export it again.") from error
-    return _listed(path, [(place, group, split) for place, group, split in cells if place])
+    return _listed(path, [told for line in lines if (told := _told(line)).place])
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a line of a list or a table says of an image."""
+
+    place: str
+    group: str = ""
+    split: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+
+def _told(line: dict[str, str | None]) -> _Told:
+    cells = told_columns(line)
+    place, group, split = (cells.pop(name, "") for name in ("path", "group", "split"))
+    return _Told(place, group, split, cells)
+
+
+def told_columns(line: Mapping[str, str | None]) -> dict[str, str]:
+    """The cells of a table's line that say something, by their column; those without a column's name are left out."""
+    return {
+        name.strip(): text for name, cell in line.items() if name and name.strip() and (text := (cell or "").strip())
+    }
 
 
 def _from_lids(path: Path) -> Plan:
@@ -121,16 +155,16 @@ def plan(path: Path, layout: str) -> Plan:
     return LAYOUTS[layout](path)
 
 
-def _listed(listing: Path, named: list[tuple[str, str, str]]) -> Plan:
+def _listed(listing: Path, named: list[_Told]) -> Plan:
     images: list[PlannedImage] = []
     left_out: list[tuple[str, str]] = []
-    for place, group, split in named:
-        path = listing.parent / place
+    for told in named:
+        path = listing.parent / told.place
         if not _exists(path):
-            left_out.append((place, f"{listing} names it, but there is no such file"))
+            left_out.append((told.place, f"{listing} names it, but there is no such file"))
             continue
-        for inner, shown, name in _images_at(path, place):
-            images.append(PlannedImage(inner, shown, name, group, split))
+        for inner, shown, name in _images_at(path, told.place):
+            images.append(PlannedImage(inner, shown, name, told.group, told.split, columns=told.columns))
     return Plan(images, left_out)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +30,8 @@ class ImageRecord:
     """`train`, `val`, `test` or any other word; empty for none."""
     excluded: str = ""
     """Why the image is left out; empty for an image in use."""
+    columns: Mapping[str, str | None] = field(default_factory=dict)
+    """What tables say of it, by column; None where a column differs within the image. What is unknown is absent."""
     id: int = 0
     """0 until the project gives it one."""
 
@@ -58,6 +61,8 @@ class AddReport:
     """Name and reason of each file that could not be added."""
     moved: list[MovedImage] = field(default_factory=list)
     """Images of the project that stood elsewhere before; their labels came along."""
+    described: list[ImageRecord] = field(default_factory=list)
+    """Images of the project, with columns of a table that said something new of them."""
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     """Name of an added image, and name of the image that has the same content (its `duplicate_of`)."""
     notes: list[str] = field(default_factory=list)

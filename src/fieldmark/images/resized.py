@@ -1,4 +1,4 @@
-"""An image with its rows and columns scaled by a factor, computed where it is read; nothing is copied.
+"""An image with its slices, rows and columns scaled by factors, computed where it is read; nothing is copied.
 
 Each new pixel depends on its place alone, and its neighbors are added in one order: a box holds the same bits as the
 whole image does there.
@@ -6,16 +6,17 @@ whole image does there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import ceil, prod
 from typing import Literal
 
 import numpy as np
 
-from fieldmark.core.axes import PixelSize
+from fieldmark.core.axes import Factors, PixelSize, factors_of
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.images.source import BaseSource, Grained, ImageSource
+from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes
 
 _ROWS = 256
 _MOST_PIXELS = 1 << 24
@@ -29,49 +30,61 @@ def scaled_size(size: int, factor: float) -> int:
     return max(1, round(size * factor))
 
 
+def scaled_shape(size: Sequence[int], factors: Factors) -> tuple[int, int, int]:
+    """Slices, rows and columns after scaling; a single plane has no z axis, and stays one."""
+    z, y, x = (scaled_size(side, factor) for side, factor in zip(size, factors, strict=True))
+    return (z if size[0] > 1 else 1), y, x
+
+
 class ResizedSource(BaseSource):
-    """Another image at another size along y and x.
+    """Another image at another size along z, y and x.
 
     Args:
         source: The image; closed with this one.
-        factor: Of rows and columns; below 1 the image shrinks.
+        by: A factor for rows and columns, or three, for z, y and x; below 1 the image shrinks.
         how: `linear` blends neighbors, over as many pixels as shrink into one, so that fine patterns do not alias;
             `nearest` keeps values, for label maps.
     """
 
-    def __init__(self, source: ImageSource, factor: float, how: Literal["linear", "nearest"] = "linear") -> None:
-        t, c, z, y, x = source.shape
+    def __init__(self, source: ImageSource, by: float | Factors, how: Literal["linear", "nearest"] = "linear") -> None:
+        t, c, *old = source.shape
         self._source, self._how = source, how
-        shape = (t, c, z, scaled_size(y, factor), scaled_size(x, factor))
-        grown = [old / new for old, new in zip((y, x), shape[3:], strict=True)]
+        new = scaled_shape(old, factors_of(by))
         size = source.pixel_size
-        along = (side if side is None else side * by for side, by in zip((size.y, size.x), grown, strict=True))
+        sides = zip((size.z, size.y, size.x), old, new, strict=True)
+        along = (side if side is None else side * before / after for side, before, after in sides)
         super().__init__(
-            getattr(source, "shown", "image"), [shape], source.dtype, source.axes, PixelSize(size.z, *along)
+            getattr(source, "shown", "image"), [(t, c, *new)], source.dtype, source.axes, PixelSize(*along)
         )
+
+        self.channel_dtypes = channel_dtypes(source)
 
     def grain(self, level: int = 0) -> tuple[int, ...]:
         t, c, z = self._source.grain(level)[:3] if isinstance(self._source, Grained) else (1, 1, 1)
-        return t, c, z, _ROWS, self.shape[4]
+        return t, c, z if self.shape[2] == self._source.shape[2] else 1, _ROWS, self.shape[4]
 
     def _read(self, box: Box, level: int) -> np.ndarray:
-        sizes = list(zip(self.shape[3:], self._source.shape[3:], strict=True))
-        spans = list(zip(box.start[3:], box.stop[3:], strict=True))
+        new, old = self.shape[2:], self._source.shape[2:]
+        spans = list(zip(box.start[2:], box.stop[2:], strict=True))
         read = needed if self._how == "linear" else _nearest_needed
-        (y0, y1), (x0, x1) = (read(span, *size) for span, size in zip(spans, sizes, strict=True))
-        if prod((*box.shape[:3], y1 - y0, x1 - x0)) > _MOST_PIXELS and box.shape[3] > 1:
+        seen = [read(*axis) for axis in zip(spans, new, old, strict=True)]
+        start, stop = zip(*seen, strict=True)
+        if prod((*box.shape[:2], *(last - first for first, last in seen))) > _MOST_PIXELS and box.shape[3] > 1:
             middle = (box.start[3] + box.stop[3]) // 2
             halves = (
                 Box(box.start, (*box.stop[:3], middle, box.stop[4])),
                 Box((*box.start[:3], middle, box.start[4]), box.stop),
             )
             return np.concatenate([self._read(half, level) for half in halves], axis=3)
-        values = self._source.read(Box((*box.start[:3], y0, x0), (*box.stop[:3], y1, x1)))
+        values = self._source.read(Box((*box.start[:2], *start), (*box.stop[:2], *stop)))
         if self._how == "nearest":
-            rows, columns = (_nearest(span, *size) for span, size in zip(spans, sizes, strict=True))
-            picked: np.ndarray = values[..., rows - y0, :][..., columns - x0]
+            slices, rows, columns = (
+                nearest(span, after, before) - first
+                for span, after, before, first in zip(spans, new, old, start, strict=True)
+            )
+            picked: np.ndarray = values[:, :, slices][:, :, :, rows][..., columns]
             return picked
-        blended: np.ndarray = resampled(values, spans, (y0, x0), self.shape[3:], self._source.shape[3:])
+        blended: np.ndarray = resampled(values, spans, start, new, old)
         if self.dtype.kind not in "ui":
             return blended
         limits = np.iinfo(self.dtype)
@@ -91,30 +104,41 @@ def needed(span: Span, size: int, old: int) -> Span:
         size: Pixels of that axis in the new image.
         old: And in the old one.
     """
+    if size == old:
+        return span
     first, _ = _taps(span[0], span[0] + 1, size, old)
     last, _ = _taps(span[1] - 1, span[1], size, old)
     return max(0, int(first[0, 0])), min(old, int(last[0, -1]) + 1)
 
 
 def resampled(
-    values: np.ndarray, spans: list[Span], origin: Span, size: tuple[int, ...], old: tuple[int, ...]
+    values: np.ndarray,
+    spans: Sequence[Span],
+    origin: Sequence[int],
+    size: Sequence[int],
+    old: Sequence[int],
 ) -> np.ndarray:
-    """Blend pixels along the last two axes.
+    """Blend pixels along the last axes: z, y and x. The other arguments have one entry for each.
 
     Args:
-        values: (..., y, x): at least what `needed` says, of the old image.
-        spans: Rows and columns of the new image that are wanted.
-        origin: Row and column of the first of `values` in the old image.
-        size: Height and width of the new image.
+        values: (..., z, y, x): at least what `needed` says, of the old image.
+        spans: What is wanted of the new image.
+        origin: Slice, row and column of the first of `values` in the old image.
+        size: Slices, rows and columns of the new image.
         old: And of the old one.
 
     Returns:
-        (..., rows, columns) float32, or float64 for integers of 32 bits and more, and for float64.
+        (..., slices, rows, columns) float32, or float64 for integers of 32 bits and more, and for float64.
     """
     exact = values.dtype.itemsize > 4 or (values.dtype.kind in "ui" and values.dtype.itemsize > 2)
     found = values.astype(np.float64 if exact else np.float32)
-    for axis in (0, 1):
-        found = _along(found, axis - 2, _taps(*spans[axis], size[axis], old[axis]), origin[axis])
+    for axis, (span, first, new, before) in enumerate(zip(spans, origin, size, old, strict=True), start=-len(spans)):
+        if new == before:
+            inside = [slice(None)] * found.ndim
+            inside[axis] = slice(span[0] - first, span[1] - first)
+            found = found[tuple(inside)]
+        else:
+            found = _along(found, axis, _taps(*span, new, before), first)
     return found
 
 
@@ -123,8 +147,7 @@ def _along(values: np.ndarray, axis: int, taps: tuple[np.ndarray, np.ndarray], o
     last = values.shape[axis] - 1
     total: np.ndarray | None = None
     for place, weight in zip(places.T, weights.T, strict=True):
-        shaped = weight.astype(values.dtype)
-        shaped = shaped[:, None] if axis == -2 else shaped
+        shaped = weight.astype(values.dtype).reshape(-1, *(1,) * (-axis - 1))
         # a tap that lies beyond the image weighs nothing
         part = values.take(np.clip(place - origin, 0, last), axis=axis) * shaped
         total = part if total is None else total + part
@@ -146,12 +169,12 @@ def _taps(start: int, stop: int, size: int, old: int) -> tuple[np.ndarray, np.nd
     return places, weights / weights.sum(axis=1, keepdims=True)
 
 
-def _nearest(span: Span, size: int, old: int) -> np.ndarray:
+def nearest(span: Span, size: int, old: int) -> np.ndarray:
     """The old pixel that the middle of each new one lies in."""
     found: np.ndarray = np.minimum((np.arange(*span) + 0.5) * (old / size), old - 1).astype(np.int64)
     return found
 
 
 def _nearest_needed(span: Span, size: int, old: int) -> Span:
-    own = _nearest(span, size, old)
+    own = nearest(span, size, old)
     return int(own[0]), int(own[-1]) + 1

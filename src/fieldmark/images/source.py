@@ -81,6 +81,12 @@ class Grained(Protocol):
         ...
 
 
+def channel_dtypes(source: ImageSource) -> tuple[np.dtype, ...]:
+    """The type of each channel in its file; what is read has `source.dtype`, which holds the values of all of them."""
+    own = source.channel_dtypes if isinstance(source, BaseSource) else ()
+    return own or (source.dtype,) * source.shape[1]
+
+
 class BaseSource:
     """What all sources share: the facts, the check of a box, and closing."""
 
@@ -98,6 +104,8 @@ class BaseSource:
         self._dtype = np.dtype(dtype).newbyteorder("=")
         self._axes = axes
         self._pixel_size = pixel_size or PixelSize()
+        self.channel_dtypes: tuple[np.dtype, ...] = ()
+        """See the function of that name; empty where channels have the image's type."""
         self._closed = False
 
     @property

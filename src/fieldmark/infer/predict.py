@@ -6,22 +6,25 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fieldmark.core.axes import AS_IS
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.deliver import CHUNK
 from fieldmark.infer.forward import NetForward
 from fieldmark.infer.resized import ResizedForward
 from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink, LoggedSink
-from fieldmark.infer.tiles import AnyPlan, plan_blend, plan_tiles, predict_tiles
+from fieldmark.infer.tiles import VOLUME_TILE, AnyPlan, plan_blend, plan_tiles, predict_tiles
 from fieldmark.prepare import Whole, resize_of
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import Header
+    from fieldmark.core.axes import Factors
     from fieldmark.core.geometry import TilePlan
     from fieldmark.images import ImageSource
     from fieldmark.images.writers import ImageWriter
@@ -84,11 +87,13 @@ def forward_of(
         image=image,
         whole=Whole(lambda: source) if source is not None else None,
     )
-    factor = resize_of(model.header.preparation)
-    if factor == 1 or source is None:
+    factors = resize_of(model.header.preparation)
+    if factors == AS_IS or source is None:
         return made
-    _, halo_y, halo_x = model.header.halo if _is_exact(model, recipe) else (0, 0, 0)
-    return ResizedForward(made, source, factor, (halo_y, halo_x))
+    deep, high, wide = model.header.halo
+    if not _is_exact(model, recipe):
+        deep, high, wide = (deep if window_of(model.net) else 0), 0, 0
+    return ResizedForward(made, source, factors, (deep, high, wide))
 
 
 def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: str) -> AnyPlan:
@@ -96,11 +101,11 @@ def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: st
     header = model.header
     if source.shape[1] not in (header.channels, *inputs_of(header)):
         raise InputMismatch(model=model.name, expected=header.channels, found=source.shape[1], image=image)
-    exact, factor = _is_exact(model, recipe), resize_of(header.preparation)
+    exact, factors = _is_exact(model, recipe), resize_of(header.preparation)
     if not exact and not _jumps(model):
         return _blended(model, source, recipe)
-    if factor != 1:
-        return _resized_plan(model, source, recipe, factor)
+    if factors != AS_IS:
+        return _resized_plan(model, source, recipe, factors)
     halo_z, halo_y, halo_x = (min(halo, recipe.max_halo) for halo in header.halo)
     return plan_tiles(
         source.shape,
@@ -111,22 +116,28 @@ def plan_for(model: Model, source: ImageSource, recipe: PredictRecipe, image: st
     )
 
 
-def _resized_plan(model: Model, source: ImageSource, recipe: PredictRecipe, factor: float) -> TilePlan:
+def _resized_plan(model: Model, source: ImageSource, recipe: PredictRecipe, factors: Factors) -> TilePlan:
     """Cores in the image's own grid; what surrounds them is read at the other size (`infer.resized`)."""
-    header = model.header
-    return plan_tiles(
-        source.shape,
-        tile=own_side(recipe.tile, factor),
-        stride=(header.stride[0], 1, 1),
-        halo=(header.halo[0], 0, 0),
-        depth=STACK_TILE if window_of(model.net) else 0,
-    )
+    window, side = window_of(model.net), own_side(recipe.tile, sqrt(factors[1] * factors[2]))
+    if model.net.spatial == 3 and not window:
+        side = own_side(min(recipe.tile, VOLUME_TILE[1]), sqrt(factors[1] * factors[2]))
+        depth = own_depth(VOLUME_TILE[0], factors[0])
+    elif window or factors[0] != 1:
+        side, depth = min(side, FIXED_TILE), own_depth(STACK_TILE, factors[0])
+    else:
+        depth = 1
+    return plan_tiles(source.shape, tile=side, stride=(1, 1, 1), halo=(0, 0, 0), depth=depth)
 
 
 def own_side(side: int, factor: float) -> int:
     """A tile's side in the image's own grid for one at another size; large ones fill chunks of files, up to a limit."""
     own = max(1, round(side / factor))
     return own if own <= CHUNK else min(LARGEST_SIDE, round(own / CHUNK) * CHUNK)
+
+
+def own_depth(depth: int, factor: float) -> int:
+    """A tile's slices in the image's own grid for one at another size; never more than those, for memory's sake."""
+    return min(depth, max(1, round(depth / factor)))
 
 
 def _is_exact(model: Model, recipe: PredictRecipe) -> bool:
@@ -154,13 +165,16 @@ def _blended(model: Model, source: ImageSource, recipe: PredictRecipe) -> BlendP
     elif spatial == 3:
         depth, side = FIXED_VOLUME
         deep, flat = (given if own is None else own for given, own in zip(VOLUME_OVERLAP, _own(recipe), strict=True))
-    stride, factor = model.header.stride, resize_of(model.header.preparation)
-    if factor != 1:
-        side, flat, stride = own_side(side, factor), round(flat / factor), (stride[0], 1, 1)
+    stride, sides, overlap = model.header.stride, (side, side), (flat, flat)
+    factors = resize_of(model.header.preparation)
+    if factors != AS_IS:
+        stride, margin, depth, deep = (1, 1, 1), 0, own_depth(depth, factors[0]), round(deep / factors[0])
+        sides = (own_side(side, factors[1]), own_side(side, factors[2]))
+        overlap = (round(flat / factors[1]), round(flat / factors[2]))
     return plan_blend(
         source.shape,
-        tile=(depth, side, side),
-        overlap=(deep, flat, flat),
+        tile=(depth, *sides),
+        overlap=(deep, *overlap),
         margin=(margin, 0, 0),
         stride=stride,
         blend=recipe.blend,

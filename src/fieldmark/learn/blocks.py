@@ -30,11 +30,13 @@ class Facts:
     Args:
         shape: Pixels along t, c, z, y, x.
         dtype: Of its values.
+        channels: Type of each channel in its file.
         slices: Slices along z that its file stores together.
     """
 
     shape: tuple[int, int, int, int, int]
     dtype: np.dtype
+    channels: tuple[np.dtype, ...]
     slices: int
 
     @property
@@ -60,11 +62,11 @@ class Blocks:
     def facts(self, name: Hashable, opened: Opener) -> Facts:
         """Shape and type of a file; it is opened once for that."""
         if name not in self._facts:
-            from fieldmark.images.source import Grained
+            from fieldmark.images.source import Grained, channel_dtypes
 
             source = opened()
             slices = source.grain()[2] if isinstance(source, Grained) else 1
-            self._facts[name] = Facts(source.shape, source.dtype, min(slices, source.shape[2]))
+            self._facts[name] = Facts(source.shape, source.dtype, channel_dtypes(source), min(slices, source.shape[2]))
         return self._facts[name]
 
     def read(self, name: Hashable, opened: Opener, box: Box) -> np.ndarray:

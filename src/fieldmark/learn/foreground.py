@@ -11,7 +11,6 @@ from fieldmark.core.geometry import Box
 from fieldmark.errors import BadRecipe
 from fieldmark.learn.preparation import foreground_rule
 from fieldmark.prepare import apply
-from fieldmark.prepare.masks import foreground_of
 
 if TYPE_CHECKING:
     from fieldmark.learn.samples import Samples
@@ -49,9 +48,10 @@ class Foreground:
                 f"train.min_fraction: the foreground of {self.samples.images[index].name} ({x} x {y} pixels) cannot be "
                 "found at once. Cut the image, or set train.min_fraction to 0."
             )
-        box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
-        values = apply(self.samples.raw(index, box), self.samples.whole(index).at(self.first, box))
-        return foreground_of(values, self.rule)
+        box, whole, values = Box((t, z, 0, 0), (t + 1, z + 1, y, x)), self.samples.whole(index), None
+        if self.rule.get("by") != "volume":
+            values = apply(self.samples.raw(index, box), whole.at(self.first, box))
+        return whole.foreground(self.first, self.rule, t, z, values=values)
 
 
 def foreground_of_fit(samples: Samples, recipe: FitRecipe, first: Sequence[dict[str, Any]]) -> Foreground | None:

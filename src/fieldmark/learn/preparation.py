@@ -11,10 +11,11 @@ import numpy as np
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadRecipe
+from fieldmark.images.source import channel_dtypes
 from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
 from fieldmark.prepare.flat_field import fit_surface, require_field, surface_of_file
-from fieldmark.prepare.masks import foreground_of, pooled_threshold
+from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.whole import counted, statistics
 from fieldmark.recipes.prepare import NormalizeConfig
@@ -51,8 +52,7 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequ
     crops = _crops(samples, seed, first)
     distinct = {(index, box): crop for index, box, crop in crops}  # small images are their only crop
     top = max(float(max(crop.max(), -crop.min())) for crop in distinct.values())
-    source = samples.source(0)
-    integers = source.dtype.kind == "u"
+    integers = all(one.kind == "u" for one in _input_types(samples, first))
     color_of = color_steps(color, len(crops[0][2]), by=top if top > 0 else 1.0, integers=integers)
     prepared = {
         (index, box): apply(_thinned(crop), samples.whole(index).at([*first, *color_of], box)[len(first) :])
@@ -66,6 +66,13 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequ
 def _flat(crop: np.ndarray) -> np.ndarray:
     """(C, N) float64."""
     return crop.reshape(len(crop), -1).astype(np.float64)
+
+
+def _input_types(samples: Samples, first: Sequence[Step]) -> list[np.dtype]:
+    """The types of the channels that the network sees, as they are in their files."""
+    own = channel_dtypes(samples.source(0))
+    taken = [step["take"] for step in first if step["step"] == "channels"]
+    return [own[channel] for channel in (taken[0] if taken else []) if channel < len(own)] or list(own)
 
 
 def _thinned(crop: np.ndarray) -> np.ndarray:
@@ -83,7 +90,7 @@ def estimate_normalization(samples: Samples, config: PrepareConfig, first: Seque
     if asked.scheme == "none":
         return [*first]
     if asked.statistic == "max":
-        return [*first, scale_step(largest(samples.source(0).dtype))]
+        return [*first, scale_step(max(map(largest, _input_types(samples, first))))]
     meant = _places(asked.channels, first, "prepare.normalize.channels")
     ground = foreground_rule(samples, config, first, seed) if asked.min_fraction else None
     if asked.scheme != "dataset":
@@ -143,7 +150,7 @@ def foreground_rule(samples: Samples, config: PrepareConfig, first: Sequence[Ste
     if asked is None or asked.method == "folder":
         return None
     steps, places = _ground_steps(samples, config, first, seed)
-    rule: dict[str, Any] = {"method": asked.method, "channels": places, "radius": asked.radius, "fill": asked.fill}
+    rule = asked.model_dump(include={"method", "radius", "fill", "by"}) | {"channels": places}
     if asked.method == "dataset-otsu":
         chosen = [values[places or slice(None)].mean(axis=0) for _, _, values in _crops(samples, seed, steps)]
         pooled = np.concatenate([values.ravel() for values in chosen])
@@ -235,8 +242,8 @@ def _plane_on_ground(
     whole = samples.whole(index)
     values = whole.values(first, t, z, PLANE_PIXELS)
     seen = values if ground.first == [*first] else whole.values(ground.first, t, z, PLANE_PIXELS)
-    every = max(1, round(samples.shape(index)[4] / values.shape[2]))
-    return counted(values, foreground_of(seen, ground.rule, every=every), asked.min_fraction)
+    mask = whole.foreground(ground.first, ground.rule, t, z, values=seen, every=whole.every(PLANE_PIXELS))
+    return counted(values, mask, asked.min_fraction)
 
 
 def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fieldmark import __version__
 from fieldmark.checkpoint import ClassSpec, Header, Taught, save
-from fieldmark.core.axes import PixelSize
+from fieldmark.core.axes import AS_IS, PixelSize, factors_of, spelled_factors
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
@@ -77,7 +77,7 @@ class FitJob:
                 "start": start_hash(self.recipe.start),
                 "weights": weights_hash(self.recipe.net.get("weights")),
                 "images": [
-                    [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split]
+                    [image.content_hash, image.target_hash, image.mask_hash, image.group, image.split, image.column]
                     for image in self.samples.images
                 ],
                 "marks": marks.hexdigest(),
@@ -133,7 +133,7 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     _resize(samples, recipe, config)
     notes = list(_find_targets(job, config))
     steps = _preparation(samples, recipe, str(config.get("color", "auto")))
-    samples.preparation = steps if samples.resize == 1 else [resize_step(samples.resize), *steps]
+    samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
     if (file := weights_file(config.get("weights"))) is not None:
@@ -146,15 +146,21 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
 
 def _resize(samples: Samples, recipe: FitRecipe, config: dict[str, Any]) -> None:
     """Let images be read at the size that the recipe asks for. Raises BadRecipe for families that do not go along."""
-    factor = recipe.prepare.resize or 1.0
-    if factor == 1:
+    factors = factors_of(recipe.prepare.resize)
+    if factors == AS_IS:
         return
+    said = f"prepare.resize is {spelled_factors(factors)}"
     if not {"task", "out_channels"} <= config.keys():
         raise BadRecipe(
-            f"prepare.resize is {factor:g}, and {recipe.family} learns from images at their own size; unet resizes "
-            "them. Resize them before they are added, or leave it out."
+            f"{said}, and {recipe.family} learns from images at their own size; unet resizes them. Resize them before "
+            "they are added, or leave it out."
         )
-    samples.resize_by(factor)
+    if factors[0] != 1 and recipe.data.split.axis == 1:
+        raise BadRecipe(
+            f"{said} blends neighboring slices, and data.split.by={recipe.data.split.by} parts them: what teaches "
+            "would be seen in what validates. Part images by group, image or time."
+        )
+    samples.resize_by(factors)
 
 
 def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:

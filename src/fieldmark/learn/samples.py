@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fieldmark.core.axes import AS_IS
 from fieldmark.core.fingerprint import require_content
 from fieldmark.core.geometry import Box, Tile
 from fieldmark.infer.forward import require_numbers
@@ -18,6 +20,7 @@ from fieldmark.learn.blocks import Blocks
 from fieldmark.prepare import Whole, apply
 
 if TYPE_CHECKING:
+    from fieldmark.core.axes import Factors
     from fieldmark.images import ImageSource
     from fieldmark.learn.foreground import Foreground
     from fieldmark.learn.splits import Split
@@ -41,6 +44,8 @@ class SampleImage:
     mask_hash: str = ""
     group: str = ""
     split: str = ""
+    column: str = ""
+    """What the column says that images are parted by; empty for nothing."""
     numbers: Sequence[float | None] = ()
     """What a table says of the whole image, None for unknown; `target_hash` is of them."""
 
@@ -135,8 +140,8 @@ class Samples:
         self.answers = answers if answers is not None else Answers.none()
         self.classes = classes
         self.preparation: list[dict[str, Any]] = []
-        self.resize = 1.0
-        """The factor that images, targets and masks are read with; marks lie in what is read."""
+        self.resize = AS_IS
+        """The factors along z, y and x that images, targets and masks are read with; marks lie in what is read."""
         self.target_preparation: list[dict[str, Any]] = []
         self.targets: Targets | None = None
         self.split: Split | None = None
@@ -159,25 +164,29 @@ class Samples:
 
     def at_size(self, source: ImageSource, *, nearest: bool = False) -> ImageSource:
         """An image at the size at which it teaches; with `nearest` its values are kept, as those of label maps."""
-        if self.resize == 1:
+        if self.resize == AS_IS:
             return source
         from fieldmark.images.resized import ResizedSource
 
         return ResizedSource(source, self.resize, "nearest" if nearest else "linear")
 
-    def resize_by(self, factor: float) -> None:
+    def resize_by(self, factors: Factors) -> None:
         """Read everything at another size from now on. To be called before anything is read."""
-        if factor == self.resize:
+        if factors == self.resize:
             return
-        sizes = [self.shape(index)[3:] for index in range(len(self.images))]
-        self.resize = factor
+        sizes = [self.shape(index)[2:] for index in range(len(self.images))]
+        self.resize = factors
         self.source.cache_clear()
         self.blocks = Blocks()
-        self.marks = resized_marks(self.marks, sizes, factor)
+        self.marks = resized_marks(self.marks, sizes, factors)
 
     def _whole(self, index: int) -> Whole:
         """What preparations ask of a whole image; it is read once."""
-        return Whole(lambda: self.source(index), resized=self.resize)
+        return Whole(
+            lambda: self.source(index),
+            resized=self.resize,
+            keep=lambda name, make: self.blocks.get(("volume", index, *name), make),
+        )
 
     def shape(self, index: int) -> tuple[int, int, int, int, int]:
         """Pixels of an image along t, c, z, y, x; the file is opened once for that."""
@@ -240,24 +249,26 @@ class Samples:
                     yield int(index), tile_box, inside
 
 
-def resized_marks(marks: Marks, sizes: Sequence[tuple[int, ...]], factor: float) -> Marks:
+def resized_marks(marks: Marks, sizes: Sequence[tuple[int, ...]], factors: Factors) -> Marks:
     """Marks on images that were resized.
 
-    Where images shrink, a new pixel is marked as the old one nearest to its middle is; where they grow, an old pixel's
-    mark is that of all new ones whose middles lie in it.
+    Along axes that shrink, a new pixel is marked as the old one nearest to its middle is; along those that grow, an old
+    pixel's mark is that of all new ones whose middles lie in it.
 
     Args:
         marks: On images as they are.
-        sizes: Height and width of each image.
-        factor: Of rows and columns.
+        sizes: Slices, height and width of each image.
+        factors: Along z, y and x.
     """
-    from fieldmark.images.resized import scaled_size
+    from fieldmark.images.resized import scaled_shape
 
     made = [Marks.none()]
     for index in np.unique(marks.image):
-        own = marks.where(marks.image == index)
-        grown = [_axis(size, scaled_size(size, factor)) for size in sizes[int(index)]]
-        made.append(_grown_marks(own, *grown) if factor > 1 else _shrunk_marks(own, sizes[int(index)], factor))
+        old = sizes[int(index)]
+        new = scaled_shape(old, factors)
+        small = tuple(min(pair) for pair in zip(old, new, strict=True))
+        own = _shrunk_marks(marks.where(marks.image == index), old, small)
+        made.append(_grown_marks(own, [_axis(*pair) for pair in zip(small, new, strict=True)]))
     names = ("image", "place", "stroke", "klass")
     return Marks(*(np.concatenate([getattr(one, name) for one in made]) for name in names))
 
@@ -268,23 +279,23 @@ def _axis(old: int, new: int) -> list[np.ndarray]:
     return [np.flatnonzero(own == place) for place in range(old)]
 
 
-def _grown_marks(own: Marks, rows: list[np.ndarray], columns: list[np.ndarray]) -> Marks:
-    counts = np.array([len(rows[y]) * len(columns[x]) for y, x in own.place[:, 2:]], np.int64)
-    spread = own.where(np.repeat(np.arange(len(own)), counts))
-    pairs = [np.stack(np.meshgrid(rows[y], columns[x], indexing="ij"), -1).reshape(-1, 2) for y, x in own.place[:, 2:]]
-    place = spread.place.copy()
-    place[:, 2:] = np.concatenate(pairs)
-    return Marks(spread.image, place, spread.stroke, spread.klass)
+def _grown_marks(own: Marks, axes: list[list[np.ndarray]]) -> Marks:
+    """`axes` hold the new pixels of each old slice, row and column."""
+    spread = [[new[place] for new, place in zip(axes, at, strict=True)] for at in own.place[:, 1:]]
+    rows = np.repeat(np.arange(len(own)), [prod(len(new) for new in each) for each in spread])
+    grown = own.where(rows)
+    place = grown.place.copy()
+    cells = [np.stack(np.meshgrid(*each, indexing="ij"), -1).reshape(-1, 3) for each in spread]
+    place[:, 1:] = np.concatenate([np.zeros((0, 3), np.int64), *cells])
+    return Marks(grown.image, place, grown.stroke, grown.klass)
 
 
-def _shrunk_marks(own: Marks, size: tuple[int, ...], factor: float) -> Marks:
-    from fieldmark.images.resized import scaled_size
-
-    ratio = np.array([scaled_size(n, factor) / n for n in size])
-    exact = (own.place[:, 2:] + 0.5) * ratio
+def _shrunk_marks(own: Marks, old: tuple[int, ...], new: tuple[int, ...]) -> Marks:
+    ratio = np.array([after / before for before, after in zip(old, new, strict=True)])
+    exact = (own.place[:, 1:] + 0.5) * ratio
     place = own.place.copy()
-    place[:, 2:] = exact.astype(np.int64)
-    far = ((exact - place[:, 2:] - 0.5) ** 2).sum(axis=1)
+    place[:, 1:] = exact.astype(np.int64)
+    far = ((exact - place[:, 1:] - 0.5) ** 2).sum(axis=1)
     order = np.lexsort((far, *place.T[::-1]))
     first = np.ones(len(order), bool)
     first[1:] = (place[order][1:] != place[order][:-1]).any(axis=1)

@@ -70,10 +70,10 @@ def split_images(
     """
     if config.by == "split":
         return _by_name(images, usable)
-    if config.by in ("time", "slice"):
+    axis = config.axis
+    if axis is not None:
         if planes is None:
             raise ValueError("planes are needed to part images along an axis")
-        axis = ("time", "slice").index(config.by)
         places = sorted({place for index in usable for place in planes(index)[axis]})
         parts = _parted([[place] for place in places], config, seed)
         train, validation, test = (frozenset(part) for part in parts)
@@ -85,7 +85,15 @@ def split_images(
             axis,
             (train, validation, test),
         )
-    return Split(*_parted(_groups(images, usable, by_group=config.by == "group"), config, seed))
+    groups = _groups(images, usable, config)
+    if config.column is not None and len(groups) == 1 and config.train < 1 and len(usable) > 1:
+        values = sorted({images[place].column for place in usable})
+        why = f"all have {values[0]!r}" if len(values) == 1 else "groups join the images of its values"
+        raise BadInput(
+            f"data.split.by={config.by}: {why}, so that all images belong together and none can be held out. Choose "
+            "another column, or part images whatever their groups: --set data.split.by=image."
+        )
+    return Split(*_parted(groups, config, seed))
 
 
 def _parted(groups: list[list[int]], config: SplitConfig, seed: int) -> tuple[list[int], list[int], list[int]]:
@@ -107,12 +115,29 @@ def _count(share: float, groups: int) -> int:
     return max(int(share * groups + 0.5), 1 if share > 0 and groups > 2 else 0)
 
 
-def _groups(images: Sequence[SampleImage], usable: Sequence[int], *, by_group: bool) -> list[list[int]]:
-    """Images that belong together, in order; an image without a group stands alone."""
-    found: dict[str, list[int]] = {}
+def _groups(images: Sequence[SampleImage], usable: Sequence[int], config: SplitConfig) -> list[list[int]]:
+    """Images that belong together, in order; an image of which nothing is said stands alone.
+
+    Where a column parts them, images belong together by it, by their groups, and by both in turn.
+    """
+    joined = {place: place for place in usable}
+
+    def first(place: int) -> int:
+        while joined[place] != place:
+            place = joined[place]
+        return place
+
+    seen: dict[tuple[str, str], int] = {}
     for place in usable:
-        group = images[place].group if by_group else ""
-        found.setdefault(f"group {group}" if group else f"image {place}", []).append(place)
+        image = images[place]
+        ties = {"column": image.column, "group": "" if config.by == "image" else image.group}
+        for tie in ((kind, value) for kind, value in ties.items() if value):
+            other = first(seen.setdefault(tie, place))
+            mine = first(place)
+            joined[max(other, mine)] = min(other, mine)
+    found: dict[int, list[int]] = {}
+    for place in usable:
+        found.setdefault(first(place), []).append(place)
     return list(found.values())
 
 

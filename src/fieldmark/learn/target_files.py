@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fieldmark.core.axes import AS_IS
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.infer.tiles import with_channels
@@ -61,6 +62,10 @@ class Files:
     def dtype(self, index: int) -> np.dtype:
         return self.samples.blocks.facts(*self._source(index)).dtype
 
+    def channel_dtype(self, index: int, channel: int) -> np.dtype:
+        """The type of a channel in its file; `read` gives values of `dtype`, which holds those of all channels."""
+        return self.samples.blocks.facts(*self._source(index)).channels[channel]
+
     def maximum(self, index: int) -> float:
         """The largest magnitude in the whole file, read once."""
         return self._maximum(index)
@@ -112,7 +117,7 @@ class Files:
         return *(int(rng.choice(np.asarray(along))) for along in planes), int(rng.integers(y)), int(rng.integers(x))
 
     def _source(self, index: int) -> tuple[object, _Opener]:
-        if self.path(index) or (self.indices and self.samples.resize != 1):
+        if self.path(index) or (self.indices and self.samples.resize != AS_IS):
             return (self.kind, index), _Opener(self._opened, index)
         return ("image", index), _Opener(self.samples.source, index)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ from fieldmark.errors import BadInput
 from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.target_files import Files
 from fieldmark.prepare import apply
+from fieldmark.prepare.whole import require_seen_at_once
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import ClassSpec
@@ -176,16 +176,17 @@ class LabelTargets(_Filed):
     def check(self) -> None:
         super().check()
         for index in self.images():
-            dtype, count = self.files.dtype(index), self.files.shape(index)[1]
-            if dtype.kind not in "ui":
-                raise BadInput(
-                    f"{self.files.shown(index)}: holds {dtype} values; label maps hold whole numbers, one for each "
-                    "class. For images as targets: --set data.target.kind=image."
-                )
+            count = self.files.shape(index)[1]
             if self._channel[0] >= count or (self.files.path(index) and count > 1 and len(self._channel) != 1):
                 raise BadInput(
                     f"{self.files.shown(index)}: has {count} channels; a label map has one. Name it: "
                     "--set data.target.channels=[0]."
+                )
+            dtype = self.files.channel_dtype(index, self._channel[0])
+            if dtype.kind not in "ui":
+                raise BadInput(
+                    f"{self.files.shown(index)}: holds {dtype} values; label maps hold whole numbers, one for each "
+                    "class. For images as targets: --set data.target.kind=image."
                 )
 
     def labels(self, index: int, box: Box) -> np.ndarray:
@@ -324,7 +325,11 @@ class Weighted:
 
     def _weighed(self, values: np.ndarray, index: int) -> np.ndarray:
         if not len(self._table):
-            whole = 255 if values.dtype == np.uint8 and self.files.maximum(index) > 1 else 1
+            whole = (
+                255
+                if self.files.channel_dtype(index, self.channel) == np.uint8 and self.files.maximum(index) > 1
+                else 1
+            )
             return np.maximum(np.nan_to_num(values.astype(np.float32)), 0) / whole
         places = values.astype(np.int64)
         if places.size and not 0 <= places.min() <= places.max() < len(self._table):
@@ -349,18 +354,31 @@ class Weighted:
         box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
         if self.config.method == "borders":
             return _borders(self.targets, index, box)
-        values, _ = self.files.read(index, box, (self.channel,))
-        mask = mask_maker(self.config.method)(values[0, 0])
+        mask: np.ndarray
+        if self.config.by == "volume":
+            mask = self.samples.blocks.get(("mask", index, t), lambda: self._volume(index, t))[z]
+        else:
+            mask = self._mask(self.files.read(index, box, (self.channel,))[0][0, 0])
         if not len(self._table):
             return mask.astype(np.float32)
         return self._weighed(mask.astype(np.uint8), index)
 
+    def _volume(self, index: int, t: int) -> np.ndarray:
+        """(z, y, x) bool: the foreground of the slices that the file has, found in all of them together."""
+        _, _, depth, y, x = self.samples.shape(index)
+        require_seen_at_once(depth, y, x, "data.mask.by")
+        own, mask = self.files.slices(index), np.zeros((depth, y, x), bool)
+        values, _ = self.files.read(index, Box((t, own.start, 0, 0), (t + 1, own.stop, y, x)), (self.channel,))
+        mask[own.start : own.stop] = self._mask(values[0])
+        return mask
 
-def mask_maker(method: str) -> Callable[[np.ndarray], np.ndarray]:
-    """From a plane (y, x) to its foreground, bool."""
-    from fieldmark.prepare import masks
+    def _mask(self, values: np.ndarray) -> np.ndarray:
+        """The foreground of a plane or volume, bool."""
+        from fieldmark.prepare import masks
 
-    return masks.otsu_mask if method == "otsu" else masks.unimodal_mask
+        made = masks.otsu_mask if self.config.method == "otsu" else masks.unimodal_mask
+        mask: np.ndarray = made(values, radius=self.config.radius)
+        return mask
 
 
 def _borders(targets: Targets, index: int, box: Box) -> np.ndarray:

@@ -16,7 +16,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.prepare.flat_field import Surface, fit_surface, require_field, surface_of_file
-from fieldmark.prepare.masks import foreground_of, pooled_threshold
+from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.pipeline import Step, apply, flat_field_step, scale_step
 from fieldmark.prepare.whole import Whole, counted, statistics
@@ -88,10 +88,10 @@ class Ground:
 
     def found(self, plane: Plane) -> np.ndarray:
         """The foreground (y, x) bool by the rule."""
-        values = self.corrected
-        if values is None:
+        rule, values = self.rule or {}, self.corrected
+        if values is None and rule.get("by") != "volume":
             values = apply(plane.raw(), plane.whole.at(self.first, plane.box))
-        return foreground_of(values, self.rule or {})
+        return plane.whole.foreground(self.first, rule, plane.t, plane.z, values=values)
 
 
 MaskOf = Callable[[Plane, Ground], np.ndarray]
@@ -227,6 +227,7 @@ def _ground(
         "channels": list(config.channels),
         "radius": config.radius,
         "fill": config.fill,
+        "by": config.by,
     }
     if config.method != "dataset-otsu":
         return rule
@@ -281,9 +282,9 @@ def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskO
         values = plane.whole.values(ground.first, plane.t, plane.z, most)
         return values.reshape(len(values), -1)
     values = plane.whole.values(ground.first, plane.t, plane.z)
-    every = -(-plane.source.shape[4] // values.shape[2])
+    every = plane.whole.every()
     if masks is None:
-        mask = foreground_of(values, ground.rule or {}, every=every)
+        mask = plane.whole.foreground(ground.first, ground.rule or {}, plane.t, plane.z, values=values, every=every)
     else:
         mask = masks(plane, replace(ground, corrected=values) if every == 1 else ground)[::every, ::every]
     counts = counted(values, mask, asked.min_fraction)

@@ -1,14 +1,15 @@
-"""Foreground of a plane by a rule, as microDL computes it: for masked losses and for the choice of crops."""
+"""Foreground of a plane or volume by a rule, as microDL computes it: for masked losses and for the choice of crops."""
 
 from __future__ import annotations
 
+from itertools import product
 from math import isqrt
 from typing import Any
 
 import numpy as np
 
 RADIUS = 5
-"""Of the disk that opens a mask, in pixels."""
+"""Of the disk or ball that opens a mask, in pixels."""
 OTSU_FACTOR = 1.1
 BINS = 256
 TOP = 99.5
@@ -16,28 +17,28 @@ TOP = 99.5
 
 
 def foreground_of(values: np.ndarray, ground: dict[str, Any], *, every: int = 1) -> np.ndarray:
-    """What stands out in a plane.
+    """What stands out in a plane or a volume; a volume has one threshold, and is opened by a ball.
 
     Args:
-        values: (C, y, x) prepared or raw pixels; the channels of `ground` are averaged.
+        values: (C, y, x) or (C, z, y, x) prepared or raw pixels; the channels of `ground` are averaged.
         ground: `method` (`otsu`, `unimodal` or `threshold` with its `value`), `channels` (empty for all), `radius` of
-            the disk that opens the mask, and whether to `fill` its holes.
+            the disk or ball that opens the mask, and whether to `fill` its holes.
         every: Only every n-th row and column is there.
 
     Returns:
-        (y, x) bool.
+        (y, x) or (z, y, x) bool.
     """
     from scipy.ndimage import binary_fill_holes
 
-    plane = values[list(ground.get("channels") or range(len(values)))].mean(axis=0)
+    seen = values[list(ground.get("channels") or range(len(values)))].mean(axis=0)
     radius = round(ground.get("radius", RADIUS) / every)
     match ground["method"]:
         case "unimodal":
-            mask = unimodal_mask(plane, radius=radius)
+            mask = unimodal_mask(seen, radius=radius)
         case "threshold":
-            mask = opened_by_disk(_smoothed(plane) > ground["value"], radius)
+            mask = opened(_smoothed(seen) > ground["value"], radius)
         case _:
-            mask = otsu_mask(plane, radius=radius)
+            mask = otsu_mask(seen, radius=radius)
     filled: np.ndarray = binary_fill_holes(mask) if ground.get("fill") else mask
     return filled
 
@@ -51,33 +52,35 @@ def pooled_threshold(values: np.ndarray) -> float:
     return float(threshold_otsu(values, nbins=BINS))
 
 
-def otsu_mask(plane: np.ndarray, *, radius: int = RADIUS) -> np.ndarray:
+def otsu_mask(seen: np.ndarray, *, radius: int = RADIUS) -> np.ndarray:
     """What is brighter than 1.1 times Otsu's threshold, opened.
 
     Args:
-        plane: (y, x) of any real dtype.
-        radius: Of the disk that opens the mask, in pixels.
+        seen: (y, x) or (z, y, x) of any real dtype; slices are smoothed each by itself.
+        radius: Of the disk that opens the mask of a plane, or the ball that opens that of a volume, in pixels.
 
     Returns:
-        (y, x) bool; all false for a plane of one value.
+        (y, x) or (z, y, x) bool; all false where there is one value only.
     """
-    values = _adjusted(_smoothed(plane), times=2)
+    values = _adjusted(_smoothed(seen), times=2)
     if values.min() == values.max():
-        return np.zeros(plane.shape, bool)
-    return opened_by_disk(values > OTSU_FACTOR * _otsu_of_adjusted(values), radius)
+        return np.zeros(seen.shape, bool)
+    return opened(values > OTSU_FACTOR * _otsu_of_adjusted(values), radius)
 
 
-def unimodal_mask(plane: np.ndarray, *, radius: int = RADIUS) -> np.ndarray:
-    """What is brighter than Rosin's threshold (2001), opened, with holes filled: for planes of mostly background.
+def unimodal_mask(seen: np.ndarray, *, radius: int = RADIUS) -> np.ndarray:
+    """What is brighter than Rosin's threshold (2001), opened, with holes filled: for mostly background.
+
+    A hole of a volume is what is closed on all sides.
 
     Arguments and result as those of `otsu_mask`.
     """
     from scipy.ndimage import binary_fill_holes
 
-    values = _adjusted(_smoothed(plane))
+    values = _adjusted(_smoothed(seen))
     if values.min() == values.max():
-        return np.zeros(plane.shape, bool)
-    filled: np.ndarray = binary_fill_holes(opened_by_disk(values > unimodal_threshold(values), radius))
+        return np.zeros(seen.shape, bool)
+    filled: np.ndarray = binary_fill_holes(opened(values > unimodal_threshold(values), radius))
     return filled
 
 
@@ -94,8 +97,8 @@ def unimodal_threshold(values: np.ndarray) -> float:
     return float(edges[corner : corner + 2].mean())
 
 
-def opened_by_disk(mask: np.ndarray, radius: int) -> np.ndarray:
-    """A mask (y, x) without what a disk of `radius` pixels does not fit into.
+def opened(mask: np.ndarray, radius: int) -> np.ndarray:
+    """A mask without what a disk, (y, x), or a ball, (z, y, x), of `radius` pixels does not fit into.
 
     What lies outside of the image counts as part of the mask while it is eroded, so that objects at the border stay.
     """
@@ -103,18 +106,23 @@ def opened_by_disk(mask: np.ndarray, radius: int) -> np.ndarray:
 
 
 def _eroded(mask: np.ndarray, radius: int) -> np.ndarray:
-    """Pixels whose whole disk lies in the mask: rows are eroded first, then joined, many times as fast as by pixels."""
-    halves = [isqrt(radius**2 - dy**2) for dy in range(radius + 1)]
+    """Pixels whose whole disk or ball lies in the mask.
+
+    Rows are eroded first, then joined: many times as fast as by pixels.
+    """
     rows = [mask]
     for _ in range(radius):
         narrow = rows[-1].copy()
-        narrow[:, 1:] &= rows[-1][:, :-1]
-        narrow[:, :-1] &= rows[-1][:, 1:]
+        narrow[..., 1:] &= rows[-1][..., :-1]
+        narrow[..., :-1] &= rows[-1][..., 1:]
         rows.append(narrow)
-    kept = rows[halves[0]].copy()
-    for dy in range(1, min(radius, len(mask) - 1) + 1):
-        kept[dy:] &= rows[halves[dy]][:-dy]
-        kept[:-dy] &= rows[halves[dy]][dy:]
+    kept = rows[radius].copy()
+    for steps in product(range(-radius, radius + 1), repeat=mask.ndim - 1):
+        left = radius**2 - sum(step**2 for step in steps)
+        if left >= 0 and any(steps) and all(abs(step) < n for step, n in zip(steps, mask.shape, strict=False)):
+            here = tuple(slice(max(0, -step), n - max(0, step)) for step, n in zip(steps, mask.shape, strict=False))
+            there = tuple(slice(max(0, step), n - max(0, -step)) for step, n in zip(steps, mask.shape, strict=False))
+            kept[here] &= rows[isqrt(left)][there]
     return kept
 
 
@@ -126,8 +134,12 @@ def _otsu_of_adjusted(values: np.ndarray) -> float:
     return float(threshold_otsu(hist=(counts, (np.arange(128) + 0.5) * (255 / 128))))
 
 
-def _smoothed(plane: np.ndarray) -> np.ndarray:
-    """By a Gaussian of 3 x 3 pixels and sigma 0.8, whose outside is reflected: (y, x) float32."""
+def _smoothed(seen: np.ndarray) -> np.ndarray:
+    """Planes by a Gaussian of 3 x 3 pixels and sigma 0.8, whose outside is reflected: float32."""
+    return _smooth_plane(seen) if seen.ndim == 2 else np.stack([_smooth_plane(plane) for plane in seen])
+
+
+def _smooth_plane(plane: np.ndarray) -> np.ndarray:
     side = np.exp(-0.5 / 0.8**2)
     middle, beside = np.float32(1 / (1 + 2 * side)), np.float32(side / (1 + 2 * side))
     values = plane.astype(np.float32)
@@ -143,7 +155,7 @@ def _smoothed(plane: np.ndarray) -> np.ndarray:
 
 
 def _adjusted(values: np.ndarray, *, times: int = 1) -> np.ndarray:
-    """Percentiles 1 to 99 stretched over 0..255, once or more often; what is beyond is cut. (y, x) float32."""
+    """Percentiles 1 to 99 stretched over 0..255, once or more often; what is beyond is cut. float32."""
     low, high = _limits(values, times)
     if high <= low:
         return np.zeros(values.shape, np.float32)

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fieldmark.core.axes import AS_IS, Factors, factors_of
 from fieldmark.errors import BadInput
 from fieldmark.prepare.color import blue_to_red, rgb_to_lab
 
@@ -67,14 +68,15 @@ def color_steps(color: str, channels: int, *, by: float, integers: bool) -> list
     return [scale, *([replicate_step()] if channels == 1 else []), lab_step()]
 
 
-def resize_step(by: float) -> Step:
-    """Scale rows and columns by a factor, before all other steps (see `images.resized`)."""
-    return {"step": "resize", "by": float(by)}
+def resize_step(by: float | Sequence[float]) -> Step:
+    """Scale an image before all other steps (see `images.resized`): by one factor along y and x, or three, z, y, x."""
+    z, y, x = factors_of(by)
+    return {"step": "resize", "by": y if z == 1 and y == x else [z, y, x]}
 
 
-def resize_of(steps: Sequence[Step]) -> float:
-    """The factor by which images are resized first; 1 for none."""
-    return float(steps[0]["by"]) if steps and steps[0].get("step") == "resize" else 1.0
+def resize_of(steps: Sequence[Step]) -> Factors:
+    """The factors along z, y and x by which images are resized first; `AS_IS` for none."""
+    return factors_of(steps[0]["by"]) if steps and steps[0].get("step") == "resize" else AS_IS
 
 
 def flat_field_step(surfaces: Sequence[dict[str, Any] | None]) -> Step:
@@ -113,7 +115,7 @@ def _of_black(step: Step, channels: int) -> Step:
     """A step as it would be for one black pixel, which stands for any image."""
     match step.get("step"):
         case "resize":
-            if not 0 < float(step["by"]) <= LARGEST_FACTOR:
+            if not all(0 < factor <= LARGEST_FACTOR for factor in factors_of(step["by"])):
                 raise ValueError(f"resize by {step['by']}")
             return scale_step(1.0)
         case "scale-per-image":

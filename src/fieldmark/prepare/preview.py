@@ -12,7 +12,6 @@ from fieldmark.core.colors import CLASS_COLORS
 from fieldmark.core.geometry import Box
 from fieldmark.images import encode_png
 from fieldmark.prepare.flat_field import surface_at
-from fieldmark.prepare.masks import foreground_of
 from fieldmark.prepare.tiling import share_of, tiles_of
 from fieldmark.prepare.weights import SIGMA, border_weights
 from fieldmark.report.blocks import Block, Figure, Gallery, Legend, Section, Text
@@ -56,7 +55,7 @@ def preview_section(title: str, plane: Plane, estimated: Estimated, shown: Shown
         for name, steps in (("raw", []), ("corrected", estimated.first), ("normalized", estimated.steps))
     }
     size = plane.source.shape[3:]
-    every = max(1, -(-size[1] // values["raw"].shape[2]))
+    every = plane.whole.every(MOST_PIXELS)
     blocks: list[Block] = []
     for channel in range(min(MOST_CHANNELS, len(values["raw"]))):
         blocks += _channel(channel, values, estimated, shown.names[channel], size)
@@ -87,7 +86,9 @@ def _channel(
 def _mask(plane: Plane, corrected: np.ndarray, estimated: Estimated, shown: Shown, every: int) -> np.ndarray | None:
     if shown.mask is not None:
         return shown.mask(plane)[::every, ::every]
-    return None if estimated.ground is None else foreground_of(corrected, estimated.ground, every=every)
+    if estimated.ground is None:
+        return None
+    return plane.whole.foreground(estimated.first, estimated.ground, plane.t, plane.z, values=corrected, every=every)
 
 
 def _foreground(plane: Plane, corrected: np.ndarray, mask: np.ndarray | None, shown: Shown, every: int) -> list[Block]:

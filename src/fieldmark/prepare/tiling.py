@@ -31,12 +31,20 @@ def tiles_of(shape: Sequence[int], rule: TilesConfig) -> Iterator[Box]:
     depth, *plane = shape
     if depth < rule.depth:
         raise BadInput(f"tile.depths asks for stacks of {rule.depth} slices, and an image has {depth}. Lower it.")
-    half = rule.depth // 2
-    along_z = starts(depth - 2 * half, rule.size[0], rule.step[0])
-    axes = [[half + z for z in along_z], *map(starts, plane, rule.size[1:], rule.step[1:])]
-    for corner in product(*axes):
-        stop = (min(n, a + side) for n, a, side in zip(shape, corner, rule.size, strict=True))
-        yield Box(corner, tuple(stop))
+    rows, columns = map(starts, plane, rule.size[1:], rule.step[1:])
+    for (z0, z1), y, x in product(_spans(depth, rule), rows, columns):
+        yield Box((z0, y, x), (z1, min(shape[1], y + rule.size[1]), min(shape[2], x + rule.size[2])))
+
+
+def _spans(depth: int, rule: TilesConfig) -> list[tuple[int, int]]:
+    """First slice of each tile, and the one after its last: in each sub-volume by itself, where there are any."""
+    half, side = rule.depth // 2, rule.size[0]
+    if rule.subvolume is None or side == 1:
+        first = [half + z for z in starts(depth - 2 * half, side, rule.step[0])]
+        return [(z, min(depth, z + side)) for z in first]
+    own, step = min(rule.subvolume[0], depth), rule.subvolume[1]
+    inner = starts(own, side, rule.step[0])
+    return sorted({(z + n, z + min(n + side, own)) for z in starts(depth, own, step) for n in inner})
 
 
 def share_of(mask: np.ndarray, box: Box) -> float:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fieldmark.core.axes import AS_IS, Factors, spelled_factors
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.prepare.flat_field import surface_at
@@ -34,6 +35,24 @@ def image_maximum(source: ImageSource) -> float:
     return max(float(np.abs(source.read(box)).max()) for box in pieces(source))
 
 
+LARGEST_VOLUME = 1 << 26
+"""Pixels of a volume whose foreground is found at once; about fifteen bytes are held for each."""
+
+Keep = Callable[[tuple[int, int], Callable[[], np.ndarray]], np.ndarray]
+
+
+class _Latest:
+    """Keeps what was made last, under its name."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[tuple[int, int], np.ndarray] | None = None
+
+    def get(self, name: tuple[int, int], make: Callable[[], np.ndarray]) -> np.ndarray:
+        if self._kept is None or self._kept[0] != name:
+            self._kept = (name, make())
+        return self._kept[1]
+
+
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where pixels lie in their image, and how large its planes are."""
@@ -50,11 +69,15 @@ class Whole:
 
     Args:
         opened: Gives the image's source; called only where it is needed.
-        resized: The factor that the source was resized by; 1 for none.
+        resized: The factors along z, y and x that the source was resized by.
+        keep: Gives what is kept under a name, or makes it; by itself only the latest is kept.
     """
 
-    def __init__(self, opened: Callable[[], ImageSource], *, resized: float = 1.0) -> None:
+    def __init__(
+        self, opened: Callable[[], ImageSource], *, resized: Factors = AS_IS, keep: Keep | None = None
+    ) -> None:
         self._opened, self._resized = opened, resized
+        self._keep = keep or _Latest().get
         self._maximum: float | None = None
         self._measured: dict[tuple[int, int, int], dict[str, np.ndarray]] = {}
 
@@ -74,21 +97,58 @@ class Whole:
         """
         if not any(step.get("step") in PLACED for step in steps):
             return list(steps)
-        if (by := resize_of(steps)) not in (1, self._resized):
+        if (by := resize_of(steps)) not in (AS_IS, self._resized):
             raise BadInput(
-                f"This model resizes images by {by:g} first (prepare.resize), which predictions of whole "
-                "images do: fieldmark predict. Single layers, answers and features at another size are not there."
+                f"This model resizes images by {spelled_factors(by)} first (prepare.resize), which predictions of "
+                "whole images do: fieldmark predict. Single layers, answers and features at another size are not there."
             )
         (t, z0, y0, x0), (_, z1, y1, x1) = box.start, box.stop
         plane = size or self._opened().shape[3:]
         place = Place(t, tuple(range(z0, z1)), np.arange(y0, y1), np.arange(x0, x1), (int(plane[0]), int(plane[1])))
         return self._concrete(steps, place)
 
+    def every(self, most: int = MOST_PIXELS) -> int:
+        """Of how many rows and columns `values` gives one."""
+        y, x = self._opened().shape[3:]
+        return max(1, int(np.ceil(np.sqrt(y * x / most))))
+
+    def foreground(
+        self, steps: Sequence[Step], ground: Step, t: int, z: int, *, values: np.ndarray | None = None, every: int = 1
+    ) -> np.ndarray:
+        """What stands out in a plane, (y, x) bool, of every n-th row and column.
+
+        Args:
+            steps: What comes before.
+            ground: See `prepare.masks.foreground_of`; with `by` set to `volume` it is found in all slices together.
+            t: The plane's time.
+            z: The plane's slice.
+            values: What the steps give of these rows and columns, (C, y, x), where that is known.
+            every: Of so many rows and columns one.
+
+        Raises:
+            BadInput: A volume is too large to be seen at once.
+        """
+        if ground.get("by") == "volume":
+            volume = self._keep((len(steps), t), lambda: self._volume(steps, ground, t))
+            return volume[z, ::every, ::every]
+        seen = self.values(steps, t, z) if values is None else values
+        return foreground_of(seen, ground, every=every)
+
+    def _volume(self, steps: Sequence[Step], ground: Step, t: int) -> np.ndarray:
+        """The foreground of a volume, (z, y, x) bool."""
+        source = self._opened()
+        _, _, depth, y, x = source.shape
+        require_seen_at_once(depth, y, x, "prepare.foreground.by")
+        seen = np.empty((1, depth, y, x), np.float32)
+        for z in range(depth):
+            values = self.values(steps, t, z, y * x)
+            seen[0, z] = values[list(ground.get("channels") or range(len(values)))].mean(axis=0)
+        return foreground_of(seen, {**ground, "channels": []})
+
     def values(self, steps: Sequence[Step], t: int, z: int, most: int = MOST_PIXELS) -> np.ndarray:
         """Prepared pixels of a plane, (C, y, x) float32: all of them, or every n-th row and column."""
-        source = self._opened()
+        source, every = self._opened(), self.every(most)
         y, x = source.shape[3:]
-        every = max(1, int(np.ceil(np.sqrt(y * x / most))))
         rows = np.arange(0, y, every)
         raw = np.concatenate([self._rows(source, t, z, part, every) for part in _parts(rows, every, x)], axis=1)
         place = Place(t, (z,), rows, np.arange(0, x, every), (y, x))
@@ -100,8 +160,8 @@ class Whole:
         ground, share = step.get("foreground"), float(step.get("min_fraction") or 0.0)
         if ground is None or not share:
             return values.reshape(len(values), -1)
-        every = max(1, round(self._opened().shape[4] / values.shape[2]))
-        return counted(values, foreground_of(values, ground, every=every), share)
+        mask = self.foreground(steps, ground, t, z, values=values, every=self.every(most))
+        return counted(values, mask, share)
 
     def numbers(self, steps: Sequence[Step], t: int, z: int) -> dict[str, np.ndarray]:
         """Low, high, center and spread (C,) that the last of the steps, `standardize-each`, has for a plane."""
@@ -144,6 +204,15 @@ class Whole:
         box = Box((t, 0, z, int(rows[0]), 0), (t + 1, source.shape[1], z + 1, int(rows[-1]) + 1, source.shape[4]))
         found: np.ndarray = source.read(box)[0, :, 0, ::every, ::every]
         return found
+
+
+def require_seen_at_once(depth: int, y: int, x: int, name: str) -> None:
+    """Raise BadInput, which names the setting, where a volume is too large for a foreground of all its slices."""
+    if depth * y * x > LARGEST_VOLUME:
+        raise BadInput(
+            f"{name}=volume: a volume of {depth} x {y} x {x} pixels is too large to be seen at once; at most "
+            f"{LARGEST_VOLUME:,} are. Let slices be masked by themselves (slice), or resize the images."
+        )
 
 
 def counted(values: np.ndarray, mask: np.ndarray, share: float) -> np.ndarray:

@@ -41,16 +41,28 @@ class MaskConfig(BaseModel, frozen=True, extra="forbid"):
     method: Literal["none", "otsu", "unimodal", "borders"] = "none"
     """Computed from `channel` (of the images or the target) where no mask is given; `borders`: a weight map of the
     label maps that is heavy between touching objects (U-Net paper)."""
+    radius: NonNegativeInt = 5
+    """Of the disk or ball that opens a computed mask, in pixels."""
+    by: Literal["slice", "volume"] = "slice"
+    """Whether each slice is masked by itself (and opened by a disk), or all slices together (by a ball)."""
     label_weights: tuple[NonNegativeFloat, ...] = ()
     """The weight of each value of the mask; empty for the value itself (8 bits: over 255, where any is above 1)."""
+
+
+WAYS = ("group", "image", "split")
+PLANES = {"time": 0, "time_idx": 0, "slice": 1, "slice_idx": 1}
+COLUMN = "column:"
+"""Before a column's name, where it could be taken for another way to part images."""
 
 
 class SplitConfig(BaseModel, frozen=True, extra="forbid"):
     """Which images teach, validate and test. Groups are never split."""
 
-    by: Literal["group", "image", "split", "time", "slice"] = "group"
+    by: str = Field(default="group", min_length=1)
     """`group`: an image without one stands alone; `image`: whatever the groups; `split`: as the project says; `time`
-    and `slice`: planes of each image."""
+    and `slice` (or `time_idx` and `slice_idx`): planes of each image. Or a column of the images, such as `patient`:
+    images with the same value stay together, and so do those of a group; `column:time` where a column has one of
+    these names."""
     train: float = Field(default=0.85, ge=0, le=1)
     validation: float = Field(default=0.15, ge=0, le=1)
     test: float = Field(default=0.0, ge=0, le=1)
@@ -58,6 +70,17 @@ class SplitConfig(BaseModel, frozen=True, extra="forbid"):
     """`first`: the first ones validate (OpenFIBSEM)."""
     seed: NonNegativeInt | None = None
     """By itself the run's."""
+
+    @property
+    def axis(self) -> int | None:
+        """0 to part images along t, 1 along z; None for whole images."""
+        return PLANES.get(self.by)
+
+    @property
+    def column(self) -> str | None:
+        """The column of the images that parts them; None for the other ways."""
+        own = self.by in WAYS or self.by in PLANES
+        return None if own else self.by.removeprefix(COLUMN)
 
     @model_validator(mode="after")
     def _whole(self) -> SplitConfig:

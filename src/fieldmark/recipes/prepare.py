@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 from fieldmark.core.fingerprint import files_hash
 
 _Percent = Annotated[float, Field(ge=0, le=100)]
+_Factor = Annotated[float, Field(ge=1 / 64, le=64)]
 
 
 class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
@@ -59,6 +60,10 @@ class ForegroundConfig(BaseModel, frozen=True, extra="forbid"):
     radius: NonNegativeInt = 5
     """Of the disk or ball that opens the mask, in pixels."""
     fill: bool = False
+    """Holes too; those of a volume are closed on all sides."""
+    by: Literal["slice", "volume"] = "slice"
+    """Whether each slice has a threshold and is opened by a disk, or all slices of a volume have one and are opened by
+    a ball."""
     folder: str | None = None
     """With `folder`: the user's own masks, by stem."""
 
@@ -76,6 +81,9 @@ class TilesConfig(BaseModel, frozen=True, extra="forbid"):
     """Slices around the middle one whose foreground is measured; tiles of several slices are measured whole."""
     min_fraction: float = Field(default=0.0, ge=0, le=1)
     """Least share of foreground of a tile that is chosen."""
+    subvolume: tuple[PositiveInt, PositiveInt] | None = None
+    """Slices of the sub-volumes that tiles of several slices are cut of, and slices from one to the next; None for one
+    volume. The last sub-volume is flush with the last slice."""
     channels: tuple[NonNegativeInt, ...] = ()
     """Channels of copies on disk; empty for all."""
     order: Literal["zyx", "xyz", "zxy"] = "zyx"
@@ -93,8 +101,9 @@ class PrepareConfig(BaseModel, frozen=True, extra="forbid"):
     """From raw to prepared pixels, in this order."""
 
     flat_field: FlatFieldConfig | None = None
-    resize: float | None = Field(default=None, ge=1 / 64, le=64)
-    """Factor along y and x: images are read at this size, and predictions come back at their own. U-Nets alone."""
+    resize: _Factor | tuple[_Factor, _Factor, _Factor] | None = None
+    """Factor along y and x, or three, along z, y and x: images are read at this size, and predictions come back at
+    their own. U-Nets alone. Images of a single slice keep it."""
     normalize: NormalizeConfig | None = None
     """None for the family's own way (see `net.color`)."""
     foreground: ForegroundConfig | None = None

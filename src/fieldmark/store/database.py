@@ -23,7 +23,7 @@ from fieldmark.errors import BadFile, BadInput, Conflict, FieldmarkError
 from fieldmark.store import journal
 from fieldmark.store.journal import JournalEntry, Operation, Reversal
 from fieldmark.store.rows import Values, driver, insert_rows, key_of, where
-from fieldmark.store.tables import SCHEMA, metadata
+from fieldmark.store.tables import MIGRATIONS, SCHEMA, metadata
 from fieldmark.store.tables import journal as journal_table
 
 CHECKS = Registry(
@@ -291,6 +291,8 @@ def open_store(path: Path, *, create: bool = False) -> Store:
     store = Store(path)
     if version == 0:
         _create_tables(store)
+    elif version < SCHEMA:
+        _bring_up(store)
     return store
 
 
@@ -345,6 +347,17 @@ def _create_tables(store: Store) -> None:
             connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION}")
             connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
     sync_folder(store.path.parent)
+
+
+def _bring_up(store: Store) -> None:
+    """Give an older file the tables of today, in one transaction; another process may have done it meanwhile."""
+    with store._plain_words(), store._engine.connect() as plain:
+        connection = plain.execution_options(begin_mode="IMMEDIATE")
+        with connection.begin():
+            version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+            for statement in (line for newer in MIGRATIONS[version - 1 :] for line in newer):
+                connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
 
 
 def _prepare_connection(connection: Any, _record: object) -> None:

@@ -21,8 +21,11 @@ from sqlalchemy import (
     true,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of these tables, kept in the database. A newer one is refused; an older one is brought up on opening."""
+
+MIGRATIONS = (("ALTER TABLE images ADD COLUMN columns VARCHAR",),)
+"""The n-th: statements that bring version n + 1 (from 0) up to the next."""
 
 metadata = MetaData()
 
@@ -57,6 +60,7 @@ images = Table(
     Column("group", String, nullable=False),
     Column("split", String, nullable=False),
     Column("excluded", String, nullable=False),  # why; empty for an image in use
+    Column("columns", String),  # JSON object of what tables say of the image; null for nothing
     sqlite_autoincrement=True,
 )
 

@@ -20,7 +20,7 @@ from fieldmark.workbench.runs import Run, find_run, list_runs
 
 if TYPE_CHECKING:
     from fieldmark.recipes import PredictRecipe
-    from fieldmark.workbench.evaluating import Evaluation
+    from fieldmark.workbench.cases import Scored
 
 
 class Workbench:
@@ -149,7 +149,7 @@ class Workbench:
         """Write a label map, or what else the model makes, for each image (all of the project where none is named)."""
         return predict(self, model, self.chosen(images), out, form, recipe, truth=truth)
 
-    def evaluate(self, model: str, truth: Path | None, **options: Any) -> Evaluation:
+    def evaluate(self, model: str, truth: Path | None, **options: Any) -> Scored:
         """Score a model on the images that taught it nothing."""
         from fieldmark.workbench.evaluating import evaluate
 

@@ -15,14 +15,44 @@ from fieldmark.errors import BadInput
 from fieldmark.evaluate.summary import ImageScore
 from fieldmark.evaluate.truth import Coding, Truth, pair_by_stem, read_truth
 from fieldmark.images import find_images, open_image
+from fieldmark.workbench.predicting import HIDDEN
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
     from fieldmark.images import ImageSource
+    from fieldmark.recipes.evaluate import EvaluateRecipe
     from fieldmark.workbench.bench import Workbench
 
 Watch = Callable[[str], None]
-Kind = Literal["classes", "objects", "images"]
+Kind = Literal["classes", "objects", "images", "numbers"]
+ROWS: dict[Kind, tuple[str, str]] = {
+    "classes": ("classes", "class"),
+    "objects": ("classes", "class"),
+    "images": ("channels", "channel"),
+    "numbers": ("numbers", "number"),
+}
+"""What the numbers of a summary stand beside, and what one of these is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What is to be scored, and how.
+
+    Args:
+        truth: What is right: a folder, or of numbers a table; None where something else says it.
+        recipe: What is measured.
+        mask: A folder of masks within which predicted images are compared too.
+        report: Where the report goes; beside the model's run where None.
+        watch: Called with sentences about the progress.
+        only: Names of the images that are looked at; empty for all.
+    """
+
+    truth: Path | None
+    recipe: EvaluateRecipe
+    mask: Path | None = None
+    report: Path | None = None
+    watch: Watch = lambda _line: None
+    only: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +67,12 @@ class Case:
     """Where predicted images are compared; None for everywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """Scores with baselines, and what was looked at."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """Scores with baselines."""
 
     model: str
-    header: Header
     summary: dict[str, Any]
-    cases: tuple[Case, ...]
-    coding: Coding | None
-    """How masks of classes are read; None where the truth is something else."""
     report: Path
     kind: Kind = "classes"
     metrics: tuple[str, ...] = ()
@@ -57,8 +83,13 @@ class Evaluation:
 
     @property
     def rows(self) -> str:
-        """What the summary's numbers stand beside: classes, or the channels of images."""
-        return "channels" if self.kind == "images" else "classes"
+        """What the summary's numbers stand beside: classes, channels of images, or numbers."""
+        return ROWS[self.kind][0]
+
+    @property
+    def row_word(self) -> str:
+        """One of these."""
+        return ROWS[self.kind][1]
 
     def to_json(self) -> dict[str, Any]:
         return self.summary | {"model": self.model, "report": str(self.report)}
@@ -71,7 +102,29 @@ class Evaluation:
             for method, named in methods.items()
             for name, values in named.items()
         ]
-        return ["method", "channel" if self.kind == "images" else "class", *self.metrics], rows
+        return ["method", self.row_word, *self.metrics], rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation(Scored):
+    """Scores of what was drawn, and what was looked at."""
+
+    header: Header
+    cases: tuple[Case, ...]
+    coding: Coding | None = None
+    """How masks of classes are read; None where the truth is something else."""
+
+
+def report_of(bench: Workbench, header: Header, name: str) -> Path:
+    """Where a report goes by itself: beside the run that made the model, where it is one of the project's."""
+    runs = {run.id: run.folder for run in bench.runs()}
+    folder = runs.get(str(header.details.get("run", "")))
+    return (folder or predictions_of(bench, name) / HIDDEN) / "report.html"
+
+
+def predictions_of(bench: Workbench, name: str) -> Path:
+    """Where what is scored is predicted."""
+    return bench.project.predictions / (Path(name).resolve().name or "model")
 
 
 def paired(

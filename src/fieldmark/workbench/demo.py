@@ -21,8 +21,9 @@ from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.report.blocks import Page, Section, Table, Text
 from fieldmark.report.page import write_page
 from fieldmark.workbench.bench import Workbench
+from fieldmark.workbench.cases import Asked, Evaluation
 from fieldmark.workbench.demo_fields import DemoProject, demo_projects
-from fieldmark.workbench.evaluating import Evaluation
+from fieldmark.workbench.evaluating import evaluate_maps
 from fieldmark.workbench.reporting import evaluation_sections
 
 SIGN = ".fieldmark-demo"
@@ -101,7 +102,7 @@ class Demo:
         yield from events
         recipe = PredictRecipe()
         yield from bench.predict(MODEL, out=folder / "masks", form="png", recipe=recipe)
-        return bench.evaluate(MODEL, folder / "truth", recipe=EvaluateRecipe(ignore=0))
+        return evaluate_maps(bench, MODEL, Asked(truth=folder / "truth", recipe=EvaluateRecipe(ignore=0)))
 
 
 def _row(project: DemoProject, evaluation: Evaluation) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from fieldmark.evaluate.orientations import write_rows
 from fieldmark.evaluate.summary import summarize
 from fieldmark.recipes import PredictRecipe
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.cases import Case, Evaluation, Kind, Watch, paired
+from fieldmark.workbench.cases import Asked, Case, Evaluation, Kind, Scored, Watch, paired, predictions_of, report_of
 from fieldmark.workbench.evaluating_classes import (
     answered,
     class_baselines,
@@ -28,7 +28,6 @@ from fieldmark.workbench.evaluating_classes import (
 from fieldmark.workbench.evaluating_images import ImageJudge, Judged, image_baselines, require_channels, teaching_cases
 from fieldmark.workbench.evaluating_objects import ObjectJudge, object_class
 from fieldmark.workbench.predicting import (
-    HIDDEN,
     model_folder,
     output_of,
     predict,
@@ -83,7 +82,7 @@ def evaluate(
     report: Path | None = None,
     watch: Watch = lambda _line: None,
     only: frozenset[str] = frozenset(),
-) -> Evaluation:
+) -> Scored:
     """Predict the images that have truth, compare, and write a report.
 
     Strokes are not carried through space here: a score is about what the model learned.
@@ -91,24 +90,35 @@ def evaluate(
     Args:
         bench: The project.
         name: A model of the project, or a model folder.
-        truth: A folder of reference masks, numbered objects or true images, paired with the images by stem; None where
-            channels of the images themselves are what a model of images should answer.
+        truth: A folder of reference masks, numbered objects or true images, paired with the images by stem, or a table
+            of true numbers; None where channels of the images themselves are what a model of images should answer, or
+            the table that a model of numbers learned from has rows of others too.
         recipe: What is measured.
         mask: A folder of masks within which predicted images are compared too.
         report: Where the report goes; beside the model's run where None.
         watch: Called with sentences about the progress.
         only: Names of the images that are looked at; empty for all.
     """
-    recipe = recipe or EvaluateRecipe()
-    header = header_of(model_folder(bench, name))
+    asked = Asked(truth=truth, recipe=recipe or EvaluateRecipe(), mask=mask, report=report, watch=watch, only=only)
+    if output_of(header_of(model_folder(bench, name)), name) == "numbers":
+        from fieldmark.workbench.evaluating_numbers import evaluate_numbers
+
+        return evaluate_numbers(bench, name, asked)
+    return evaluate_maps(bench, name, asked)
+
+
+def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
+    """The same for a model that answers pixels."""
+    header, recipe = header_of(model_folder(bench, name)), asked.recipe
     kind = _kind(header, name, recipe)
-    pairs, without, notes = _pairs(bench, kind, truth, recipe)
-    pairs = [(record, right) for record, right in pairs if not only or record.name in only]
-    masks = _masks(bench, kind, mask, [record for record, _ in pairs])
-    out = _predictions(bench, name)
-    if report is not None:
-        refuse_originals(bench, [report.parent])
-    _watched(predict(bench, name, [record for record, _ in pairs], out, "ome-zarr", _how(kind, header, recipe)), watch)
+    pairs, without, notes = _pairs(bench, kind, asked.truth, recipe)
+    pairs = [(record, right) for record, right in pairs if not asked.only or record.name in asked.only]
+    masks = _masks(bench, kind, asked.mask, [record for record, _ in pairs])
+    out = predictions_of(bench, name)
+    if asked.report is not None:
+        refuse_originals(bench, [asked.report.parent])
+    how = _how(kind, header, recipe)
+    _watched(predict(bench, name, [record for record, _ in pairs], out, "ome-zarr", how), asked.watch)
     taught = {item.content_hash for item in header.taught}
     cases = tuple(
         Case(
@@ -118,11 +128,27 @@ def evaluate(
     )
     if all(case.taught for case in cases):
         notes = (*notes, "No image with truth is left that did not teach the model.")
-    place = report or _report_path(bench, header, name)
-    task = _Task(bench, name, header, recipe, cases, tuple(record.name for record in without), notes, place, watch)
+    place = asked.report or report_of(bench, header, name)
+    task = _Task(
+        bench, name, header, recipe, cases, tuple(record.name for record in without), notes, place, asked.watch
+    )
     result = {"classes": _classes, "objects": _objects, "images": _images}[kind](task)
     _write(bench, result)
     return result
+
+
+def evaluate_typed(
+    project: Path, model: str, truth: Path | None, *, allow: tuple[str, ...] = (), **options: Any
+) -> Scored:
+    """Score what was typed as a model: one of a project, a model folder, or a table of answers, without a project."""
+    from fieldmark.workbench.bench import Workbench
+    from fieldmark.workbench.evaluating_numbers import evaluate_answers, is_answers
+
+    if is_answers(model):
+        return evaluate_answers(Path(model), Asked(truth=truth, **options))
+    with Workbench.open(project) as bench:
+        bench.allow = allow
+        return evaluate(bench, model, truth, **options)
 
 
 def _kind(header: Header, name: str, recipe: EvaluateRecipe) -> Kind:
@@ -235,24 +261,22 @@ def _by_orientation(
 
 
 def _result(task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, ...], coding: Any = None) -> Evaluation:
-    return Evaluation(task.name, task.header, found, task.cases, coding, task.report, kind, metrics)
+    return Evaluation(
+        model=task.name,
+        summary=found,
+        report=task.report,
+        kind=kind,
+        metrics=metrics,
+        header=task.header,
+        cases=task.cases,
+        coding=coding,
+    )
 
 
 def _watched(events: Iterator[Event], watch: Watch) -> None:
     for event in events:
         if event.phase == "image":
             watch(f"Predicted {event.step}/{event.total} {event.message}")
-
-
-def _report_path(bench: Workbench, header: Header, name: str) -> Path:
-    """Beside the run that made the model, where it is one of the project's."""
-    runs = {run.id: run.folder for run in bench.runs()}
-    folder = runs.get(str(header.details.get("run", "")))
-    return (folder or _predictions(bench, name) / HIDDEN) / "report.html"
-
-
-def _predictions(bench: Workbench, name: str) -> Path:
-    return bench.project.predictions / (Path(name).resolve().name or "model")
 
 
 def _write(bench: Workbench, result: Evaluation) -> None:

@@ -29,7 +29,7 @@ def completed(recipe: FitRecipe) -> FitRecipe:
     if target.kind != "numbers":
         return recipe
     file = _table(target)
-    names = tuple(name for name in _columns(file) if name != IMAGE)
+    names = tuple(name for name in columns_of(file) if name != IMAGE)
     if unknown := [name for name in target.columns if name not in names]:
         raise BadInput(f"{file} has no column {unknown[0]!r}. {near_miss(unknown[0], names)}")
     if not names:
@@ -81,7 +81,7 @@ def read_numbers(file: Path, columns: Sequence[str]) -> dict[str, Row]:
     Raises BadFile, with the line, where a cell is no finite number or an image stands there twice.
     """
     rows: dict[str, Row] = {}
-    _columns(file)
+    columns_of(file)
     reader = csv.DictReader(read_text(file).splitlines())
     for cells in reader:
         called = (cells.get(IMAGE) or "").strip()
@@ -112,7 +112,8 @@ def _table(target: TargetConfig) -> Path:
     return Path(target.table)
 
 
-def _columns(file: Path) -> list[str]:
+def columns_of(file: Path) -> list[str]:
+    """The columns of a table; one of them names the image. Raises BadFile."""
     try:
         columns = next(csv.reader(read_text(file).splitlines()), [])
     except csv.Error as error:

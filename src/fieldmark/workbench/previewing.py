@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fieldmark import __version__
+from fieldmark.core.axes import AS_IS, Factors, factors_of
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput
 from fieldmark.images import open_image
-from fieldmark.images.resized import ResizedSource
 from fieldmark.prepare.estimate import Estimated, Opened, Plane, count_planes, estimate
 from fieldmark.prepare.preview import Shown, preview_section
 from fieldmark.prepare.whole import Whole
 from fieldmark.report.page import Block, Notice, Page, Section, Table, Text, write_page
-from fieldmark.workbench.loose.frame_set import frame_set, own_labels, own_masks, placed
+from fieldmark.workbench.loose.frame_set import at_size, frame_set, own_labels, own_masks, placed
 from fieldmark.workbench.loose.images import HIDDEN
 from fieldmark.workbench.predicting import refuse_originals
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
     from fieldmark.recipes import FitRecipe
-    from fieldmark.recipes.prepare import PrepareConfig
+    from fieldmark.recipes.prepare import ForegroundConfig, PrepareConfig
     from fieldmark.workbench.bench import Workbench
     from fieldmark.workbench.loose.prepare import Plan
 
@@ -72,7 +72,7 @@ def preview_project(bench: Workbench, recipe: FitRecipe, out: Path) -> Iterator[
     refuse_originals(bench, [out.parent])
     chosen = [records[n] for n in _spread(len(records), MOST_IMAGES)]
     config = _computed(recipe.prepare)
-    images: list[Opened] = [partial(_open, record.path, record.name, config.resize or 1.0) for record in chosen]
+    images: list[Opened] = [partial(_open, record.path, record.name, factors_of(config.resize)) for record in chosen]
     estimated = yield from estimate(images, config)
     channels = max(record.shape[1] for record in chosen)
     shown = Shown(names=[str(channel) for channel in range(channels)])
@@ -90,9 +90,8 @@ def _computed(config: PrepareConfig) -> PrepareConfig:
     return config.model_copy(update={"foreground": None, "normalize": normalize})
 
 
-def _open(path: Path, name: str, resize: float) -> ImageSource:
-    source = open_image(path, shown=name)
-    return source if resize == 1 else ResizedSource(source, resize)
+def _open(path: Path, name: str, resize: Factors) -> ImageSource:
+    return at_size(open_image(path, shown=name), resize)
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -138,12 +137,22 @@ def _summary(images: Sequence[Opened], config: PrepareConfig, estimated: Estimat
 def _steps_table(config: PrepareConfig) -> Table:
     flat, normalize, ground = config.flat_field, config.normalize, config.foreground
     rows = [
-        ("resize", "no" if config.resize in (None, 1) else f"{config.resize:g} along y and x"),
+        ("resize", _resize_words(factors_of(config.resize))),
         ("flat field", "no" if flat is None else _flat_words(flat.method, flat.order, flat.block)),
-        ("foreground", "no" if ground is None else f"{ground.method}, opened by a disk of {ground.radius} pixels"),
+        ("foreground", "no" if ground is None else _ground_words(ground)),
         ("normalization", "the family's own" if normalize is None else f"{normalize.scheme}, {normalize.statistic}"),
     ]
     return Table(("step", "how"), tuple(rows))
+
+
+def _resize_words(factors: Factors) -> str:
+    z, y, x = factors
+    return "no" if factors == AS_IS else f"{y:g} along y and {x:g} along x" + ("" if z == 1 else f", {z:g} along z")
+
+
+def _ground_words(ground: ForegroundConfig) -> str:
+    element = "ball" if ground.by == "volume" else "disk"
+    return f"{ground.method} of each {ground.by}, opened by a {element} of {ground.radius} pixels"
 
 
 def _flat_words(method: str, order: int, block: int) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fieldmark import __version__
 from fieldmark.checkpoint import Header, load
 from fieldmark.core.colors import class_color
 from fieldmark.errors import BadInput
@@ -35,10 +36,13 @@ from fieldmark.workbench.runs import read_history
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
     from fieldmark.workbench.bench import Workbench
-    from fieldmark.workbench.cases import Case, Evaluation
+    from fieldmark.workbench.cases import Case, Evaluation, Scored
+    from fieldmark.workbench.evaluating_numbers import NumbersScored
 
 MOST_PICTURES = 12
 MOST_KERNELS = 48
+MOST_CURVES = 8
+MOST_ROWS = 200
 KERNEL_SIDE = 48
 """Pictures of kernels have about this many pixels a side."""
 
@@ -83,7 +87,48 @@ def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
     return Text(text), Table(("image", "class", "strokes", "pixels"), tuple(rows))
 
 
-def _scores(result: Evaluation) -> tuple[Block, ...]:
+def numbers_page(result: NumbersScored, bench: Workbench | None = None) -> Page:
+    """The report on numbers of whole images; without a project, of a table alone."""
+    sections = [Section("How well it does", _scores(result)), Section("Image by image", _said_and_right(result))]
+    if bench is not None and result.header is not None:
+        text = f"A model of the family {result.header.family}, taught by {len(result.header.taught)} images."
+        sections = [
+            Section("What was learned from what", (Text(text),)),
+            *sections,
+            Section("How the fit went", _history(bench, result.header)),
+        ]
+    return Page(
+        title=f"{result.model}: how well its numbers do",
+        subtitle=f"Project {bench.project.name}" if bench is not None else "",
+        sections=tuple(section for section in sections if section.blocks),
+        footer=f"Written by Fieldmark {__version__}.",
+    )
+
+
+def _said_and_right(result: NumbersScored) -> tuple[Block, ...]:
+    """A curve of each number over the true one, and a table of images that taught nothing."""
+    tested = [one for one in result.images if not one.taught]
+    blocks: list[Block] = []
+    for place, name in enumerate(result.names[:MOST_CURVES]):
+        pairs = sorted((float(one.right[place]), float(one.said[place])) for one in tested)
+        known = tuple(pair for pair in pairs if np.isfinite(pair).all())
+        if known:
+            right = tuple((true, true) for true, _ in known)
+            blocks.append(Chart((Series("predicted", known), Series("right", right)), f"true {name}", name, name))
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (one.image, *(_cell(n) for pair in zip(one.said, one.right, strict=True) for n in pair))
+        for one in tested[:MOST_ROWS]
+    )
+    note = f"{len(tested) - MOST_ROWS} more images stand in the table beside." if len(tested) > MOST_ROWS else ""
+    columns = ("image", *(name for own in result.names for name in (own, f"true {own}")))
+    return (*blocks, Table(columns, rows, note=note)) if rows else ()
+
+
+def _cell(value: float) -> Cell:
+    return None if np.isnan(value) else float(value)
+
+
+def _scores(result: Scored) -> tuple[Block, ...]:
     summary = result.summary
     methods = {result.model: summary[result.rows], **summary["baselines"]}
     rows: tuple[tuple[Cell, ...], ...] = tuple(
@@ -93,16 +138,12 @@ def _scores(result: Evaluation) -> tuple[Block, ...]:
     )
     note = f"Means over {summary['images']} images that taught nothing"
     note += "; 95 % bootstrap intervals over images." if summary["images"] >= 5 else " (too few for intervals)."
-    blocks: list[Block] = [Table((f"method and {_row_word(result)}", *result.metrics), rows, note=note)]
+    blocks: list[Block] = [Table((f"method and {result.row_word}", *result.metrics), rows, note=note)]
     if summary["taught"]:
         blocks.append(Text(f"Taught the model, so not counted: {', '.join(summary['taught'])}."))
     if summary["without_truth"]:
-        blocks.append(Text(f"Without a reference mask: {', '.join(summary['without_truth'])}."))
+        blocks.append(Text(f"Without truth: {', '.join(summary['without_truth'])}."))
     return (*blocks, *(Text(note) for note in summary["notes"]))
-
-
-def _row_word(result: Evaluation) -> str:
-    return "channel" if result.kind == "images" else "class"
 
 
 def _measured(values: dict[str, Any], metric: str) -> Measured:

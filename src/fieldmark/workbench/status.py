@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fieldmark.collection.columns import column_names
+
 if TYPE_CHECKING:
     from fieldmark.collection import AddReport
     from fieldmark.labels import ImportReport
@@ -25,6 +27,7 @@ def status_of(bench: Workbench) -> dict[str, Any]:
         "strokes": len(strokes),
         "answers": len(bench.labels.answers()),
         "points": len(bench.labels.points()),
+        "columns": column_names(used),
         "labelled_images": len(bench.labels.labelled_images()),
         "classes": [
             {
@@ -47,6 +50,7 @@ def add_values(report: AddReport) -> dict[str, Any]:
         "known": report.known,
         "moved": [{"image": item.image.name, "to": item.uri} for item in report.moved],
         "duplicates": [{"image": image, "same_as": other} for image, other in report.duplicates],
+        "described": [record.name for record in report.described],
         "notes": report.notes,
         "left_out": [{"file": shown, "why": why} for shown, why in report.left_out],
     }
@@ -57,6 +61,7 @@ def add_sentence(report: AddReport) -> str:
     parts = [f"Added {len(report.added)} images"]
     parts += [f"{len(report.known)} were there already"] if report.known else []
     parts += [f"{len(report.moved)} had moved"] if report.moved else []
+    parts += [f"{len(report.described)} have new columns"] if report.described else []
     parts += [f"{len(report.duplicates)} have the content of another"] if report.duplicates else []
     parts += [f"{len(report.left_out)} files were left out"] if report.left_out else []
     return "; ".join(parts) + "."

@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import ClassSpec
+from fieldmark.collection.columns import column_names, column_values
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images, open_image
+from fieldmark.images.source import channel_dtypes
 from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
+from fieldmark.recipes.data import COLUMN, PLANES, WAYS
 from fieldmark.workbench.numbers import attach_numbers
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
     from fieldmark.recipes import DataConfig
+    from fieldmark.recipes.data import SplitConfig
 
 MOST_CLASSES = 256
 """A label map with more values is no map of classes, but of single objects."""
@@ -37,8 +41,9 @@ def facts_of(images: Sequence[ImageRecord], config: DataConfig) -> list[dict[str
             "content_hash": record.content_hash,
             "group": record.group,
             "split": record.split,
+            "column": column,
         }
-        for record in images
+        for record, column in zip(images, _columns(images, config.split), strict=True)
     ]
     if config.target.kind == "numbers":
         attach_numbers(facts, config.target)
@@ -56,6 +61,19 @@ def facts_of(images: Sequence[ImageRecord], config: DataConfig) -> list[dict[str
         if bare := [fact["name"] for fact in facts if fact.get("target") and not fact.get("mask")]:
             raise BadInput(f"{mask}: has no mask for {_some(bare)}. Name masks as their images.")
     return facts
+
+
+def _columns(images: Sequence[ImageRecord], split: SplitConfig) -> list[str]:
+    """What the column says of each image that parts them; nothing, where something else does. Raises BadInput."""
+    column = split.column
+    if column is not None:
+        return column_values(images, column, others=(*WAYS, *PLANES))
+    if split.by in ("time", "slice") and split.by in column_names(images):
+        raise BadInput(
+            f"data.split.by={split.by}: images have a column of that name, and planes are parted so too. Say "
+            f"{COLUMN}{split.by} for the column, or {split.by}_idx for the planes."
+        )
+    return [""] * len(images)
 
 
 def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: bool) -> None:
@@ -151,17 +169,17 @@ def _values(facts: Sequence[dict[str, Any]], config: DataConfig) -> list[int]:
     channel = (*config.target.channels, 0)[0]
     for fact in [fact for fact in facts if fact.get("target")] or facts:
         with open_image(Path(fact.get("target") or fact["uri"]), expand_palette=False) as source:
-            if source.dtype.kind not in "ui":
-                raise BadInput(
-                    f"{source_name(fact)}: holds {source.dtype} values; label maps hold whole numbers. For images as "
-                    "targets: --set data.target.kind=image."
-                )
             t, c, z, y, x = source.shape
             if channel >= c:
                 raise BadInput(f"{source_name(fact)}: data.target.channels names channel {channel}, and it has {c}.")
+            if (dtype := channel_dtypes(source)[channel]).kind not in "ui":
+                raise BadInput(
+                    f"{source_name(fact)}: holds {dtype} values; label maps hold whole numbers. For images as targets: "
+                    "--set data.target.kind=image."
+                )
             for at in np.ndindex(t, z):
                 box = Box((at[0], channel, at[1], 0, 0), (at[0] + 1, channel + 1, at[1] + 1, y, x))
-                found.update(np.unique(source.read(box)).tolist())
+                found.update(np.unique(source.read(box)).astype(np.int64).tolist())
         if len(found) > MOST_CLASSES:
             break
     return sorted(value for value in found - {config.target.ignore} if value >= 0)

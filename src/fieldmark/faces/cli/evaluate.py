@@ -11,7 +11,9 @@ import click
 @click.command()
 @click.argument("model")
 @click.option(
-    "--truth", type=click.Path(path_type=Path), help="The folder of reference masks, numbered objects or true images."
+    "--truth",
+    type=click.Path(path_type=Path),
+    help="A folder of reference masks, numbered objects or true images, or a table of numbers.",
 )
 @click.option("--ignore", type=int, help="Pixel value of the masks that means unknown.")
 @click.option("--instances", is_flag=True, help="The truth numbers single objects: score those.")
@@ -45,16 +47,20 @@ def evaluate(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Score MODEL on the images that taught it nothing, beside baselines."""
+    """Score MODEL on the images that taught it nothing, beside baselines.
+
+    A model of numbers is scored against the table --truth (or the one that it learned from); so is a table that
+    `fieldmark predict` wrote, in the place of MODEL and without a project.
+    """
     from fieldmark.faces.cli.show import errors_as_json, note, say, say_json, table
     from fieldmark.recipes import validate
     from fieldmark.recipes.evaluate import EvaluateRecipe
-    from fieldmark.workbench import Workbench
+    from fieldmark.workbench.evaluating import evaluate_typed
 
-    with errors_as_json(as_json), Workbench.open(project) as bench:
+    with errors_as_json(as_json):
         recipe = validate(EvaluateRecipe, _asked(options))
-        bench.allow = allow
-        result = bench.evaluate(model, truth, recipe=recipe, mask=mask, report=report, watch=note)
+        how = {"recipe": recipe, "mask": mask, "report": report, "watch": note}
+        result = evaluate_typed(project, model, truth, allow=allow, **how)
     for line in result.notes:
         note(line)
     if as_json:

@@ -25,5 +25,5 @@ def status(project: Path, as_json: bool) -> None:
         say(f"  {key:10} {values[key]}")
     for item in values["classes"]:
         say(f"  class      {item['name']}: {item['strokes']} strokes, {item['pixels']} pixels")
-    for key in ("models", "runs"):
+    for key in ("columns", "models", "runs"):
         say(f"  {key:10} {', '.join(values[key]) or 'none'}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -99,12 +99,17 @@ class FramesSource(BaseSource):
         )
         self._open: OrderedDict[str, ImageSource] = OrderedDict()
         self._lock = Lock()
-        with self._opened(frames[0]) as first:
-            y, x = first.shape[3:]
-            dtype, pixel_size = first.dtype, first.pixel_size
         counts = len(times), len(channels), len(slices)
+        own = []
+        for place in range(counts[1]):
+            with self._opened(self._frames[0, place, 0]) as first:
+                own.append((first.shape[3:], first.dtype, first.pixel_size))
+        (y, x), _, pixel_size = own[0]
+        types = tuple(one for _, one, _ in own)
+        dtype = self._common(types)
         axes = "".join(axis for axis, count in zip("tcz", counts, strict=True) if count > 1) + "yx"
         super().__init__(ask.shown, [(*counts, y, x)], dtype, axes, pixel_size)
+        self.channel_dtypes = types
         self.most_open = max(2 * counts[1], CACHE_BYTES // (y * x * dtype.itemsize))
         """Frames that stay decoded."""
 
@@ -120,16 +125,32 @@ class FramesSource(BaseSource):
                 found[t, c, z] = self._frame(self._frames[t + t0, c + c0, z + z0]).read(plane)[0, 0, 0]
         return found
 
+    def _common(self, types: Sequence[np.dtype]) -> np.dtype:
+        """A type that holds every value of all channels. Raises BadFile where there is none."""
+        common = np.result_type(*types)
+        if not all(holds(common, one) for one in types):
+            told = ", ".join(f"{name or number} {one}" for number, (name, one) in enumerate(self._told(types)))
+            raise BadFile(
+                self._ask.shown,
+                f"its channels are {told}: no type holds all their values. Write 64-bit channels as 32 bits.",
+            )
+        return common
+
+    def _told(self, types: Sequence[np.dtype]) -> list[tuple[str, np.dtype]]:
+        return list(zip(self.channel_names, types, strict=True))
+
     def _frame(self, frame: Frame) -> ImageSource:
         if frame.file in self._open:
             self._open.move_to_end(frame.file)
             return self._open[frame.file]
         source = self._opened(frame)
-        if source.shape[3:] != self.shape[3:] or source.dtype != self.dtype:
+        if source.shape[3:] != self.shape[3:] or not holds(self.dtype, source.dtype):
             found, wanted = (f"{one.shape[4]} x {one.shape[3]} {one.dtype}" for one in (source, self))
             source.close()
             raise BadFile(
-                self.shown, f"{frame.file} is {found}, other frames are {wanted}. Frames of a position are alike."
+                self.shown,
+                f"{frame.file} is {found}, other frames are {wanted}. Frames of a position have one size, and those of "
+                "a channel one type. Write it again like the others.",
             )
         self._open[frame.file] = source
         if len(self._open) > self.most_open:
@@ -167,6 +188,12 @@ class FramesSource(BaseSource):
             for source in self._open.values():
                 source.close()
             self._open.clear()
+
+
+def holds(wide: np.dtype, narrow: np.dtype) -> bool:
+    """Whether one type can be turned into another without losing a value: fractions hold integers up to 2 to the 53."""
+    whole = narrow.kind in "ui" and wide.kind == "f"
+    return np.can_cast(narrow, wide, "safe") and not (whole and narrow.itemsize >= wide.itemsize)
 
 
 def _parse(ask: OpenRequest) -> list[Frame]:

@@ -30,7 +30,9 @@ LOSSES: dict[str, dict[str, float]] = {
     "binary_crossentropy": {"bce": 1.0},
 }
 """By microDL's names, and Keras's; its sums with the mean absolute error are a part of ours (`learn.losses`)."""
-SPLITS = {"pos_idx": "image", "slice_idx": "slice", "time_idx": "time", "dir_name": "group", "file_name": "image"}
+SPLITS = {"pos_idx": "image", "file_name": "image", "slice_idx": "slice", "time_idx": "time"}
+"""Columns of frames that are axes of images here; any other is a column of theirs."""
+WITHIN = ("channel_idx", "channel_name")
 MONITORS = {
     "val_loss": "val_loss",
     "val_dice_coef": "val_dice",
@@ -298,12 +300,12 @@ def _crop(file: TrainingFile) -> list[int] | None:
 
 def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object) -> dict[str, Any]:
     dataset = file.dataset
-    if dataset.split_by_column not in SPLITS:
+    if dataset.split_by_column in WITHIN:
         raise refuse(
             source,
             "dataset.split_by_column",
-            f"{dataset.split_by_column!r} is no column that can split here. "
-            f"{near_miss(dataset.split_by_column, SPLITS)}",
+            f"{dataset.split_by_column!r} differs within each image, which keeps all its channels. Name another "
+            f"column: {', '.join(SPLITS)}, dir_name, or one of your own in frames_meta.csv.",
         )
     ratio = dataset.split_ratio
     total = ratio.train + ratio.val + ratio.test
@@ -322,7 +324,7 @@ def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str],
         "target": target,
         "mask": _mask(file, prepared, notes, source),
         "split": {
-            "by": SPLITS[dataset.split_by_column],
+            "by": SPLITS.get(dataset.split_by_column, f"column:{dataset.split_by_column}"),
             "train": ratio.train,
             "validation": ratio.val,
             "test": ratio.test,

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
+from fieldmark.core.axes import factors_of
 from fieldmark.errors import near_miss
 from fieldmark.recipes.dialects.keys import (
     Chosen,
@@ -60,15 +61,10 @@ class Normalize(Group, frozen=True, extra="forbid"):
 
 
 class Resize(Group, frozen=True, extra="forbid"):
-    """A factor for the axes."""
-
-    ACCEPTED: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("num_slices_subvolume", "resize_3d", "overlap_slices"),
-        "slices are resized where they are read; there are no copies to be cut into sub-volumes.",
-    )
+    """Factors for the axes, and the sub-volumes that resized volumes are cut into."""
 
     scale_factor: PositiveFloat | tuple[PositiveFloat, ...] = 1.0
-    num_slices_subvolume: int = -1
+    num_slices_subvolume: int = Field(default=-1, ge=-1)
     resize_3d: bool = False
     overlap_slices: NonNegativeInt = 1
 
@@ -185,14 +181,20 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
     if file.channel_names:
         raise refuse(source, "channel_names", "name channels by their numbers: channel_ids.")
     notes = file.told()
+    factors = _resize(file.resize, notes, source)
+    volumes = _subvolume(file, factors, source)
+    if volumes is None and file.resize is not None and "overlap_slices" in file.resize.model_fields_set:
+        notes.append("resize.overlap_slices: without num_slices_subvolume a volume is one.")
+    if volumes is not None:
+        notes.append(_told_of_subvolumes(file, volumes[0]))
     prepare = {
         "flat_field": _flat_field(file, beside, notes),
-        "resize": _resize(file.resize, source),
+        "resize": factors,
         "normalize": _normalize(file, source),
         "foreground": _foreground(file, beside, source),
     }
     return ForeignPrepare(
-        recipe={"prepare": prepare, "train": _train(file.tile, prepare["foreground"] is not None, notes)},
+        recipe={"prepare": prepare, "train": _train(file, volumes, prepare["foreground"] is not None, notes)},
         images=path_of(file.input_dir, beside),
         out=path_of(file.output_dir, beside),
         frames=Chosen(channels=file.channel_ids, positions=file.pos_ids, slices=file.slice_ids, times=file.time_ids),
@@ -200,7 +202,7 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
         mask_ext=_mask_ext(file, source),
         mask_channel=_mask_channel(file, notes),
         weights=_weights(file, source),
-        tiles=_tiles(file.tile, prepare["foreground"] is not None, notes, source),
+        tiles=_tiles(file.tile, volumes, prepare["foreground"] is not None, notes, source),
         notes=tuple(notes),
     )
 
@@ -279,19 +281,47 @@ def _normalized(file: PreparationFile, said: tuple[bool, ...], source: object) -
     return [channel for channel, yes in zip(ids, said, strict=True) if yes]
 
 
-def _resize(resize: Resize | None, source: object) -> float | None:
+def _resize(resize: Resize | None, notes: list[str], source: object) -> list[float] | float | None:
+    """A factor along y and x, or three, along z, y, x."""
     if resize is None:
         return None
-    factors = resize.scale_factor if isinstance(resize.scale_factor, tuple) else (resize.scale_factor,)
-    plane = factors[-2:] if len(factors) > 1 else factors * 2
-    if plane[0] != plane[1] or any(factor != 1 for factor in factors[:-2]):
+    said = resize.scale_factor if isinstance(resize.scale_factor, tuple) else (resize.scale_factor,)
+    match said:
+        case (one,):
+            z, y, x = (one if resize.resize_3d else 1.0), one, one
+        case (first, second):
+            z, y, x = 1.0, first, second
+        case (first, second, third) if second == third:
+            z, y, x = first, second, third
+        case (first, second, third) if first == second:  # as volumes lie in the arrays of its later versions
+            z, y, x = third, first, second
+            notes.append(f"resize.scale_factor: {list(said)} is read as {z:g} along z, for y and x are alike.")
+        case _:
+            raise refuse(
+                source,
+                "resize.scale_factor",
+                f"{list(said)} does not say which factor is that of z. Give one factor for y and x, or three, "
+                "[z, y, x], with the same for y and x.",
+            )
+    if z == y == x == 1:
+        return None
+    return y if z == 1 and y == x else [z, y, x]
+
+
+def _subvolume(file: PreparationFile, factors: list[float] | float | None, source: object) -> tuple[int, int] | None:
+    """Resized slices of a sub-volume, and from one to the next; None where a volume is one."""
+    resize = file.resize
+    if resize is None or resize.num_slices_subvolume < 0:
+        return None
+    slices, shared = resize.num_slices_subvolume, resize.overlap_slices
+    if slices <= shared or slices < 2:
         raise refuse(
             source,
-            "resize.scale_factor",
-            f"{list(factors)} changes axes differently; one factor along y and x is what there is. "
-            "Resize the volumes before.",
+            "resize.num_slices_subvolume",
+            f"sub-volumes of {slices} slices cannot share {shared} with the next. Give more slices, or -1 for all.",
         )
-    return None if plane[0] == 1 else plane[0]
+    z = factors_of(factors)[0]
+    return max(1, round(slices * z)), max(1, round((slices - shared) * z))
 
 
 def _foreground(file: PreparationFile, beside: Path, source: object) -> dict[str, Any] | None:
@@ -303,7 +333,19 @@ def _foreground(file: PreparationFile, beside: Path, source: object) -> dict[str
     method = _method(masks, source)
     if method == "borders":
         return None
-    return {"method": method, "channels": list(masks.channels), "radius": masks.str_elem_radius}
+    return {
+        "method": method,
+        "channels": list(masks.channels),
+        "radius": masks.str_elem_radius,
+        "by": "volume" if _has_volumes(file) else "slice",
+    }
+
+
+def _has_volumes(file: PreparationFile) -> bool:
+    """Whether the file's data are volumes, not slices: their masks are opened by a ball."""
+    resize, tile = file.resize, file.tile
+    solid = resize is not None and (resize.resize_3d or resize.num_slices_subvolume > 0)
+    return solid or (tile is not None and tile.tile_3d)
 
 
 def _mask(file: PreparationFile, beside: Path, source: object) -> dict[str, Any] | None:
@@ -317,9 +359,14 @@ def _mask(file: PreparationFile, beside: Path, source: object) -> dict[str, Any]
     if masks.mask_dir:
         return {"folder": str(path_of(masks.mask_dir, beside))}
     method = _method(masks, source)
+    channel = masks.channels[0] if masks.channels else None
+    if method == "borders":
+        return {"method": method, "channel": channel}
     return {
         "method": "otsu" if method == "dataset-otsu" else method,
-        "channel": masks.channels[0] if masks.channels else None,
+        "channel": channel,
+        "radius": masks.str_elem_radius,
+        "by": "volume" if _has_volumes(file) else "slice",
     }
 
 
@@ -357,7 +404,18 @@ def _weights(file: PreparationFile, source: object) -> tuple[int, ...] | None:
     return channels
 
 
-def _tiles(tile: Tile | None, has_foreground: bool, notes: list[str], source: object) -> dict[str, Any] | None:
+def _told_of_subvolumes(file: PreparationFile, depth: int) -> str:
+    solid = file.tile is not None and len(file.tile.tile_size) == 3
+    what = "tiles are listed within sub-volumes" if solid else f"sub-volumes become crops of {depth} slices"
+    return (
+        f"resize.num_slices_subvolume: {what}; a fit draws its crops anywhere in a stack, and volumes are predicted "
+        "whole, without borders between sub-volumes."
+    )
+
+
+def _tiles(
+    tile: Tile | None, volumes: tuple[int, int] | None, has_foreground: bool, notes: list[str], source: object
+) -> dict[str, Any] | None:
     """Rows, columns and slices in our order; every channel's own depth."""
     if tile is None:
         return None
@@ -384,6 +442,7 @@ def _tiles(tile: Tile | None, has_foreground: bool, notes: list[str], source: ob
         "step": [(*tile.step_size, 1)[2], *tile.step_size[:2]],
         "depths": [] if solid else list(depths),
         "mask_depth": tile.mask_depth,
+        "subvolume": volumes if solid else None,
         "min_fraction": tile.min_fraction if has_foreground else 0.0,
         "channels": list(tile.channels),
         "order": tile.image_format,
@@ -399,11 +458,16 @@ def _method(masks: Masks, source: object) -> str:
     return METHODS[masks.mask_type]
 
 
-def _train(tile: Tile | None, has_foreground: bool, notes: list[str]) -> dict[str, Any]:
-    """What tiles say of crops."""
+def _train(
+    file: PreparationFile, volumes: tuple[int, int] | None, has_foreground: bool, notes: list[str]
+) -> dict[str, Any]:
+    """What tiles and sub-volumes say of crops."""
+    tile, made = file.tile, dict[str, Any]()
+    if volumes is not None:
+        made["depth"] = volumes[0]
     if tile is None:
-        return {}
-    made: dict[str, Any] = {"crop": list(tile.tile_size[:2])}
+        return made
+    made |= {"crop": list(tile.tile_size[:2])}
     if len(tile.tile_size) == 3:
         made["depth"] = tile.tile_size[2]
     if tile.min_fraction and not has_foreground:

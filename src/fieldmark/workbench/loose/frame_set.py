@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.collection.frames import FrameRow, FrameTable, Wanted, frames_in, write_listings
+from fieldmark.core.axes import AS_IS, Factors, factors_of
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image
 from fieldmark.images.readers.frames import FramesSource
-from fieldmark.images.resized import ResizedSource
+from fieldmark.images.resized import ResizedSource, nearest
+from fieldmark.images.source import channel_dtypes
 from fieldmark.prepare.estimate import Opened, Plane
 from fieldmark.recipes.prepare import PrepareConfig
+from fieldmark.workbench.loose.stores import content_of, is_store, open_field, store_table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,25 +32,32 @@ FEW_FRAMES = 4
 _CHANNELS = ("flat_field", "normalize", "foreground")
 
 
+Open = Callable[[], "ImageSource"]
+
+
 @dataclass(frozen=True, slots=True)
 class FrameSet:
-    """Frames of a folder, by what their names say.
+    """Frames of a folder, by what their names say; or planes of a plate, by where they lie.
 
     Args:
         folder: Where they lie.
         rows: One for each frame.
         channels: Their numbers, in the order of the channel axis.
-        listings: One file for each position, in order, which opens as an image.
-        resize: Factor along y and x; 1 for none.
+        sources: One for each position, in order, which opens it as it is.
+        content: What the frames hold, for a fingerprint.
+        stored: Whether they are planes of images in OME-Zarr.
+        resize: Factors along z, y and x.
         most: The largest number of a channel in the whole folder.
-        numbers: Position, times and slices of each listing, by the numbers in names.
+        numbers: Position, times and slices of each position, by the numbers in names.
     """
 
     folder: Path
     rows: tuple[FrameRow, ...]
     channels: tuple[int, ...]
-    listings: tuple[Path, ...]
-    resize: float
+    sources: tuple[Open, ...]
+    content: tuple[object, ...]
+    stored: bool
+    resize: Factors
     most: int
     numbers: tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]
 
@@ -56,13 +66,24 @@ class FrameSet:
         return [position for position, _, _ in self.numbers]
 
     def opened(self) -> list[Opened]:
-        """The positions as images."""
-        return [partial(_open, listing, self.resize) for listing in self.listings]
+        """The positions as images, at the size that was asked for."""
+        return [partial(_at_size, source, self.resize) for source in self.sources]
 
     def place(self, plane: Plane) -> tuple[int, int, int]:
-        """Position, time and slice of a plane, by the numbers in names."""
+        """Position, time and slice of a plane, by the numbers in names; resized slices are numbered from the first."""
         position, times, slices = self.numbers[plane.index]
-        return position, times[plane.t], slices[plane.z]
+        return position, times[plane.t], slices[0] + plane.z if self.blends_slices else slices[plane.z]
+
+    @property
+    def blends_slices(self) -> bool:
+        """Whether slices are not those of the files."""
+        return self.resize[0] != 1
+
+    def own_place(self, plane: Plane) -> tuple[int, int, int]:
+        """Position, time and slice of the frame that the middle of a plane lies in, by the numbers in names."""
+        position, times, slices = self.numbers[plane.index]
+        (z,) = nearest((plane.z, plane.z + 1), plane.source.shape[2], len(slices))
+        return position, times[plane.t], slices[int(z)]
 
 
 def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple[FrameSet, FrameTable]:
@@ -72,7 +93,8 @@ def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple
         BadFile: No such folder, or no frame in it.
         BadInput: A frame is missing, or nothing was chosen.
     """
-    table = frames_in(asked.images)
+    stored = is_store(asked.images)
+    table = store_table(asked.images) if stored else frames_in(asked.images)
     wanted = Wanted(
         positions=asked.frames.positions,
         slices=asked.frames.slices,
@@ -81,16 +103,50 @@ def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple
     )
     rows = tuple(row for row in table.rows if wanted.has(row))
     if not rows:
+        _require_chosen(asked, table.rows)
         raise BadInput(f"{asked.images}: holds no frame that channel_ids, slice_ids, pos_ids and time_ids choose.")
     _require_chosen(asked, rows)
-    plan = write_listings(FrameTable(table.folder, list(rows)), into)
+    sources, content = _stored(table.folder, rows) if stored else _listed(table.folder, rows, into)
+    made = FrameSet(
+        folder=table.folder,
+        rows=rows,
+        channels=tuple(sorted({row.channel_idx for row in rows})),
+        sources=sources,
+        content=content,
+        stored=stored,
+        resize=factors_of(config.resize),
+        most=max(row.channel_idx for row in table.rows),
+        numbers=_numbers(rows),
+    )
+    return made, table
+
+
+def _listed(folder: Path, rows: Sequence[FrameRow], into: Path) -> tuple[tuple[Open, ...], tuple[object, ...]]:
+    """What opens each position of a folder of frames, and what they hold."""
+    plan = write_listings(FrameTable(folder, list(rows)), into)
     if plan.left_out:
         name, why = plan.left_out[0]
         raise BadInput(f"{name}: {why} Choose slices, times and positions that are complete, or bring it back.")
-    listings = tuple(image.path for image in plan.images)
-    channels = tuple(sorted({row.channel_idx for row in rows}))
-    most = max(row.channel_idx for row in table.rows)
-    return FrameSet(table.folder, rows, channels, listings, config.resize or 1.0, most, _numbers(rows)), table
+    listings = [image.path for image in plan.images]
+    content = tuple(path.read_text(encoding="utf-8") for path in listings)
+    return tuple(partial(_open_listing, listing) for listing in listings), content
+
+
+def _stored(folder: Path, rows: Sequence[FrameRow]) -> tuple[tuple[Open, ...], tuple[object, ...]]:
+    """What opens each field of a plate, and what they hold."""
+    fields: dict[int, list[FrameRow]] = {}
+    for row in rows:
+        fields.setdefault(row.pos_idx, []).append(row)
+    channels = {row.channel_idx for row in rows}
+    for own in fields.values():
+        if lacks := channels - {row.channel_idx for row in own}:
+            raise BadInput(
+                f"{folder}: {own[0].file_name} has no channel {min(lacks)}, which other fields have. Choose channels "
+                "that all have (channel_ids), or fields (pos_ids)."
+            )
+    ordered = [fields[position] for position in sorted(fields)]
+    opens = tuple(partial(open_field, folder / own[0].file_name, own[0].file_name, own) for own in ordered)
+    return opens, (content_of(folder, rows), _numbers(rows))
 
 
 def _numbers(rows: Sequence[FrameRow]) -> tuple[tuple[int, tuple[int, ...], tuple[int, ...]], ...]:
@@ -154,11 +210,11 @@ class OwnPlanes:
 
     def labels(self, plane: Plane) -> np.ndarray:
         """(y, x) whole numbers. Raises BadFile where a plane has none, or one of another size or type."""
-        p, t, z = self.frames.place(plane)
+        p, t, z = self.frames.own_place(plane)
         name = self._files.get((p, t, z))
         if name is None:
             raise BadFile(self.folder, f"holds no mask of position {p}, time {t}, slice {z}. Make one.")
-        with _sized(open_image(self.folder / name), self.frames.resize, nearest=True) as source:
+        with at_size(open_image(self.folder / name), self.frames.resize, nearest=True) as source:
             labels: np.ndarray = source.read(Box.whole(source.shape))[0, 0, 0]
         if labels.shape != plane.source.shape[3:]:
             raise BadFile(self.folder / name, f"is {labels.shape} (y, x), and its frame {plane.source.shape[3:]}.")
@@ -183,20 +239,64 @@ def own_masks(asked: ForeignPrepare, config: PrepareConfig, frames: FrameSet) ->
     return OwnPlanes(Path(ground.folder), asked.mask_channel, frames)
 
 
-def own_labels(asked: ForeignPrepare, frames: FrameSet) -> OwnPlanes | None:
+class ChannelPlanes:
+    """Label maps in a channel of a plate's fields.
+
+    Args:
+        channel: Its number.
+        frames: Planes of the plate.
+
+    Raises:
+        BadInput: A field has no such channel.
+    """
+
+    def __init__(self, channel: int, frames: FrameSet) -> None:
+        if channel > frames.most:
+            raise BadInput(f"{frames.folder}: has channels 0 to {frames.most}, and not {channel}. Correct weight_map.")
+        self.frames, self.channel = frames, channel
+
+    def content(self) -> list[str]:
+        """Nothing besides: the fields' own content holds it."""
+        return [f"channel {self.channel}"]
+
+    def labels(self, plane: Plane) -> np.ndarray:
+        """(y, x) whole numbers of a plane. Raises BadFile where the channel holds fractions."""
+        position, times, slices = self.frames.numbers[plane.index]
+        name = next(row.file_name for row in self.frames.rows if row.pos_idx == position)
+        rows = [FrameRow(self.channel, z, t, position, name) for t in times for z in slices]
+        opened = open_field(self.frames.folder / name, name, rows)
+        with at_size(opened, self.frames.resize, nearest=True) as source:
+            if (dtype := channel_dtypes(source)[0]).kind not in "ui":
+                raise BadFile(name, f"channel {self.channel} holds {dtype} values; label maps hold whole numbers.")
+            y, x = source.shape[3:]
+            box = Box((plane.t, 0, plane.z, 0, 0), (plane.t + 1, 1, plane.z + 1, y, x))
+            labels: np.ndarray = source.read(box)[0, 0, 0]
+        return labels
+
+
+def own_labels(asked: ForeignPrepare, frames: FrameSet) -> OwnPlanes | ChannelPlanes | None:
     """The label maps that weight maps are drawn of; None where it is the masks' objects."""
-    return OwnPlanes(frames.folder, asked.weights[0], frames) if asked.weights else None
+    if not asked.weights:
+        return None
+    if frames.stored:
+        return ChannelPlanes(asked.weights[0], frames)
+    return OwnPlanes(frames.folder, asked.weights[0], frames)
 
 
-def _open(listing: Path, resize: float) -> ImageSource:
+def _open_listing(listing: Path) -> ImageSource:
     source = open_image(listing)
     if isinstance(source, FramesSource):
         source.most_open = source.shape[1] + FEW_FRAMES
-    return _sized(source, resize)
+    return source
 
 
-def _sized(source: ImageSource, resize: float, *, nearest: bool = False) -> ImageSource:
-    return source if resize == 1 else ResizedSource(source, resize, "nearest" if nearest else "linear")
+def _at_size(opened: Open, factors: Factors) -> ImageSource:
+    return at_size(opened(), factors)
+
+
+def at_size(source: ImageSource, factors: Factors, *, nearest: bool = False) -> ImageSource:
+    """An image at another size; with `nearest` its values are kept, as those of label maps."""
+    return source if factors == AS_IS else ResizedSource(source, factors, "nearest" if nearest else "linear")
 
 
 def _require_chosen(asked: ForeignPrepare, rows: Sequence[FrameRow]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from fieldmark.collection.frames import Wanted
 from fieldmark.collection.importers import Plan, from_folder
 from fieldmark.errors import BadFile, BadInput
-from fieldmark.images.plates import fields_of, is_plate
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, path_of
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES
 from fieldmark.recipes.texts import parse_json
 from fieldmark.workbench.frames import add_frames as add_positions
 from fieldmark.workbench.loose.images import require_whole
+from fieldmark.workbench.loose.stores import fields_in, is_store
 
 if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
@@ -89,28 +89,36 @@ def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> Non
     for folder in folders:
         if not folder.is_dir():
             raise BadFile(folder, "there is no such folder. Correct the path.")
-    plates = [folder for folder in folders if is_plate(folder)]
-    for plate in plates:
-        _add_plate(bench, plate, chosen)
-    if frames := [folder for folder in folders if folder not in plates]:
+    stores = [folder for folder in folders if is_store(folder)]
+    for store in stores:
+        _add_store(bench, store, chosen)
+    if frames := [folder for folder in folders if folder not in stores]:
         wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times)
         require_whole(add_positions(bench, frames, wanted=wanted))
 
 
-def _add_plate(bench: Workbench, plate: Path, chosen: Chosen) -> None:
-    """The fields of a plate, or those of them whose numbers, in the order of the metadata, were chosen."""
-    if chosen.slices or chosen.times:
-        raise BadInput(
-            f"{plate}: slices and times are chosen among frames, and this is a plate of whole images. "
-            "Leave slice_ids and time_ids at -1."
-        )
-    fields = fields_of(plate, str(plate))
-    if chosen.positions and max(chosen.positions) >= len(fields):
-        raise BadInput(f"{plate}: has positions 0 to {len(fields) - 1}, not {max(chosen.positions)}. Correct pos_ids.")
-    kept = {fields[number].path for number in chosen.positions} or {field.path for field in fields}
+def _add_store(bench: Workbench, store: Path, chosen: Chosen) -> None:
+    """The fields of a plate, or those of them whose numbers, in the order of the metadata, were chosen; whole."""
+    fields = fields_in(store)
+    if absent := sorted(set(chosen.positions) - set(fields)):
+        raise BadInput(f"{store}: has positions {_numbers(fields)}, not {absent[0]}. Correct pos_ids.")
+    kept = [field for number, field in fields.items() if not chosen.positions or number in chosen.positions]
+    for field in kept:
+        t, _, z, *_ = field.shape
+        for ids, count, what in ((chosen.times, t, "time"), (chosen.slices, z, "slice")):
+            if ids and set(ids) != set(range(count)):
+                raise BadInput(
+                    f"{store}: {field.name} has {count} {what}s, {what}_ids names {len(set(ids))}, and networks are "
+                    f"taught and used on whole fields. Leave {what}_ids at -1."
+                )
+    paths = {field.path for field in kept}
 
     def listed(path: Path) -> Plan:
         every = from_folder(path)
-        return Plan([image for image in every.images if image.path in kept], every.left_out)
+        return Plan([image for image in every.images if image.path in paths], every.left_out)
 
-    require_whole(bench.collection.add_images([plate], layout="folder", plan_of=listed, author=bench.author))
+    require_whole(bench.collection.add_images([store], layout="folder", plan_of=listed, author=bench.author))
+
+
+def _numbers(fields: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(fields)[:10])) + (", ..." if len(fields) > 10 else "")

@@ -147,7 +147,10 @@ def _compared(plan: Plan, bench: Workbench, records: Sequence[ImageRecord]) -> I
     if not file.metrics:
         return
     if output_of(plan.header, plan.model.name) != "image" or not file.targets:
-        yield _note("metrics: compare predicted images with dataset.target_channels. For classes: fieldmark evaluate.")
+        yield _note(
+            "metrics: compare predicted images with dataset.target_channels. Of classes and numbers: "
+            "fieldmark evaluate."
+        )
         return
     names = [record.name for record in records if not _taught(plan, record)]
     if not names:

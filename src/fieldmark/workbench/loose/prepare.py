@@ -18,11 +18,11 @@ import numpy as np
 
 from fieldmark import __version__
 from fieldmark.collection.frames import META
+from fieldmark.core.axes import AS_IS
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadInput, BadRecipe
-from fieldmark.images import open_image
 from fieldmark.prepare.estimate import Estimated, Ground, Plane, count_planes, estimate
 from fieldmark.prepare.flat_field import surface_at
 from fieldmark.prepare.pipeline import resize_step
@@ -153,7 +153,7 @@ class Work:
 
     def made_from(self) -> str:
         """The fingerprint of all that decides what is written: settings, and the content of every file."""
-        listed = [path.read_text(encoding="utf-8") for path in self.frames.listings]
+        listed = self.frames.content
         own = [planes.content() for planes in (self.own, self.labels) if planes is not None]
         flat = self.plan.config.flat_field
         fields = flat.fingerprint() if flat is not None else ""
@@ -272,7 +272,7 @@ class Work:
         step = next((step for step in self.estimated.first if step["step"] == "flat-field"), None)
         if step is None:
             return
-        with open_image(self.frames.listings[0]) as source:
+        with self.frames.sources[0]() as source:
             y, x = source.shape[3:]  # as the frames are: surfaces fit any size
         for channel, surface in zip(self.frames.channels, step["surfaces"], strict=True):
             if surface is not None:
@@ -294,7 +294,7 @@ class Work:
         if normalize is not None and numbers:
             write_statistics(self.out / STATISTICS, normalize, self.frames.channels, numbers)
         write_meta(self.out / META, self.frames, numbers, normalize, self.places)
-        first = [] if self.frames.resize == 1 else [resize_step(self.frames.resize)]
+        first = [] if self.frames.resize == AS_IS else [resize_step(self.frames.resize)]
         steps = {"steps": [*first, *self.estimated.steps]}
         write_atomic(self.out / STEPS, json.dumps(steps, indent=2).encode())
 

@@ -73,14 +73,24 @@ def write_meta(
     normalize: NormalizeConfig | None,
     places: Sequence[Looked],
 ) -> None:
-    """`frames_meta.csv` of the frames that were looked at, with what was measured of each."""
-    names = columns_of(normalize) if numbers and normalize is not None else ()
+    """`frames_meta.csv` of the frames that were looked at, with what was measured of each.
+
+    Where slices were blended along z there is nothing to be said of a single frame, but what all of its stack share.
+    """
+    known = numbers
+    if frames.blends_slices:
+        stacks = {where[:2]: found for where, found in numbers.items()}
+        shared = normalize is not None and normalize.scheme in ("dataset", "volume")
+        own = {(row.pos_idx, row.time_idx, row.slice_idx) for row in frames.rows}
+        known = {where: stacks[where[:2]] for where in own} if shared and numbers else {}
+    names = columns_of(normalize) if known and normalize is not None else ()
     shares = {looked.where: looked.share for looked in places if looked.share is not None}
+    shares = {} if frames.blends_slices else shares
     folder = str(frames.folder.resolve())
     rows = []
     for row in frames.rows:
         where = row.pos_idx, row.time_idx, row.slice_idx
-        measured = _of(numbers[where], frames.channels.index(row.channel_idx)) if numbers else ()
+        measured = _of(known[where], frames.channels.index(row.channel_idx)) if known else ()
         facts = (row.channel_idx, row.slice_idx, row.time_idx, row.channel_name, row.file_name, row.pos_idx, folder)
         rows.append((*facts, *measured, *((shares[where],) if shares else ())))
     write_table(path, (*META_COLUMNS, *names, *(("fg_frac",) if shares else ())), rows)

@@ -1,0 +1,201 @@
+"""microDL's files on an OME-Zarr plate: what comes of it is what comes of the same pixels in a folder of frames."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from fieldmark.checkpoint import load
+from fieldmark.faces.cli import main
+from fieldmark.testing.worker import use_fake_worker
+
+FIELDS = ("A/1/0", "A/1/1", "B/12/0", "B/12/1")
+SHAPE = (2, 3, 3, 60, 76)
+CONFIG = """
+output_dir: {out}
+input_dir: {folder}
+file_format: {form}
+channel_ids: [0, 1]
+slice_ids: {slices}
+pos_ids: {fields}
+time_ids: [0, 1]
+flat_field: {{estimate: True, block_size: 8, correct: True, flat_field_channels: [0]}}
+normalize: {{normalize_im: volume, normalize_channels: [True, True]}}
+masks: {{channels: [1], str_elem_radius: 2, mask_type: otsu, mask_ext: .png}}
+weight_map: {{channels: [2]}}
+tile: {{tile_size: [32, 40], step_size: [24, 32], depths: [1, 1], image_format: zyx, min_fraction: 0.1}}
+"""
+TRAINING = """
+dataset: {data_dir: of-plate, input_channels: [0], target_channels: [1], split_by_column: row,
+  split_ratio: {train: 0.5, val: 0.5, test: 0.0}}
+network: {class: UNet2D, num_filters_per_block: [4, 8], dropout: 0.0, final_activation: linear}
+trainer: {batch_size: 2, loss: mae_loss, max_epochs: 1, model_dir: models}
+"""
+
+
+def field(number: int) -> np.ndarray:
+    """(t, c, z, y, x): gray, bright discs, and their numbers."""
+    rng = np.random.default_rng(number)
+    y, x = np.mgrid[: SHAPE[3], : SHAPE[4]]
+    made = np.zeros(SHAPE, np.uint16)
+    for t, z in itertools.product(range(SHAPE[0]), range(SHAPE[2])):
+        labels = np.zeros(SHAPE[3:], np.uint16)
+        for count in range(1, 4):
+            cy, cx = rng.integers(10, 50), rng.integers(10, 66)
+            labels[np.hypot(y - cy, x - cx) < 8] = count
+        light = 1.2 - 0.4 * (y / 60 - 0.4) ** 2
+        made[t, 0, z] = light * (300 + 50 * number + 400 * (labels > 0)) + rng.normal(0, 5, SHAPE[3:])
+        made[t, 1, z] = light * (200 + 1500 * (labels > 0)) + rng.normal(0, 5, SHAPE[3:])
+        made[t, 2, z] = labels
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _here(monkeypatch, tmp_path):
+    """The same pixels in a plate, with wells in another order than that of names, and in a folder of frames."""
+    from ome_zarr.format import FormatV05
+    from ome_zarr.writer import write_image, write_plate_metadata, write_well_metadata
+
+    use_fake_worker(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    form = FormatV05()
+    root = zarr.open_group("plate.zarr", mode="w", zarr_format=form.zarr_format)
+    write_plate_metadata(root, ["A", "B"], ["1", "12"], ["A/1", "B/12"], fmt=form)
+    Path("frames").mkdir()
+    for number, name in enumerate(FIELDS):
+        well, _, own = name.rpartition("/")
+        group = root.require_group(well)
+        write_well_metadata(group, ["0", "1"], fmt=form)
+        pixels = field(number)
+        write_image(pixels, group.require_group(own), axes="tczyx", scale_factors=(2,), fmt=form)
+        for t, c, z in np.ndindex(*SHAPE[:3]):
+            tifffile.imwrite(f"frames/im_c{c:03d}_z{z:03d}_t{t:03d}_p{number:03d}.tif", pixels[t, c, z])
+
+
+@pytest.fixture
+def cli(capsys):
+    def run(*words: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return ended.value.code or 0, out, err
+
+    return run
+
+
+def prepared(cli, out: str, folder: str, *, slices: object = -1, fields: object = -1, more: str = "") -> str:
+    form = "image" if folder == "frames" else "zarr"
+    Path("prep.yml").write_text(CONFIG.format(out=out, folder=folder, form=form, slices=slices, fields=fields) + more)
+    status, _, err = cli("prepare", "--config", "prep.yml", "--write-tiles")
+    assert status == 0, err
+    return err
+
+
+def tree(folder: str) -> dict[str, object]:
+    """What was written, without paths and names of files that differ by where frames lie."""
+    made: dict[str, object] = {}
+    for path in sorted(Path(folder).rglob("*")):
+        if not path.is_file() or ".fieldmark" in path.parts or path.name == "preprocessing_info.json":
+            continue
+        name = path.relative_to(folder).as_posix()
+        if path.suffix != ".csv":
+            made[name] = path.read_bytes()
+            continue
+        with path.open(newline="") as file:
+            own = [
+                {key: value for key, value in row.items() if key not in ("", "dir_name", "file_name")}
+                for row in csv.DictReader(file)
+            ]
+        made[name] = sorted(own, key=lambda row: sorted(row.items()))
+    return made
+
+
+@pytest.mark.parametrize("chosen", [{}, {"slices": [0, 2], "fields": [1, 3]}])
+def test_a_plate_is_prepared_as_its_frames_are(cli, chosen):
+    for more in ("", "resize: {scale_factor: [1, 0.5, 0.5]}\n"):
+        for folder in ("frames", "plate.zarr"):
+            prepared(cli, f"of-{folder}", folder, more=more, **chosen)
+        found, wanted = tree("of-plate.zarr"), tree("of-frames")
+        assert found.keys() == wanted.keys()
+        assert any(name.startswith("mask_channels_1/im_c003") for name in found)
+        assert any(name.startswith("weight_map_channels_2/") for name in found)
+        assert found == wanted
+        shutil.rmtree("of-frames")
+        shutil.rmtree("of-plate.zarr")
+
+
+def test_files_of_frames_meta_are_fields(cli):
+    prepared(cli, "out", "plate.zarr")
+    with open("out/frames_meta.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file_name"] for row in rows if row["pos_idx"] == "2"] == ["B/12/0"] * 12
+    before = tree("out")
+    err = prepared(cli, "out", "plate.zarr")
+    assert "The same was prepared before" in err
+    assert tree("out") == before
+
+
+def test_a_fit_and_a_prediction_follow(cli):
+    prepared(cli, "of-plate", "plate.zarr")
+    Path("train.yml").write_text(TRAINING)
+    status, out, err = cli("fit", "--config", "train.yml", "--set", "train.crops_per_epoch=4", "--json")
+    assert status == 0, err
+    parts = load(Path(json.loads(out)["folder"]))[0].details["split"]
+    assert sorted([parts["train"], parts["validation"]]) == [["A/1/0", "A/1/1"], ["B/12/0", "B/12/1"]]
+    Path("infer.yml").write_text(
+        "{model_dir: models, image_dir: plate.zarr, data_split: all, images: {image_ext: .tif},"
+        " dataset: {input_channels: [0], target_channels: [1], time_ids: [0, 1], pos_ids: [3]}}"
+    )
+    status, _, err = cli("predict", "--config", "infer.yml")
+    assert status == 0, err
+    (file,) = Path("models/predictions").rglob("*.tif")
+    assert tifffile.imread(file).size == 2 * 3 * 60 * 76
+
+
+def test_one_image_and_a_folder_of_images_are_positions(cli):
+    """Without a plate around them; numbered by their names."""
+    Path("loose").mkdir()
+    for number, name in enumerate(("b.zarr", "a.zarr")):
+        shutil.copytree(f"plate.zarr/{FIELDS[number]}", f"loose/{name}")
+    prepared(cli, "folder", "loose")
+    prepared(cli, "one", "loose/a.zarr")
+    with open("one/frames_meta.csv", newline="") as file:
+        assert {row["file_name"] for row in csv.DictReader(file)} == {"a.zarr"}
+    mask = "mask_channels_1/im_c003_z001_t000_p000.png"
+    assert Path("one", mask).is_file()
+    with open("folder/frames_meta.csv", newline="") as file:
+        assert {(row["pos_idx"], row["file_name"]) for row in csv.DictReader(file)} == {
+            ("0", "a.zarr"),
+            ("1", "b.zarr"),
+        }
+
+
+def test_what_is_missing_is_said(cli):
+    shutil.rmtree("plate.zarr/A/1/1")
+    err = prepared(cli, "out", "plate.zarr")
+    assert "position 1: the plate's metadata names it, but there is no such field" in err
+    with open("out/frames_meta.csv", newline="") as file:
+        assert {row["pos_idx"] for row in csv.DictReader(file)} == {"0", "2", "3"}
+    for change, told in (
+        ("pos_ids: [1]", "pos_ids names 1"),
+        ("slice_ids: [3]", "slice_ids names 3"),
+        ("channel_ids: [0, 4]", "channel_ids names 4"),
+        ("input_dir: nowhere", "there is no such folder"),
+    ):
+        key = change.partition(":")[0]
+        text = CONFIG.format(out="other", folder="plate.zarr", form="zarr", slices=-1, fields=-1)
+        lines = [change if line.startswith(f"{key}:") else line for line in text.splitlines()]
+        Path("prep.yml").write_text("\n".join(lines))
+        status, _, err = cli("prepare", "--config", "prep.yml")
+        assert status == 1
+        assert told in err, change
