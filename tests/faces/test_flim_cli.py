@@ -468,7 +468,7 @@ def test_the_documents_three_commands(cli, here):
     status, out, err = cli(*shlex.split(DOCUMENTED["train"]))
     assert status == 0, err
     assert out == "Model outputs-dir/trained-model.pt\n"
-    assert "-g 0: this machine has no such GPU; running on the CPU." in err
+    assert "GPU 0: this machine has no such GPU; running on the CPU." in err
     status, out, err = cli(*shlex.split(DOCUMENTED["validate"]))
     assert status == 0, err
     lines = out.splitlines()

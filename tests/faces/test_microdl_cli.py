@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy.ndimage import gaussian_filter
 
 from fieldmark.checkpoint import header_of
@@ -131,6 +132,19 @@ def test_what_taught_is_predicted_and_never_scored(cli):
     assert code == 0, err
     rows = table(Path("some/metrics_xy.csv"))
     assert len(rows) == 2  # a slice each of the two that were held out, though their files are others now
+
+
+def test_a_gpu_may_be_named_beside_the_file(cli, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    trained(cli, epochs=1)
+    asked = []
+    monkeypatch.setattr("fieldmark.infer.predict.device_for", lambda name: asked.append(name) or torch.device("cpu"))
+    for words in (["--gpu", "0"], ["--gpu", "-1"], ["--accelerator", "cuda"]):
+        code, _, err = cli("predict", "--config", inference(), *words, "--out", f"out{words[1]}")
+        assert code == 0, err
+        assert ("GPU 0: this machine has no such GPU" in err) == (words == ["--gpu", "0"])
+    assert asked[0::2] == ["auto", "cpu", "cuda"]
 
 
 def test_stacks_do_not_go_into_png_and_that_is_said(cli):

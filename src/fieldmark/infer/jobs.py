@@ -17,9 +17,17 @@ from fieldmark.core.geometry import Box
 from fieldmark.infer import deliver
 from fieldmark.infer.components import SizeRule, filter_components
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
-from fieldmark.infer.predict import Model, background_of, plan_for, predict_image, predict_values, value_dtype
+from fieldmark.infer.device import device_of
+from fieldmark.infer.predict import (
+    Model,
+    background_of,
+    model_of,
+    plan_for,
+    predict_image,
+    predict_values,
+    value_dtype,
+)
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
-from fieldmark.models.build import load_net
 from fieldmark.recipes import PredictRecipe, validate
 
 if TYPE_CHECKING:
@@ -30,15 +38,14 @@ if TYPE_CHECKING:
 
 def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Predict the images of a job (see `fieldmark.workbench.predicting`), one after the other."""
-    folder = Path(job["model"])
-    header, net = load_net(folder)
-    model = Model(job["name"], header, net)
     recipe = validate(PredictRecipe, job["recipe"])
+    model = model_of({**job, "accelerator": recipe.accelerator})
+    kind = device_of(model.net).type
     for number, item in enumerate(job["images"], start=1):
         if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
             continue
-        yield from _predict_item(model, recipe, item, job)
+        yield from _predict_item(model, recipe, item | {"begun_from": f"{item['made_from']} {kind}"}, job)
         yield Event("image", number, len(job["images"]), message=item["name"])
 
 
@@ -65,7 +72,7 @@ def _classes(model: Model, recipe: PredictRecipe, item: dict[str, Any], source: 
     work = Path(item["work"])
     shares = _working_shares(recipe, item)
     chunk = chunk_for(plan_for(model, source, recipe, item["name"]))
-    labels, probabilities = _writers(model, source, work, shares, item["made_from"], chunk)
+    labels, probabilities = _writers(model, source, work, shares, item["begun_from"], chunk)
     yield from predict_image(
         model,
         source,
@@ -74,7 +81,7 @@ def _classes(model: Model, recipe: PredictRecipe, item: dict[str, Any], source: 
         labels=labels,
         probabilities=probabilities,
         done=work / "done.log",
-        made_from=item["made_from"],
+        made_from=item["begun_from"],
         shares=shares,
     )
     if probabilities is not None:
@@ -104,7 +111,7 @@ def _image(
     from fieldmark.images.writers import create_writer
 
     work = Path(item["work"])
-    _begin(work, item["made_from"], ["image"])
+    _begin(work, item["begun_from"], ["image"])
     t, _, z, y, x = source.shape
     dtype = image_dtype(recipe, form)
     writer = create_writer(
@@ -118,7 +125,7 @@ def _image(
         resume=True,
         chunk=chunk_for(plan_for(model, source, recipe, item["name"])),
     )
-    options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["made_from"]}
+    options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["begun_from"]}
     yield from predict_values(model, source, recipe, writer=writer, dtype=dtype, **options)
     writer.finish()
 

@@ -46,13 +46,17 @@ def _smooth(x: Tensor, scale: float) -> Tensor:
 
 
 def _band(size: int, scale: float, like: Tensor) -> Tensor:
-    """(size, size): row i holds the Gaussian around i; what it has beyond the border falls on the last pixel."""
+    """(size, size): row i holds the Gaussian around i; what it has beyond the border falls on the last pixel.
+
+    Made on the processor: a GPU adds up what falls on one pixel in any order, and the last bits with it.
+    """
     reach = _reach(scale)
-    steps = torch.arange(-reach, reach + 1, device=like.device)
+    steps = torch.arange(-reach, reach + 1, device="cpu")
     kernel = torch.exp(-0.5 * (steps.to(like.dtype) / scale) ** 2)
-    pixel = torch.arange(size, device=like.device)[:, None]
-    band = torch.zeros(size, size, dtype=like.dtype, device=like.device)
-    return band.scatter_add_(1, (pixel + steps).clamp(0, size - 1), (kernel / kernel.sum()).expand(size, -1))
+    pixel = torch.arange(size, device="cpu")[:, None]
+    band = torch.zeros(size, size, dtype=like.dtype, device="cpu")
+    band.scatter_add_(1, (pixel + steps).clamp(0, size - 1), (kernel / kernel.sum()).expand(size, -1))
+    return band.to(like.device)
 
 
 def _describe(x: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 
 from fieldmark.core.fingerprint import files_hash
 from fieldmark.recipes.data import DataConfig
+from fieldmark.recipes.predict import Accelerator
 from fieldmark.recipes.prepare import PrepareConfig
 from fieldmark.recipes.steps import StepsConfig
 from fieldmark.recipes.train import TrainConfig
@@ -136,7 +137,7 @@ class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     image_head: ImageHeadConfig = ImageHeadConfig()
     seed: NonNegativeInt = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    accelerator: str = "auto"
+    accelerator: Accelerator | Literal["tpu"] = "auto"
     devices: PositiveInt = 1
     num_nodes: PositiveInt = 1
     strategy: str = "auto"

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, NonNegativeInt, PositiveInt, model_validator
 
 Propagate = Literal["auto", "none", "random-walker", "shortest-path"]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+"""What computes: `auto` a GPU where there is one, `gpu` whichever there is."""
 FIGURE_PLANES = 8
 """Planes on a sheet of pictures."""
 
@@ -44,6 +46,7 @@ class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
     """Objects of fewer pixels become background."""
     max_area: PositiveInt | None = None
     """Objects of more pixels become background."""
+    accelerator: Accelerator = "auto"
     threads: NonNegativeInt = 0
 
     @model_validator(mode="after")

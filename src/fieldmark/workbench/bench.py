@@ -145,9 +145,13 @@ class Workbench:
         form: str,
         recipe: PredictRecipe,
         truth: Path | None = None,
+        gpus: Sequence[int] = (),
     ) -> Iterator[Event]:
-        """Write a label map, or what else the model makes, for each image (all of the project where none is named)."""
-        return predict(self, model, self.chosen(images), out, form, recipe, truth=truth)
+        """Write a label map, or what else the model makes, for each image (all of the project where none is named).
+
+        `gpus` are those that the worker may see, none for all.
+        """
+        return predict(self, model, self.chosen(images), out, form, recipe, truth=truth, gpus=gpus)
 
     def evaluate(self, model: str, truth: Path | None, **options: Any) -> Evaluation:
         """Score a model on the images that taught it nothing."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,7 @@ def predict(
     recipe: PredictRecipe,
     *,
     truth: Path | None = None,
+    gpus: Sequence[int] = (),
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
 
@@ -64,6 +65,7 @@ def predict(
         form: One of `FORMAT_SUFFIX`.
         recipe: How.
         truth: A folder of what is right, by stem, to be shown in the figures.
+        gpus: Those that the worker may see; none for all.
     """
     folder = model_folder(bench, name)
     header = header_of(folder)
@@ -75,7 +77,8 @@ def predict(
     if output in ROWS:
         from fieldmark.workbench.answering import answer_images
 
-        yield from answer_images(bench, name, records, out / f"answers.{'json' if form == 'json' else 'csv'}")
+        target = out / f"answers.{'json' if form == 'json' else 'csv'}"
+        yield from answer_images(bench, name, records, target, accelerator=recipe.accelerator, gpus=gpus)
         return
     _require_possible(header, name, output, form, recipe, records)
     out = out.resolve()
@@ -101,6 +104,7 @@ def predict(
         "recipe": recipe.model_dump(mode="json"),
         "images": items,
         "allow": list(bench.allow),
+        "gpus": list(gpus),
     }
     yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
 

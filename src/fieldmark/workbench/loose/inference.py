@@ -40,6 +40,7 @@ class Plan:
     out: Path
     form: str
     allow: tuple[str, ...] = ()
+    gpus: tuple[int, ...] = ()
 
 
 def plan_inference(
@@ -49,6 +50,7 @@ def plan_inference(
     out: Path | None = None,
     form: str | None = None,
     allow: Sequence[str] = (),
+    gpus: Sequence[int] = (),
 ) -> Plan:
     """Read an inference file, and refuse what could not be predicted or written.
 
@@ -58,6 +60,7 @@ def plan_inference(
         out: Where to write, instead of the folder that the file names.
         form: The format, instead of the file's.
         allow: Classes of the user's own that may be imported.
+        gpus: Those that the worker may see; none for all.
     """
     values = load_recipe(config)
     dialect = dialect_of(values)
@@ -73,7 +76,7 @@ def plan_inference(
     refuse_inside(target, [file.images])
     model = begin_folder(file.model, target / HIDDEN / "converted")
     recipe = validate(PredictRecipe, file.recipe | settings, source=config)
-    return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow))
+    return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow), tuple(gpus))
 
 
 def _with_frames(file: ForeignPredict) -> ForeignPredict:
@@ -96,7 +99,7 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
         records = _of_part(plan, bench.collection.all())
         names = [record.name for record in records]
         form = yield from _form(plan, records)
-        yield from bench.predict(str(plan.model), names, out=plan.out, form=form, recipe=plan.recipe)
+        yield from bench.predict(str(plan.model), names, out=plan.out, form=form, recipe=plan.recipe, gpus=plan.gpus)
         yield from _compared(plan, bench, records)
 
 
