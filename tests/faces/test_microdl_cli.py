@@ -15,6 +15,7 @@ from fieldmark.checkpoint import header_of
 from fieldmark.core.geometry import Box
 from fieldmark.faces.cli import main
 from fieldmark.images import encode_png, open_image
+from fieldmark.infer import jobs
 from fieldmark.testing.worker import use_fake_worker
 
 POSITIONS, SLICES, SIDES = 8, 3, (40, 48)
@@ -121,6 +122,56 @@ def test_held_out_positions_are_predicted_drawn_and_measured(cli):
         assert all(float(row["corr"]) > 0.9 for row in rows)
 
 
+def plane(number: int, channel: int, z: int) -> np.ndarray:
+    with open_image(Path(f"frames/im_c{channel:03}_z{z:03}_t000_p{number:03}.png")) as source:
+        return source.read(Box.whole(source.shape))[0, 0, 0]
+
+
+def test_figures_show_input_target_prediction_and_both_of_each_slice(cli):
+    trained(cli, epochs=2)
+    assert cli("predict", "--config", inference())[0] == 0
+    height, width = SIDES
+    for sheet in Path("model/predictions/figures").glob("*.png"):
+        with open_image(sheet) as source:
+            drawn = source.read(Box.whole(source.shape))[0, :, 0]
+        assert drawn.shape == (3, SLICES * (height + 4) - 4, 4 * (width + 4) - 4)
+        said = tifffile.imread(f"model/predictions/{sheet.stem}.tif").reshape(SLICES, height, width)
+        for z in range(SLICES):
+            row = drawn[:, z * (height + 4) :][:, :height]
+            seen, target, answer, both = (row[..., n * (width + 4) :][..., :width].astype(int) for n in range(4))
+            for channel, picture in enumerate((seen, target)):
+                assert np.array_equal(picture, np.stack([plane(int(sheet.stem[1:]), channel, z)] * 3))
+            low, high = np.percentile(said[z], [0.5, 99.5])
+            wanted = np.clip((said[z] - low) / (high - low), 0, 1) * 255
+            assert np.abs(answer - wanted).max() <= 1
+            assert np.array_equal(both[[0, 2]], target[[0, 2]])
+            assert np.array_equal(both[1], answer[1])
+
+
+@pytest.mark.parametrize("ext", [".tif", ".npy"])
+def test_images_are_predicted_once_and_measured_as_they_were(cli, monkeypatch, ext):
+    trained(cli, epochs=1)
+    predicted = []
+    real = jobs.predict_values
+    monkeypatch.setattr(
+        jobs,
+        "predict_values",
+        lambda *words, image, **more: predicted.append(image) or real(*words, image=image, **more),
+    )
+    for _ in range(2):  # what is there is not predicted again
+        code, _, err = cli("predict", "--config", inference(ext=ext))
+        assert code == 0, err
+        assert sorted(predicted) == sorted(header_of(Path("model")).details["split"]["test"])
+    rows = {row["pred_name"]: row for row in table(Path("model/predictions/metrics_xyz.csv"))}
+    for name in predicted:
+        with open_image(Path(f"model/predictions/{name}{ext}")) as source:
+            said = source.read(Box.whole(source.shape))[0, 0]
+        right = np.stack([plane(int(name[1:]), 1, z) for z in range(SLICES)]).astype(float)
+        (row,) = (row for key, row in rows.items() if name in key)
+        assert float(row["corr"]) == pytest.approx(np.corrcoef(said.ravel(), right.ravel())[0, 1], abs=1e-5)
+        assert float(row["mae"]) == pytest.approx(np.abs(said - right).mean(), rel=1e-5)
+
+
 def test_what_taught_is_predicted_and_never_scored(cli):
     trained(cli, epochs=1)
     code, _, err = cli("predict", "--config", inference("train"), "--out", "elsewhere", "--format", "npy")
@@ -144,7 +195,7 @@ def test_a_gpu_may_be_named_beside_the_file(cli, monkeypatch):
         code, _, err = cli("predict", "--config", inference(), *words, "--out", f"out{words[1]}")
         assert code == 0, err
         assert ("GPU 0: this machine has no such GPU" in err) == (words == ["--gpu", "0"])
-    assert asked[0::2] == ["auto", "cpu", "cuda"]
+    assert asked == ["auto", "cpu", "cuda"]  # once a run: what is measured is what was predicted
 
 
 def test_stacks_do_not_go_into_png_and_that_is_said(cli):

@@ -138,7 +138,7 @@ def test_objects_of_no_class_are_refused(bench, tmp_path):
         validate(PredictRecipe, {"split": "watershed"})
 
 
-def test_figures_show_image_prediction_both_and_truth(bench, painter, tmp_path):
+def test_figures_show_image_truth_prediction_and_both(bench, painter, tmp_path):
     predict(bench, tmp_path / "out", figures=True)
     drawn = pixels(tmp_path / "out" / "figures" / "drawn2.png")
     assert drawn.shape == (1, 3, 1, 61, 3 * 75 + 2 * 4)
@@ -149,7 +149,13 @@ def test_figures_show_image_prediction_both_and_truth(bench, painter, tmp_path):
     assert len({tuple(color) for color in panel[:, said == 2].T.tolist()}) == 1
     drawn_masks(tmp_path / "masks", images=3)
     predict(bench, tmp_path / "with", figures=True, truth=tmp_path / "masks")
-    assert pixels(tmp_path / "with" / "figures" / "drawn2.png").shape[4] == 4 * 75 + 3 * 4
+    wide = pixels(tmp_path / "with" / "figures" / "drawn2.png")
+    assert wide.shape[4] == 4 * 75 + 3 * 4
+    assert np.array_equal(wide[..., 2 * 79 :], drawn[..., 79:])
+    right = pixels(tmp_path / "masks" / "drawn2.png")[0, 0, 0]
+    truth = wide[0, :, 0, :, 79 : 79 + 75]
+    assert np.array_equal(truth[:, right == 2][:, :1], panel[:, said == 2][:, :1])
+    assert len({tuple(color) for color in truth[:, right == 2].T.tolist()}) == 1
     predict(bench, tmp_path / "image", figures=True, model=painter, truth=tmp_path / "masks")
     assert pixels(tmp_path / "image" / "figures" / "drawn2.png").shape[4] == 4 * 75 + 3 * 4
     with pytest.raises(BadInput, match="is no folder"):

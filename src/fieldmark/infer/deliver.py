@@ -13,7 +13,7 @@ import numpy as np
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.infer.sinks import quantized
+from fieldmark.infer.sinks import quantized, rounded
 
 CHUNK = 512
 
@@ -38,7 +38,8 @@ def is_there(item: dict[str, Any]) -> bool:
     stamp = Path(item["stamp"])
     if not stamp.is_file() or read_json(stamp).get("made_from") != item["made_from"]:
         return False
-    return all(Path(path).exists() for path in outputs_of(item))
+    kept = [item["kept"]] if item.get("kept") else []
+    return all(Path(path).exists() for path in (*outputs_of(item), *kept))
 
 
 def place(made: Path, target: Path, form: str, names: list[str] | None = None) -> None:
@@ -55,7 +56,13 @@ def place(made: Path, target: Path, form: str, names: list[str] | None = None) -
         return
     if target.exists():
         shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     made.replace(target)
+
+
+def place_copy(made: Path, target: Path, form: str, dtype: np.dtype, names: list[str] | None) -> None:
+    """Write a predicted image to its target in another type, rounded; the working copy stays."""
+    convert(made, target, form, dtype=dtype, names=names, change=lambda values: rounded(values, dtype))
 
 
 def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dtype, names: list[str]) -> None:

@@ -107,13 +107,16 @@ def _working_shares(recipe: PredictRecipe, item: dict[str, Any]) -> np.dtype | N
 def _image(
     model: Model, recipe: PredictRecipe, item: dict[str, Any], form: str, source: ImageSource
 ) -> Iterator[Event]:
-    """The working copy of a predicted image, with the axes and the scale of the one that it was made of."""
+    """The working copy of a predicted image, with the axes and the scale of the one that it was made of.
+
+    It is in the type that is delivered, but float32 where it is kept.
+    """
     from fieldmark.images.writers import create_writer
 
     work = Path(item["work"])
     _begin(work, item["begun_from"], ["image"])
     t, _, z, y, x = source.shape
-    dtype = image_dtype(recipe, form)
+    dtype = np.dtype(np.float32) if item.get("kept") else image_dtype(recipe, form)
     writer = create_writer(
         work / "image.ome.zarr",
         "ome-zarr",
@@ -286,14 +289,20 @@ def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -
         from fieldmark.infer.figures import draw_figures
 
         truth = item.get("truth")
-        draw_figures(model, source, made, [Path(path) for path in item["figures"]], Path(truth) if truth else None)
+        sheets = [Path(path) for path in item["figures"]]
+        draw_figures(model, source, made, sheets, Path(truth) if truth else None, item.get("truth_channels", ()))
 
 
 def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Path, form: str, count: int) -> None:
     """Bring finished working copies to where the user wants them, in the format the user wants."""
     work = Path(item["work"])
     shares, names = work / "probabilities.ome.zarr", _class_names(model)
-    place(made, Path(item["target"]), form, _image_names(model, made))
+    if item.get("kept"):
+        dtype = image_dtype(recipe, form)
+        deliver.place_copy(made, Path(item["target"]), form, dtype, _image_names(model, made))
+        place(made, Path(item["kept"]), "ome-zarr")
+    else:
+        place(made, Path(item["target"]), form, _image_names(model, made))
     for path in item["saliency"]:
         deliver.write_saliency(shares, Path(path), form, background_of(model))
     targets = [Path(path) for path in item["probabilities"]]

@@ -186,6 +186,14 @@ def inputs_of(header: Header) -> list[int]:
     return [len(step["take"]) for step in first if step.get("step") == "channels"]
 
 
+def seen_channels(header: Header, channels: int) -> tuple[int, ...]:
+    """Those of an image's channels that a model looks at; empty for all."""
+    for step in header.preparation[:2]:
+        if step.get("step") == "channels" and len(step["take"]) < channels:
+            return tuple(step["take"])
+    return ()
+
+
 def window_of(net: Net) -> int:
     """Slices that a network of planes sees at once; 0 where it sees one plane, or a volume."""
     return int(getattr(net, "window", 0))

@@ -41,7 +41,7 @@ class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
     split_distance: PositiveInt = 7
     """Least distance between the middles of two such objects, in pixels."""
     figures: bool = False
-    """Also draw pictures of each slice: what was seen, what was said, both together."""
+    """Also draw pictures of each slice: what was seen, what is right where that is known, what was said, both."""
     min_area: NonNegativeInt = 0
     """Objects of fewer pixels become background."""
     max_area: PositiveInt | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +83,7 @@ def evaluate(
     report: Path | None = None,
     watch: Watch = lambda _line: None,
     only: frozenset[str] = frozenset(),
+    made: Mapping[str, Path] | None = None,
 ) -> Evaluation:
     """Predict the images that have truth, compare, and write a report.
 
@@ -98,6 +99,7 @@ def evaluate(
         report: Where the report goes; beside the model's run where None.
         watch: Called with sentences about the progress.
         only: Names of the images that are looked at; empty for all.
+        made: What the model predicted of them, by name, where that is there already; nothing is predicted then.
     """
     recipe = recipe or EvaluateRecipe()
     header = header_of(model_folder(bench, name))
@@ -108,12 +110,13 @@ def evaluate(
     out = _predictions(bench, name)
     if report is not None:
         refuse_originals(bench, [report.parent])
-    _watched(predict(bench, name, [record for record, _ in pairs], out, "ome-zarr", _how(kind, header, recipe)), watch)
+    if made is None:
+        records = [record for record, _ in pairs]
+        _watched(predict(bench, name, records, out, "ome-zarr", _how(kind, header, recipe)), watch)
+        made = {record.name: out / f"{stem_of(record.name)}.ome.zarr" for record in records}
     taught = {item.content_hash for item in header.taught}
     cases = tuple(
-        Case(
-            record, right, out / f"{stem_of(record.name)}.ome.zarr", record.content_hash in taught, masks.get(record.id)
-        )
+        Case(record, right, made[record.name], record.content_hash in taught, masks.get(record.id))
         for record, right in pairs
     )
     if all(case.taught for case in cases):

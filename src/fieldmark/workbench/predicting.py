@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fieldmark import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
 
 HIDDEN = ".fieldmark"
+NOTHING: Mapping[str, Path] = MappingProxyType({})
 
 
 def model_folder(bench: Workbench, name: str) -> Path:
@@ -51,6 +53,8 @@ def predict(
     recipe: PredictRecipe,
     *,
     truth: Path | None = None,
+    targets: Sequence[int] = (),
+    kept: Mapping[str, Path] = NOTHING,
     gpus: Sequence[int] = (),
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
@@ -65,6 +69,8 @@ def predict(
         form: One of `FORMAT_SUFFIX`.
         recipe: How.
         truth: A folder of what is right, by stem, to be shown in the figures.
+        targets: Channels of the images themselves that are right, instead.
+        kept: Where, by image name, predicted images are kept as OME-Zarr in float32 too, whatever is delivered.
         gpus: Those that the worker may see; none for all.
     """
     folder = model_folder(bench, name)
@@ -88,9 +94,11 @@ def predict(
     refuse_originals(bench, [out, *(path.parent for item in items for path in _outputs(item))])
     _refuse_clashes(items)
     _refuse_strangers(items)
-    right = _truth_of(records, truth)
+    right = _own_channels(records, targets) if targets else _truth_of(records, truth)
     for item, record in zip(items, records, strict=True):
         item["truth"], shown = right.get(record.id, (None, ""))
+        item["truth_channels"] = list(targets)
+        item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
         item["strokes"], digest = None, ""
         if output == "classes":
             item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
@@ -162,6 +170,11 @@ def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple
     ids = {record.name: record.id for record in records}
     pairs = pair_by_stem(ids, files).pairs
     return {ids[image]: (str(files[own]), f"{files[own]} {files[own].stat().st_mtime_ns}") for image, own in pairs}
+
+
+def _own_channels(records: list[ImageRecord], targets: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """The same where channels of the images themselves are right."""
+    return {record.id: (str(record.path), f"channels {list(targets)}") for record in records}
 
 
 def unique_stems(records: list[ImageRecord]) -> dict[int, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.loose.frames import add_frames, prepared_in
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
-from fieldmark.workbench.predicting import output_of
+from fieldmark.workbench.predicting import output_of, stem_of
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import Header
@@ -99,8 +99,11 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
         records = _of_part(plan, bench.collection.all())
         names = [record.name for record in records]
         form = yield from _form(plan, records)
-        yield from bench.predict(str(plan.model), names, out=plan.out, form=form, recipe=plan.recipe, gpus=plan.gpus)
-        yield from _compared(plan, bench, records)
+        kept = yield from _to_compare(plan, records)
+        beside: dict[str, Any] = {"targets": _targets(plan), "kept": kept, "gpus": plan.gpus}
+        yield from bench.predict(str(plan.model), names, out=plan.out, form=form, recipe=plan.recipe, **beside)
+        if kept:
+            yield from _compared(plan, bench, kept)
 
 
 def names_of_part(header: Header, split: str) -> frozenset[str] | None:
@@ -144,18 +147,27 @@ def _form(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, None, 
     return "tiff"
 
 
-def _compared(plan: Plan, bench: Workbench, records: Sequence[ImageRecord]) -> Iterator[Event]:
-    """Numbers of what taught nothing, as `metrics_xy.csv` and a report beside the predictions."""
-    file = plan.file
-    if not file.metrics:
-        return
-    if output_of(plan.header, plan.model.name) != "image" or not file.targets:
+def _targets(plan: Plan) -> tuple[int, ...]:
+    """The channels of the images that a model of images should answer."""
+    return plan.file.targets if output_of(plan.header, plan.model.name) == "image" else ()
+
+
+def _to_compare(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, None, dict[str, Path]]:
+    """Images that are compared with their target channels, and where their predictions are kept for that."""
+    if not plan.file.metrics:
+        return {}
+    if not _targets(plan):
         yield _note("metrics: compare predicted images with dataset.target_channels. For classes: fieldmark evaluate.")
-        return
+        return {}
     names = [record.name for record in records if not _taught(plan, record)]
     if not names:
         yield _note("metrics: all of these images taught the model, and what taught it never scores it.")
-        return
+    return {name: plan.out / HIDDEN / "compared" / f"{stem_of(name)}.ome.zarr" for name in names}
+
+
+def _compared(plan: Plan, bench: Workbench, made: Mapping[str, Path]) -> Iterator[Event]:
+    """Numbers of what taught nothing, as `metrics_xy.csv` and a report beside the predictions."""
+    file = plan.file
     recipe = EvaluateRecipe(
         target_channels=file.targets,
         orientations=file.orientations,  # type: ignore[arg-type]
@@ -163,9 +175,8 @@ def _compared(plan: Plan, bench: Workbench, records: Sequence[ImageRecord]) -> I
     )
     said: list[str] = []
     report = plan.out / "report.html"
-    bench.evaluate(
-        str(plan.model), None, recipe=recipe, mask=file.masks, report=report, watch=said.append, only=frozenset(names)
-    )
+    place: dict[str, Any] = {"report": report, "only": frozenset(made), "made": made}
+    bench.evaluate(str(plan.model), None, recipe=recipe, mask=file.masks, watch=said.append, **place)
     yield from (_note(line) for line in said)
     yield _note(f"metrics: {report}")
 
