@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 
 from fieldmark.core.fingerprint import files_hash
 from fieldmark.recipes.data import DataConfig
+from fieldmark.recipes.places import PathText
 from fieldmark.recipes.predict import Accelerator
 from fieldmark.recipes.prepare import PrepareConfig
 from fieldmark.recipes.steps import StepsConfig
@@ -109,7 +110,7 @@ class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
 class BeginConfig(BaseModel, frozen=True, extra="forbid"):
     """Filters that libIFT has learned, which a `flim-net` takes instead of learning its own from strokes."""
 
-    folder: str
+    folder: PathText
     """Holds `conv1-kernels.npy` and so on, one for each convolution of the architecture."""
     order: Literal["center-first", "rows"] = "center-first"
     """Of the weights in the files."""
@@ -127,7 +128,7 @@ class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     family: str = "flim"
     net: dict[str, Any] = Field(default_factory=dict)
     begin: BeginConfig | None = None
-    start: str | None = None
+    start: PathText | None = None
     """A model folder whose weights the network begins with."""
     data: DataConfig = DataConfig()
     prepare: PrepareConfig = PrepareConfig()

@@ -38,7 +38,9 @@ from fieldmark.faces.cli.many import UnusedOption
 @click.option("--split-distance", type=click.IntRange(1), help="Least distance of their middles in pixels.")
 @click.option("--figures", is_flag=True, help="Also draw each slice into OUT/figures: image, truth, prediction, both.")
 @click.option(
-    "--truth", type=click.Path(file_okay=False, path_type=Path), help="With --figures: a folder of what is right, by stem."
+    "--truth",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="With --figures: a folder of what is right, by stem.",
 )
 @click.option("--saliency", is_flag=True, help="Also write how little each pixel looks like background, in 8 bits.")
 @click.option("--min-area", type=click.IntRange(0), help="Objects of fewer pixels become background.")

@@ -22,7 +22,7 @@ from fieldmark.recipes.dialects import microdl, openfibsem
 from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
-from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families
+from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
 from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
@@ -100,7 +100,8 @@ def plan_fit(
         raise BadRecipe(
             f"{config}: looks for a learning rate (lr_find: true). Give it to: fieldmark lr-find --config {config}."
         )
-    values, notes = _possible(with_overrides(_begun(fit), overrides))
+    values = with_overrides(_begun(fit), overrides)
+    values, notes = _possible(with_paths(values, Path(), values.get("family")))
     recipe = validate(FitRecipe, values, source=config)
     typed = typed_families(None, overrides, allow)
     check_net(recipe, typed, source=config)
