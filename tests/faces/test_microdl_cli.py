@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -198,15 +199,30 @@ def test_a_gpu_may_be_named_beside_the_file(cli, monkeypatch):
     assert asked == ["auto", "cpu", "cuda"]  # once a run: what is measured is what was predicted
 
 
-def test_stacks_do_not_go_into_png_and_that_is_said(cli):
+def test_stacks_are_written_as_a_png_for_each_slice(cli):
     trained(cli, epochs=1)
-    code, _, err = cli("predict", "--config", inference(ext=".png"))
-    assert code == 0, err
-    assert "PNG holds one plane" in err
-    assert len(list(Path("model/predictions").glob("*.tif"))) == 2
+    for ext, out in ((".png", "model/predictions"), (".npy", "whole")):
+        code, _, err = cli("predict", "--config", inference(ext=ext), "--out", out)
+        assert code == 0, err
+    names = header_of(Path("model")).details["split"]["test"]
+    found = sorted(path.name for path in Path("model/predictions").glob("*.png"))
+    assert found == sorted(f"{name}_z{z:03}.png" for name in names for z in range(SLICES))
+    for name in names:
+        whole = np.load(f"whole/{name}.npy", allow_pickle=False).reshape(SLICES, *SIDES)
+        for z in range(SLICES):
+            with open_image(Path(f"model/predictions/{name}_z{z:03}.png")) as source:
+                one = source.read(Box.whole(source.shape))[0, 0, 0]
+            assert one.dtype == np.uint16
+            assert np.array_equal(one, np.rint(whole[z].clip(0, 65535)).astype(np.uint16))
+    rows = [table(Path(out, "metrics_xy.csv")) for out in ("model/predictions", "whole")]
+    assert rows[0] == rows[1]  # measured before anything was rounded for a file
     code, _, err = cli("predict", "--config", inference(ext=".png", more=", slice_ids: [0]"), "--out", "flat")
     assert code == 0, err
-    assert len(list(Path("flat").glob("*.png"))) == 2
+    assert sorted(path.stem for path in Path("flat").glob("*.png")) == sorted(names)
+    code, out, err = cli("frames", "model/predictions", "--out", "meta.csv", "--json")
+    assert code == 0, err
+    assert json.loads(out)["slices"] == SLICES
+    assert json.loads(out)["positions"] == len(names)
 
 
 @pytest.mark.parametrize(

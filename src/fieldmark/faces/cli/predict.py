@@ -20,7 +20,7 @@ from fieldmark.faces.cli.many import UnusedOption
     "--format",
     "form",
     type=click.Choice(["ome-zarr", "tiff", "png", "npy", "csv", "json"]),
-    help="Of what is written; ome-zarr by itself.",
+    help="Of what is written; ome-zarr by itself. Stacks become a PNG for each plane.",
 )
 @click.option("--probabilities", is_flag=True, help="Also write the probability of each class.")
 @click.option(

@@ -98,10 +98,9 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
         bench.allow = plan.allow
         records = _of_part(plan, bench.collection.all())
         names = [record.name for record in records]
-        form = yield from _form(plan, records)
         kept = yield from _to_compare(plan, records)
         beside: dict[str, Any] = {"targets": _targets(plan), "kept": kept, "gpus": plan.gpus}
-        yield from bench.predict(str(plan.model), names, out=plan.out, form=form, recipe=plan.recipe, **beside)
+        yield from bench.predict(str(plan.model), names, out=plan.out, form=plan.form, recipe=plan.recipe, **beside)
         if kept:
             yield from _compared(plan, bench, kept)
 
@@ -135,16 +134,6 @@ def _of_part(plan: Plan, records: list[ImageRecord]) -> list[ImageRecord]:
             "model's data. Set data_split: all, or give it a part of its own when it is trained (split_ratio)."
         )
     return found
-
-
-def _form(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, None, str]:
-    """The format; stacks do not go into PNG."""
-    deep = [record for record in records if record.shape[0] * record.shape[2] > 1]
-    if plan.form != "png" or not deep or plan.header.outputs[:1] == ("numbers",):
-        return plan.form
-    t, _, z, *_ = deep[0].shape
-    yield _note(f"images.image_ext: PNG holds one plane, and {deep[0].name} has {t} times and {z} slices: TIFF it is.")
-    return "tiff"
 
 
 def _targets(plan: Plan) -> tuple[int, ...]:
