@@ -198,6 +198,14 @@ def test_underscores_are_hyphens(cli, tmp_path):
     assert "holds no project" in err
 
 
+def test_a_table_of_frames_without_a_project_wants_a_place(cli, tmp_path):
+    (tmp_path / "stack").mkdir()
+    status, _, err = cli("-C", tmp_path, "frames", tmp_path / "stack")
+    assert status == 1
+    assert "holds no project" in err
+    assert err.rstrip().endswith("Or say where the table goes: --out FOLDER.")
+
+
 def test_errors_are_json_too(cli, tmp_path):
     status, out, err = cli("-C", tmp_path, "status", "--json")
     assert status == 1

@@ -232,6 +232,27 @@ def test_what_cannot_be_fitted_is_said(cli, tmp_path):
     assert re.search(r"config\.yaml: train\.epoch: unknown key\. Did you mean 'epochs'", err)
 
 
+@pytest.mark.parametrize("command", ["fit", "train", "lr-find"])
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("train.num_classes=2", ["--set: train.num_classes: unknown key"]),
+        ("learning_rate=1", ["--set: learning_rate: unknown key"]),
+        ("net.encode=unet", ["--set: net.encode: unknown key. Did you mean 'encoder'?"]),
+    ],
+)
+def test_typed_settings_are_those_of_our_recipe_and_errors_say_so(cli, tmp_path, command, typed, words):
+    draw(tmp_path / "data", count=2)
+    status, _, err = cli(command, "--config", write(tmp_path), "--set", typed)
+    assert status == 1
+    for word in (*words, "--set takes keys of Fieldmark's recipe", f"the keys of {tmp_path}/config.yaml"):
+        assert word in err, err
+    wrong = write(tmp_path, CONFIG.replace("epochs:", "epoch:"))
+    status, _, err = cli(command, "--config", wrong, "--set", "train.epochs=1")
+    assert "config.yaml: train.epoch: unknown key" in err
+    assert "--set" not in err
+
+
 @pytest.mark.parametrize(
     ("text", "verb"),
     [

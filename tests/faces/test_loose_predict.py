@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.faces.cli import main
-from fieldmark.images import open_image
+from fieldmark.images import encode_png, open_image
 from fieldmark.infer import jobs
 from fieldmark.infer.forward import NetForward
 from fieldmark.testing.elsewhere import DEVICE, elsewhere
@@ -114,6 +115,18 @@ def test_a_project_in_this_folder_does_not_stand_in_the_way(cli, taught, tmp_pat
     )
     assert (status, "1 images" in out) == (0, True), err
     assert (tmp_path / "own/drawn0.png").is_file()
+
+
+def test_what_fails_leaves_no_folder_and_a_folder_of_somebody_stays(cli, taught, tmp_path):
+    (tmp_path / "gray").mkdir()
+    write_atomic(tmp_path / "gray/one.png", encode_png(np.zeros((20, 20), np.uint8)))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/note.txt").write_text("keep")
+    for images in ("gray", "nothing.png"):
+        for out in ("new/deep", "mine", "mine/new"):
+            assert cli("predict", taught / "model", images, "--out", out)[0] == 1
+            assert not (tmp_path / "new").exists()
+            assert [path.name for path in (tmp_path / "mine").iterdir()] == ["note.txt"]
 
 
 def test_what_cannot_be_done_is_said(cli, taught, tmp_path):

@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 
 from fieldmark.checkpoint import header_of
 from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput
 from fieldmark.faces.cli import main
 from fieldmark.images import encode_png, open_image
 from fieldmark.infer import jobs
@@ -240,6 +241,46 @@ def test_what_cannot_be_predicted_is_said(cli, words, wanted):
     code, _, err = cli(*words)
     assert code in (1, 2)
     assert wanted in err
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "wanted"),
+    [
+        (("image_dir: frames", "image_dir: nowhere"), [], "nowhere: there is no such folder"),
+        (("image_dir: frames", "image_dir: empty"), [], "empty: holds no frame"),
+        (("data_split: test", "data_split: val"), ["--accelerator", "gpu"], "accelerator: gpu was asked for"),
+    ],
+)
+def test_what_fails_before_anything_is_predicted_leaves_no_folder(cli, monkeypatch, change, words, wanted):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    trained(cli, epochs=1)
+    Path("empty").mkdir()
+    Path("infer.yml").write_text(Path(inference()).read_text().replace(*change))
+    for out, gone in (([], "model/predictions"), (["--out", "new/deep"], "new")):
+        before = sorted(Path().rglob("*"))
+        code, _, err = cli("predict", "--config", "infer.yml", *words, *out)
+        assert code == 1
+        assert wanted in err
+        assert not Path(gone).exists()
+        assert sorted(Path().rglob("*")) == before
+
+
+def test_what_was_predicted_before_an_error_stays(cli, monkeypatch):
+    trained(cli, epochs=1)
+    real = jobs.predict_values
+
+    def second_fails(*words, image, **more):
+        yield from real(*words, image=image, **more)
+        if image == sorted(header_of(Path("model")).details["split"]["test"])[-1]:
+            raise BadInput("the second one is bad")
+
+    monkeypatch.setattr(jobs, "predict_values", second_fails)
+    code, _, err = cli("predict", "--config", inference())
+    assert code == 1
+    assert "the second one is bad" in err
+    assert len(list(Path("model/predictions").glob("*.tif"))) == 1
+    assert Path("model/predictions/.fieldmark/work").is_dir()
 
 
 def test_planes_that_were_held_out_are_named(cli):

@@ -353,6 +353,7 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
         (("str_elem_radius", "str_elem_radus"), ["masks.str_elem_radus", "'str_elem_radius'"]),
         (("'out'", "'in/out'"), ["only read"]),
         (("'in'", "'nowhere'"), ["nowhere", "no such folder"]),
+        (("'in'", "'others'"), ["others: holds no frame. ", "cells.tif: its name does not say", "--order.\n"]),
         (("channel_ids: [0, 1]", "channel_ids: [0, 9]"), ["channel_ids names 9"]),
         (("channels: [1], str", "channels: [8], str"), ["foreground.channels", "channel 8", "0, 1"]),
         (("pos_ids: -1", "pos_ids: [77]"), ["no frame", "pos_ids"]),
@@ -365,11 +366,36 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
 )
 def test_what_cannot_be_prepared_is_said(cli, change, words):
     draw(Path("in"), positions=1)
+    Path("others").mkdir()
+    tifffile.imwrite("others/cells.tif", np.zeros(SIDES, np.uint16))
     assert change[0] in CONFIG
     status, _, err = cli("prepare", "--config", write(CONFIG.replace(*change)))
     assert status == 1
     assert all(word in err for word in words), err
     assert not Path("out/preprocessing_info.json").exists()
+
+
+def test_set_changes_keys_of_the_file(cli):
+    draw(Path("in"), positions=1)
+    status, _, err = cli("prepare", "--config", write(CONFIG), "--set", "train.epochs=3")
+    assert status == 1
+    assert "--set: train: unknown key" in err
+    assert "--set takes the file's own keys" in err
+    status, _, err = cli("prepare", "--config", write(CONFIG.replace("masks:", "mask:")), "--set", "tile.depths=[1, 1]")
+    assert status == 1
+    assert "prep.yml: mask: unknown key" in err
+    assert "--set" not in err
+
+
+def test_frames_that_are_gone_are_said_to_be_those_of_a_preparation(cli):
+    draw(Path("in"), positions=1)
+    assert cli("prepare", "--config", write(CONFIG))[0] == 0
+    Path("in").rename("elsewhere")
+    Path("train.yml").write_text("dataset: {data_dir: out, input_channels: [0], target_channels: [1]}\ntrainer: {}\n")
+    status, _, err = cli("fit", "--config", "train.yml")
+    assert status == 1
+    assert "preprocessing_info.json: says that input_dir is" in err
+    assert str(Path("in").resolve()) in err
 
 
 def test_what_others_wrote_is_never_replaced_and_other_files_are_sent_on(cli):

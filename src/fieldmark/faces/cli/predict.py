@@ -97,6 +97,7 @@ def predict(
     """
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
     from fieldmark.recipes import PredictRecipe, validate
+    from fieldmark.workbench.loose.images import nothing_left
     from fieldmark.workbench.loose.predict import bench_for
 
     given = {key: value for key, value in settings.items() if value is not None and value is not False}
@@ -108,7 +109,7 @@ def predict(
         return
     if model is None or out is None:
         raise click.UsageError("Say what to predict with, and where to write: MODEL --out FOLDER, or --config FILE.")
-    with errors_as_json(as_json):
+    with errors_as_json(as_json), nothing_left(out):
         recipe = validate(PredictRecipe, given)
         bench, model, names = bench_for(project, model, images, out)
         with bench:
@@ -144,11 +145,13 @@ def predict_config(
 ) -> None:
     """Predict what microDL's inference file says, where it says; options go before the file."""
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
+    from fieldmark.workbench.loose.images import nothing_left
     from fieldmark.workbench.loose.inference import follow_inference, plan_inference
 
     with errors_as_json(as_json):
         plan = plan_inference(config, given, out=out, form=form, allow=allow, gpus=gpus)
-        follow(follow_inference(plan))
+        with nothing_left(plan.out):
+            follow(follow_inference(plan))
     if as_json:
         say_json({"out": str(plan.out)})
     else:
