@@ -9,32 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldmark.faces.cli import main
 from fieldmark.faces.cli.show import follow, harmless
 from fieldmark.images import encode_png
 from fieldmark.testing.projects import draw_strokes, drawn_images, drawn_masks, drawn_project
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
 
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch):
-    use_fake_worker(monkeypatch)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
+pytestmark = pytest.mark.usefixtures("worker_here")
 
 
 @pytest.fixture(scope="module")

@@ -10,36 +10,16 @@ import pytest
 import torch
 
 from fieldmark.core.files import write_atomic
-from fieldmark.core.geometry import Box
-from fieldmark.faces.cli import main
-from fieldmark.images import encode_png, open_image
+from fieldmark.images import encode_png
 from fieldmark.infer import jobs
 from fieldmark.infer.forward import NetForward
 from fieldmark.testing.elsewhere import DEVICE, elsewhere
 from fieldmark.testing.projects import drawn_images, drawn_project
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from tests.faces.looking import read
 
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    use_fake_worker(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
+pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +39,6 @@ def _recipe():
     from fieldmark.recipes import PredictRecipe
 
     return PredictRecipe()
-
-
-def read(path):
-    with open_image(path) as source:
-        return source.read(Box.whole(source.shape))
 
 
 def test_a_file_is_predicted_as_in_the_project(cli, taught, tmp_path):

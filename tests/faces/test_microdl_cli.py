@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -13,12 +12,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from fieldmark.checkpoint import header_of
-from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.faces.cli import main
-from fieldmark.images import encode_png, open_image
+from fieldmark.images import encode_png
 from fieldmark.infer import jobs
-from fieldmark.testing.worker import use_fake_worker
+from tests.faces.looking import read, table
 
 POSITIONS, SLICES, SIDES = 8, 3, (40, 48)
 TRAINING = """
@@ -53,10 +50,8 @@ tile: {{num_overlap: 8, overlap_operation: mean}}
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    use_fake_worker(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    frames = tmp_path / "frames"
+def _frames(worker_here, own_folder):
+    frames = own_folder / "frames"
     frames.mkdir()
     for position in range(POSITIONS):
         rng = np.random.default_rng(position)
@@ -67,28 +62,10 @@ def _here(monkeypatch, tmp_path):
                 (frames / name).write_bytes(encode_png(np.clip(pixels, 0, 255).astype(np.uint8)))
 
 
-@pytest.fixture
-def cli(capsys):
-    def run(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(list(words))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
-
-
 def trained(cli, *, epochs: int = 6, by: str = "pos_idx") -> None:
     Path("train.yml").write_text(TRAINING.format(epochs=epochs, callbacks="{}", by=by))
     code, _, err = cli("fit", "--config", "train.yml")
     assert code == 0, err
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as rows:
-        return list(csv.DictReader(rows))
 
 
 def inference(split: str = "test", ext: str = ".tif", more: str = "") -> str:
@@ -110,13 +87,10 @@ def test_held_out_positions_are_predicted_drawn_and_measured(cli):
     assert sorted(path.stem for path in (out / "figures").glob("*.png")) == sorted(parts["test"])
     for name in parts["test"]:
         number = int(name.removeprefix("p"))
-        with open_image(out / f"{name}.tif") as said:
-            assert said.shape[2:] == (SLICES, *SIDES)
-            found = said.read(Box.whole(said.shape))[0, 0]
+        found = read(out / f"{name}.tif")[0, 0]
+        assert found.shape == (SLICES, *SIDES)
         for z in range(SLICES):
-            with open_image(Path(f"frames/im_c001_z{z:03}_t000_p{number:03}.png")) as right:
-                truth = right.read(Box.whole(right.shape))[0, 0, 0]
-            assert np.corrcoef(found[z].ravel(), truth.ravel())[0, 1] > 0.9
+            assert np.corrcoef(found[z].ravel(), plane(number, 1, z).ravel())[0, 1] > 0.9
     for orientation, count in (("xy", 2 * SLICES), ("xyz", 2)):
         rows = table(out / f"metrics_{orientation}.csv")
         assert len(rows) == count
@@ -125,8 +99,7 @@ def test_held_out_positions_are_predicted_drawn_and_measured(cli):
 
 
 def plane(number: int, channel: int, z: int) -> np.ndarray:
-    with open_image(Path(f"frames/im_c{channel:03}_z{z:03}_t000_p{number:03}.png")) as source:
-        return source.read(Box.whole(source.shape))[0, 0, 0]
+    return read(f"frames/im_c{channel:03}_z{z:03}_t000_p{number:03}.png")[0, 0, 0]
 
 
 def test_figures_show_input_target_prediction_and_both_of_each_slice(cli):
@@ -134,8 +107,7 @@ def test_figures_show_input_target_prediction_and_both_of_each_slice(cli):
     assert cli("predict", "--config", inference())[0] == 0
     height, width = SIDES
     for sheet in Path("model/predictions/figures").glob("*.png"):
-        with open_image(sheet) as source:
-            drawn = source.read(Box.whole(source.shape))[0, :, 0]
+        drawn = read(sheet)[0, :, 0]
         assert drawn.shape == (3, SLICES * (height + 4) - 4, 4 * (width + 4) - 4)
         said = tifffile.imread(f"model/predictions/{sheet.stem}.tif").reshape(SLICES, height, width)
         for z in range(SLICES):
@@ -166,8 +138,7 @@ def test_images_are_predicted_once_and_measured_as_they_were(cli, monkeypatch, e
         assert sorted(predicted) == sorted(header_of(Path("model")).details["split"]["test"])
     rows = {row["pred_name"]: row for row in table(Path("model/predictions/metrics_xyz.csv"))}
     for name in predicted:
-        with open_image(Path(f"model/predictions/{name}{ext}")) as source:
-            said = source.read(Box.whole(source.shape))[0, 0]
+        said = read(f"model/predictions/{name}{ext}")[0, 0]
         right = np.stack([plane(int(name[1:]), 1, z) for z in range(SLICES)]).astype(float)
         (row,) = (row for key, row in rows.items() if name in key)
         assert float(row["corr"]) == pytest.approx(np.corrcoef(said.ravel(), right.ravel())[0, 1], abs=1e-5)
@@ -211,12 +182,11 @@ def test_stacks_are_written_as_a_png_for_each_slice(cli):
     for name in names:
         whole = np.load(f"whole/{name}.npy", allow_pickle=False).reshape(SLICES, *SIDES)
         for z in range(SLICES):
-            with open_image(Path(f"model/predictions/{name}_z{z:03}.png")) as source:
-                one = source.read(Box.whole(source.shape))[0, 0, 0]
+            one = read(f"model/predictions/{name}_z{z:03}.png")[0, 0, 0]
             assert one.dtype == np.uint16
             assert np.array_equal(one, np.rint(whole[z].clip(0, 65535)).astype(np.uint16))
-    rows = [table(Path(out, "metrics_xy.csv")) for out in ("model/predictions", "whole")]
-    assert rows[0] == rows[1]  # measured before anything was rounded for a file
+    told = [table(Path(out, "metrics_xy.csv")) for out in ("model/predictions", "whole")]
+    assert told[0] == told[1]  # measured before anything was rounded for a file
     code, _, err = cli("predict", "--config", inference(ext=".png", more=", slice_ids: [0]"), "--out", "flat")
     assert code == 0, err
     assert sorted(path.stem for path in Path("flat").glob("*.png")) == sorted(names)
