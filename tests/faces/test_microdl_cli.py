@@ -203,6 +203,7 @@ def test_stacks_are_written_as_a_png_for_each_slice(cli):
         (["predict", "model", "--config", "infer.yml"], "Leave MODEL, IMAGES and --truth out"),
         (["predict", "model"], "MODEL --out FOLDER, or --config FILE"),
         (["predict", "--config", "infer.yml", "--out", "frames/said"], "only read"),
+        (["predict", "--config", "infer.yml", "--out", "infer.yml"], "infer.yml is a file. Choose a folder"),
     ],
 )
 def test_what_cannot_be_predicted_is_said(cli, words, wanted):

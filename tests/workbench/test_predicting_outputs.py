@@ -75,6 +75,22 @@ def test_images_are_written_in_every_format(bench, painter, tmp_path):
     assert np.array_equal(pixels(tmp_path / "bytes" / "drawn2.tif"), np.rint(exact.clip(0, 255)).astype(np.uint8))
 
 
+def test_what_is_kept_is_exact_whatever_was_begun_before(bench, painter, tmp_path):
+    predict(bench, tmp_path / "exact", model=painter)
+    exact = pixels(tmp_path / "exact" / "drawn2.npy")
+    options = {"out": tmp_path / "out", "form": "png", "recipe": PredictRecipe()}
+    events = bench.predict(painter, ["drawn2.png"], **options)
+    assert next(event for event in events if event.phase == "predict")  # a tile in 16 bits
+    events.close()
+    kept = tmp_path / "deep" / "kept.ome.zarr"
+    list(bench.predict(painter, ["drawn2.png"], **options, kept={"drawn2.png": kept}))
+    assert np.array_equal(pixels(kept), exact)
+    rounded = np.rint(exact.clip(0, 65535)).astype(np.uint16)
+    assert np.array_equal(pixels(tmp_path / "out" / "drawn2.png"), rounded)
+    told = list(bench.predict(painter, ["drawn2.png"], **options, kept={"drawn2.png": kept}))
+    assert [event.message for event in told] == ["drawn2.png: already there"]
+
+
 def test_channels_that_no_png_holds_together_are_a_png_each(bench, tmp_path):
     model = painted(tmp_path, 2)
     image = pixels(Path(bench.collection.find("drawn2.png").uri))

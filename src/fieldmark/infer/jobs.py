@@ -45,7 +45,9 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
         if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
             continue
-        yield from _predict_item(model, recipe, item | {"begun_from": f"{item['made_from']} {kind}"}, job)
+        # a working copy of another device would be half of its bits, one that is not kept of another type
+        begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
+        yield from _predict_item(model, recipe, item | {"begun_from": begun}, job)
         yield Event("image", number, len(job["images"]), message=item["name"])
 
 

@@ -74,6 +74,8 @@ def plan_inference(
     file = _with_frames(microdl_predict.predict_of(values, beside=config.resolve().parent, source=config))
     target = (out or file.out).resolve()
     refuse_inside(target, [file.images])
+    if target.exists() and not target.is_dir():
+        raise BadInput(f"{target} is a file. Choose a folder with --out.")
     model = begin_folder(file.model, target / HIDDEN / "converted")
     recipe = validate(PredictRecipe, file.recipe | settings, source=config)
     return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow), tuple(gpus))
