@@ -94,10 +94,9 @@ class NoProject(NotFound):
 
     code = "no-project"
 
-    def __init__(self, folder: object) -> None:
-        FieldmarkError.__init__(
-            self, f"{folder} holds no project (no fieldmark.toml). Name one with -C, or make one: fieldmark init."
-        )
+    def __init__(self, folder: object, more: str = "") -> None:
+        text = f"{folder} holds no project (no fieldmark.toml). Name one with -C, or make one: fieldmark init."
+        FieldmarkError.__init__(self, f"{text} {more}".rstrip())
 
 
 class Conflict(FieldmarkError):

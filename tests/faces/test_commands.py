@@ -9,32 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fieldmark.faces.cli import main
 from fieldmark.faces.cli.show import follow, harmless
 from fieldmark.images import encode_png
 from fieldmark.testing.projects import draw_strokes, drawn_images, drawn_masks, drawn_project
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
 
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch):
-    use_fake_worker(monkeypatch)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
+pytestmark = pytest.mark.usefixtures("worker_here")
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +177,14 @@ def test_underscores_are_hyphens(cli, tmp_path):
     status, _, err = cli("-C", tmp_path, "labels", "import", "x", "--kind", "markers", "--label_offset", "1")
     assert status == 1
     assert "holds no project" in err
+
+
+def test_a_table_of_frames_without_a_project_wants_a_place(cli, tmp_path):
+    (tmp_path / "stack").mkdir()
+    status, _, err = cli("-C", tmp_path, "frames", tmp_path / "stack")
+    assert status == 1
+    assert "holds no project" in err
+    assert err.rstrip().endswith("Or say where the table goes: --out FOLDER.")
 
 
 def test_errors_are_json_too(cli, tmp_path):

@@ -11,50 +11,14 @@ import numpy as np
 import pytest
 import tifffile
 
+from benchmarks.config_claims import MICRODL, OPENFIBSEM
 from fieldmark.checkpoint import load
-from fieldmark.core.geometry import Box
-from fieldmark.faces.cli import main
-from fieldmark.images import open_image
 from fieldmark.testing.drawn import draw_discs
-from fieldmark.testing.worker import use_fake_worker
+from tests.faces.looking import read, tree
+
+pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
 
 SMALL = ["--set", "train.epochs=2", "--set", "net.encoder=unet", "--set", "net.filters=[4,8]"]
-CONFIG = """
-train:
-  data_dir: {data}
-  save_dir: {save}
-  checkpoint: null
-  encoder: "resnet34"
-  epochs: 20
-  cuda: true
-  batch_size: 4
-  num_classes: 3
-  learning_rate: 0.0001
-  wandb: true
-  wandb_project: "fibsem_pipeline"
-  wandb_entity: "demarcolab"
-"""
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    use_fake_worker(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 def draw(folder: Path, *, images: str = "images", labels: str = "labels", count: int = 8, side: int = 64) -> None:
@@ -68,19 +32,10 @@ def draw(folder: Path, *, images: str = "images", labels: str = "labels", count:
         tifffile.imwrite(folder / labels / f"cell{index}.tif", drawn.mask.astype(np.uint8))
 
 
-def write(tmp_path: Path, text: str = CONFIG, **paths: str) -> Path:
+def write(tmp_path: Path, text: str = OPENFIBSEM, **paths: str) -> Path:
     file = tmp_path / "config.yaml"
     file.write_text(text.format(**({"data": "data", "save": "models"} | paths)))
     return file
-
-
-def read(path: Path) -> np.ndarray:
-    with open_image(path) as source:
-        return source.read(Box.whole(source.shape))
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_the_documented_file_teaches_a_model_that_predicts(cli, tmp_path):
@@ -106,8 +61,6 @@ def test_the_documented_file_teaches_a_model_that_predicts(cli, tmp_path):
 
 def test_a_microdl_file_teaches_one_channel_from_another(cli, tmp_path):
     """The file that `benchmarks.config_claims` teaches virtual staining with, on frames that are drawn."""
-    from benchmarks.config_claims import MICRODL
-
     (tmp_path / "frames").mkdir()
     for position in range(4):
         for z in range(2):
@@ -129,13 +82,6 @@ def test_a_microdl_file_teaches_one_channel_from_another(cli, tmp_path):
     right = 1000 + 20 * (255 - stack)
     assert np.corrcoef(painted.ravel(), right.ravel())[0, 1] > 0.9
     assert abs(painted.mean() / right.mean() - 1) < 0.1  # in the target's units
-
-
-def test_the_benchmark_runs_the_documented_file() -> None:
-    from benchmarks.config_claims import OPENFIBSEM
-    from fieldmark.recipes.texts import parse_yaml
-
-    assert parse_yaml(OPENFIBSEM.format(data="a", save="b")) == parse_yaml(CONFIG.format(data="a", save="b"))
 
 
 def test_begun_again_it_goes_on_or_is_taken_as_it_is(cli, tmp_path):
@@ -200,7 +146,7 @@ def test_a_checkpoint_is_one_of_ours_or_refused_by_name(cli, tmp_path):
         ("weights.bin", ["no model folder"]),
         ("old.pt", ["pip install 'fieldmark[backbones]'"] if not _has_timm() else ["no archive"]),
     ):
-        config = write(tmp_path, CONFIG.replace("checkpoint: null", f"checkpoint: {checkpoint}"))
+        config = write(tmp_path, OPENFIBSEM.replace("checkpoint: null", f"checkpoint: {checkpoint}"))
         status, _, err = cli("fit", "--config", config, *SMALL)
         assert status == 1
         assert all(word in err for word in [checkpoint, *words]), err
@@ -227,9 +173,30 @@ def test_what_cannot_be_fitted_is_said(cli, tmp_path):
         status, _, err = cli("fit", "--config", write(tmp_path, **paths), *SMALL)
         assert status == 1
         assert all(word in err for word in words), err
-    status, _, err = cli("fit", "--config", write(tmp_path, CONFIG.replace("epochs:", "epoch:")))
+    status, _, err = cli("fit", "--config", write(tmp_path, OPENFIBSEM.replace("epochs:", "epoch:")))
     assert status == 1
     assert re.search(r"config\.yaml: train\.epoch: unknown key\. Did you mean 'epochs'", err)
+
+
+@pytest.mark.parametrize("command", ["fit", "train", "lr-find"])
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("train.num_classes=2", ["--set: train.num_classes: unknown key"]),
+        ("learning_rate=1", ["--set: learning_rate: unknown key"]),
+        ("net.encode=unet", ["--set: net.encode: unknown key. Did you mean 'encoder'?"]),
+    ],
+)
+def test_typed_settings_are_those_of_our_recipe_and_errors_say_so(cli, tmp_path, command, typed, words):
+    draw(tmp_path / "data", count=2)
+    status, _, err = cli(command, "--config", write(tmp_path), "--set", typed)
+    assert status == 1
+    for word in (*words, "--set takes keys of Fieldmark's recipe", f"the keys of {tmp_path}/config.yaml"):
+        assert word in err, err
+    wrong = write(tmp_path, OPENFIBSEM.replace("epochs:", "epoch:"))
+    status, _, err = cli(command, "--config", wrong, "--set", "train.epochs=1")
+    assert "config.yaml: train.epoch: unknown key" in err
+    assert "--set" not in err
 
 
 @pytest.mark.parametrize(

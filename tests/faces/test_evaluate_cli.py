@@ -9,12 +9,13 @@ import pytest
 from skimage.measure import label
 
 from fieldmark.core.files import write_atomic
-from fieldmark.faces.cli import main
 from fieldmark.images import encode_png
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.testing.projects import drawn_project
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+
+pytestmark = pytest.mark.usefixtures("worker_here")
 
 
 @pytest.fixture(scope="module")
@@ -29,21 +30,6 @@ def fitted(tmp_path_factory):
         objects = label(draw_discs(61, 75, seed=seed).mask).astype(np.uint16)
         write_atomic(folder / "numbered" / f"drawn{seed}.png", encode_png(objects))
     return folder
-
-
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    use_fake_worker(monkeypatch)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 def test_objects_as_json_and_as_a_table(cli, fitted):

@@ -6,36 +6,16 @@ import json
 
 import pytest
 
-from fieldmark.faces.cli import main
 from fieldmark.testing.projects import drawn_project
-from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+
+pytestmark = pytest.mark.usefixtures("worker_here")
 
 SMALL = (
     'net.branches=[{"layers": [{"out_channels": 4}]}]',
     "net.scales=[1.0]",
     "head.kind=logistic",
 )
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch):
-    use_fake_worker(monkeypatch)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import yaml
 from fieldmark.checkpoint import load
 from fieldmark.faces.cli import main
 from fieldmark.images import encode_png
-from fieldmark.testing.worker import use_fake_worker
+
+pytestmark = pytest.mark.usefixtures("worker_here")
 
 ARCH = {
     "features": {
@@ -39,24 +41,10 @@ ARCH = {
 }  # fmt: skip
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch):
-    use_fake_worker(monkeypatch)
-
-
 @pytest.fixture
-def cli(capsys):
-    """Run `fieldmark flim`: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["flim", *(str(one) for one in arguments)])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
+def cli(cli):
+    """Run `fieldmark flim`."""
+    return partial(cli, "flim")
 
 
 def stripes(klass: int, seed: int, side: int = 24) -> np.ndarray:
@@ -468,7 +456,7 @@ def test_the_documents_three_commands(cli, here):
     status, out, err = cli(*shlex.split(DOCUMENTED["train"]))
     assert status == 0, err
     assert out == "Model outputs-dir/trained-model.pt\n"
-    assert "-g 0: this machine has no such GPU; running on the CPU." in err
+    assert "GPU 0: this machine has no such GPU; running on the CPU." in err
     status, out, err = cli(*shlex.split(DOCUMENTED["validate"]))
     assert status == 0, err
     lines = out.splitlines()

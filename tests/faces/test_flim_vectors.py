@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,33 +13,18 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from fieldmark.checkpoint import load
-from fieldmark.faces.cli import main
 from fieldmark.features.opf import read_opf, write_opf
 from fieldmark.images import encode_png
-from fieldmark.testing.worker import use_fake_worker
+
+pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
 
 FEATURES = 7
 
 
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    use_fake_worker(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-
-
 @pytest.fixture
-def cli(capsys):
-    """Run `fieldmark flim`: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(["flim", *(str(one) for one in arguments)])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
+def cli(cli):
+    """Run `fieldmark flim`."""
+    return partial(cli, "flim")
 
 
 def drawn() -> tuple[np.ndarray, np.ndarray]:

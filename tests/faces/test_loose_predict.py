@@ -7,34 +7,19 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 
-from fieldmark.core.geometry import Box
-from fieldmark.faces.cli import main
-from fieldmark.images import open_image
+from fieldmark.core.files import write_atomic
+from fieldmark.images import encode_png
+from fieldmark.infer import jobs
+from fieldmark.infer.forward import NetForward
+from fieldmark.testing.elsewhere import DEVICE, elsewhere
 from fieldmark.testing.projects import drawn_images, drawn_project
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from tests.faces.looking import read
 
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    use_fake_worker(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
+pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +39,6 @@ def _recipe():
     from fieldmark.recipes import PredictRecipe
 
     return PredictRecipe()
-
-
-def read(path):
-    with open_image(path) as source:
-        return source.read(Box.whole(source.shape))
 
 
 def test_a_file_is_predicted_as_in_the_project(cli, taught, tmp_path):
@@ -112,6 +92,18 @@ def test_a_project_in_this_folder_does_not_stand_in_the_way(cli, taught, tmp_pat
     assert (tmp_path / "own/drawn0.png").is_file()
 
 
+def test_what_fails_leaves_no_folder_and_a_folder_of_somebody_stays(cli, taught, tmp_path):
+    (tmp_path / "gray").mkdir()
+    write_atomic(tmp_path / "gray/one.png", encode_png(np.zeros((20, 20), np.uint8)))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/note.txt").write_text("keep")
+    for images in ("gray", "nothing.png"):
+        for out in ("new/deep", "mine", "mine/new"):
+            assert cli("predict", taught / "model", images, "--out", out)[0] == 1
+            assert not (tmp_path / "new").exists()
+            assert [path.name for path in (tmp_path / "mine").iterdir()] == ["note.txt"]
+
+
 def test_what_cannot_be_done_is_said(cli, taught, tmp_path):
     drawn_images(tmp_path / "images", images=1)
     (tmp_path / "empty").mkdir()
@@ -130,3 +122,70 @@ def test_what_cannot_be_done_is_said(cli, taught, tmp_path):
         assert status == 1
         assert all(word in err for word in words), err
     assert not (tmp_path / "images/out").exists()
+
+
+def test_a_gpu_that_was_asked_for_is_used(cli, taught, tmp_path, monkeypatch):
+    """All of the way from the command to the tiles, on a machine that only seems to have one."""
+    drawn_images(tmp_path / "images", images=3)
+    asked = []
+
+    def device_for(accelerator: str) -> torch.device:
+        asked.append(accelerator)
+        return DEVICE if accelerator == "gpu" else torch.device("cpu")
+
+    monkeypatch.setattr("fieldmark.infer.predict.device_for", device_for)
+    seen = []
+    monkeypatch.setattr(NetForward, "_tensor", _watched(NetForward._tensor, seen))
+    for words in (["--accelerator", "gpu"], ["--gpu", "-1"], []):
+        with elsewhere():
+            out = "-".join(["out", *words])
+            status, _, err = cli(
+                "predict", taught / "model", "images/drawn2.png", "--out", out, "--format", "npy", *words
+            )
+        assert status == 0, err
+        assert np.array_equal(read(tmp_path / out / "drawn2.npy"), read(taught / "wanted/drawn2.npy"))
+    assert asked == ["gpu", "cpu", "auto"]
+    assert seen == [DEVICE.type, "cpu", "cpu"]
+
+
+def _watched(real, seen):
+    def tensor(self, prepared):
+        made = real(self, prepared)
+        seen.append(made.device.type)
+        return made
+
+    return tensor
+
+
+def test_what_was_begun_on_another_device_is_not_gone_on_with(cli, taught, tmp_path, monkeypatch):
+    """Half an image of a GPU and half of the processor would be neither's bits."""
+    begun = []
+    real = jobs._begin
+    monkeypatch.setattr(
+        jobs, "_begin", lambda work, made_from, names: begun.append(made_from) or real(work, made_from, names)
+    )
+    drawn_images(tmp_path / "images", images=1)
+    for place in (torch.device("cpu"), DEVICE):
+        monkeypatch.setattr("fieldmark.infer.predict.device_for", lambda _, place=place: place)
+        with elsewhere():
+            assert cli("predict", taught / "model", "images", "--out", f"out-{place.type}", "--format", "png")[0] == 0
+    one, other = (words.split() for words in begun)
+    assert (one[0], one[1], other[1]) == (other[0], "cpu", DEVICE.type)
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["--accelerator", "gpu"], 1, "accelerator: gpu was asked for, and torch finds no GPU on this machine"),
+        (["--gpu", "0"], 0, "GPU 0: this machine has no such GPU; running on the CPU."),
+        (["--gpu", "0", "--accelerator", "cpu"], 2, "--gpu 0 and --accelerator cpu contradict each other"),
+        (["--gpu", "-1", "--accelerator", "gpu"], 2, "--gpu -1 and --accelerator gpu contradict each other"),
+    ],
+)
+def test_without_a_gpu_it_is_said_what_is_done(cli, taught, tmp_path, monkeypatch, words, status, said):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    drawn_images(tmp_path / "images", images=1)
+    found, _, err = cli("predict", taught / "model", "images", "--out", "out", *words)
+    assert (found, said in err) == (status, True), err

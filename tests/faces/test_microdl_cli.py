@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from scipy.ndimage import gaussian_filter
 
 from fieldmark.checkpoint import header_of
-from fieldmark.core.geometry import Box
-from fieldmark.faces.cli import main
-from fieldmark.images import encode_png, open_image
-from fieldmark.testing.worker import use_fake_worker
+from fieldmark.errors import BadInput
+from fieldmark.images import encode_png
+from fieldmark.infer import jobs
+from tests.faces.looking import read, table
 
 POSITIONS, SLICES, SIDES = 8, 3, (40, 48)
 TRAINING = """
@@ -49,10 +51,8 @@ tile: {{num_overlap: 8, overlap_operation: mean}}
 
 
 @pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    use_fake_worker(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-    frames = tmp_path / "frames"
+def _frames(worker_here, own_folder):
+    frames = own_folder / "frames"
     frames.mkdir()
     for position in range(POSITIONS):
         rng = np.random.default_rng(position)
@@ -63,28 +63,10 @@ def _here(monkeypatch, tmp_path):
                 (frames / name).write_bytes(encode_png(np.clip(pixels, 0, 255).astype(np.uint8)))
 
 
-@pytest.fixture
-def cli(capsys):
-    def run(*words: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(list(words))
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
-
-
 def trained(cli, *, epochs: int = 6, by: str = "pos_idx") -> None:
     Path("train.yml").write_text(TRAINING.format(epochs=epochs, callbacks="{}", by=by))
     code, _, err = cli("fit", "--config", "train.yml")
     assert code == 0, err
-
-
-def table(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as rows:
-        return list(csv.DictReader(rows))
 
 
 def inference(split: str = "test", ext: str = ".tif", more: str = "") -> str:
@@ -126,18 +108,62 @@ def test_held_out_positions_are_predicted_drawn_and_measured(cli):
     assert sorted(path.stem for path in (out / "figures").glob("*.png")) == sorted(parts["test"])
     for name in parts["test"]:
         number = int(name.removeprefix("p"))
-        with open_image(out / f"{name}.tif") as said:
-            assert said.shape[2:] == (SLICES, *SIDES)
-            found = said.read(Box.whole(said.shape))[0, 0]
+        found = read(out / f"{name}.tif")[0, 0]
+        assert found.shape == (SLICES, *SIDES)
         for z in range(SLICES):
-            with open_image(Path(f"frames/im_c001_z{z:03}_t000_p{number:03}.png")) as right:
-                truth = right.read(Box.whole(right.shape))[0, 0, 0]
-            assert np.corrcoef(found[z].ravel(), truth.ravel())[0, 1] > 0.9
+            assert np.corrcoef(found[z].ravel(), plane(number, 1, z).ravel())[0, 1] > 0.9
     for orientation, count in (("xy", 2 * SLICES), ("xyz", 2)):
         rows = table(out / f"metrics_{orientation}.csv")
         assert len(rows) == count
         assert {"pred_name", "corr", "mae"} <= set(rows[0])
         assert all(float(row["corr"]) > 0.9 for row in rows)
+
+
+def plane(number: int, channel: int, z: int) -> np.ndarray:
+    return read(f"frames/im_c{channel:03}_z{z:03}_t000_p{number:03}.png")[0, 0, 0]
+
+
+def test_figures_show_input_target_prediction_and_both_of_each_slice(cli):
+    trained(cli, epochs=2)
+    assert cli("predict", "--config", inference())[0] == 0
+    height, width = SIDES
+    for sheet in Path("model/predictions/figures").glob("*.png"):
+        drawn = read(sheet)[0, :, 0]
+        assert drawn.shape == (3, SLICES * (height + 4) - 4, 4 * (width + 4) - 4)
+        said = tifffile.imread(f"model/predictions/{sheet.stem}.tif").reshape(SLICES, height, width)
+        for z in range(SLICES):
+            row = drawn[:, z * (height + 4) :][:, :height]
+            seen, target, answer, both = (row[..., n * (width + 4) :][..., :width].astype(int) for n in range(4))
+            for channel, picture in enumerate((seen, target)):
+                assert np.array_equal(picture, np.stack([plane(int(sheet.stem[1:]), channel, z)] * 3))
+            low, high = np.percentile(said[z], [0.5, 99.5])
+            wanted = np.clip((said[z] - low) / (high - low), 0, 1) * 255
+            assert np.abs(answer - wanted).max() <= 1
+            assert np.array_equal(both[[0, 2]], target[[0, 2]])
+            assert np.array_equal(both[1], answer[1])
+
+
+@pytest.mark.parametrize("ext", [".tif", ".npy"])
+def test_images_are_predicted_once_and_measured_as_they_were(cli, monkeypatch, ext):
+    trained(cli, epochs=1)
+    predicted = []
+    real = jobs.predict_values
+    monkeypatch.setattr(
+        jobs,
+        "predict_values",
+        lambda *words, image, **more: predicted.append(image) or real(*words, image=image, **more),
+    )
+    for _ in range(2):  # what is there is not predicted again
+        code, _, err = cli("predict", "--config", inference(ext=ext))
+        assert code == 0, err
+        assert sorted(predicted) == sorted(header_of(Path("model")).details["split"]["test"])
+    rows = {row["pred_name"]: row for row in table(Path("model/predictions/metrics_xyz.csv"))}
+    for name in predicted:
+        said = read(f"model/predictions/{name}{ext}")[0, 0]
+        right = np.stack([plane(int(name[1:]), 1, z) for z in range(SLICES)]).astype(float)
+        (row,) = (row for key, row in rows.items() if name in key)
+        assert float(row["corr"]) == pytest.approx(np.corrcoef(said.ravel(), right.ravel())[0, 1], abs=1e-5)
+        assert float(row["mae"]) == pytest.approx(np.abs(said - right).mean(), rel=1e-5)
 
 
 def test_what_taught_is_predicted_and_never_scored(cli):
@@ -153,15 +179,42 @@ def test_what_taught_is_predicted_and_never_scored(cli):
     assert len(rows) == 2  # a slice each of the two that were held out, though their files are others now
 
 
-def test_stacks_do_not_go_into_png_and_that_is_said(cli):
+def test_a_gpu_may_be_named_beside_the_file(cli, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     trained(cli, epochs=1)
-    code, _, err = cli("predict", "--config", inference(ext=".png"))
-    assert code == 0, err
-    assert "PNG holds one plane" in err
-    assert len(list(Path("model/predictions").glob("*.tif"))) == 2
+    asked = []
+    monkeypatch.setattr("fieldmark.infer.predict.device_for", lambda name: asked.append(name) or torch.device("cpu"))
+    for words in (["--gpu", "0"], ["--gpu", "-1"], ["--accelerator", "cuda"]):
+        code, _, err = cli("predict", "--config", inference(), *words, "--out", f"out{words[1]}")
+        assert code == 0, err
+        assert ("GPU 0: this machine has no such GPU" in err) == (words == ["--gpu", "0"])
+    assert asked == ["auto", "cpu", "cuda"]  # once a run: what is measured is what was predicted
+
+
+def test_stacks_are_written_as_a_png_for_each_slice(cli):
+    trained(cli, epochs=1)
+    for ext, out in ((".png", "model/predictions"), (".npy", "whole")):
+        code, _, err = cli("predict", "--config", inference(ext=ext), "--out", out)
+        assert code == 0, err
+    names = header_of(Path("model")).details["split"]["test"]
+    found = sorted(path.name for path in Path("model/predictions").glob("*.png"))
+    assert found == sorted(f"{name}_z{z:03}.png" for name in names for z in range(SLICES))
+    for name in names:
+        whole = np.load(f"whole/{name}.npy", allow_pickle=False).reshape(SLICES, *SIDES)
+        for z in range(SLICES):
+            one = read(f"model/predictions/{name}_z{z:03}.png")[0, 0, 0]
+            assert one.dtype == np.uint16
+            assert np.array_equal(one, np.rint(whole[z].clip(0, 65535)).astype(np.uint16))
+    told = [table(Path(out, "metrics_xy.csv")) for out in ("model/predictions", "whole")]
+    assert told[0] == told[1]  # measured before anything was rounded for a file
     code, _, err = cli("predict", "--config", inference(ext=".png", more=", slice_ids: [0]"), "--out", "flat")
     assert code == 0, err
-    assert len(list(Path("flat").glob("*.png"))) == 2
+    assert sorted(path.stem for path in Path("flat").glob("*.png")) == sorted(names)
+    code, out, err = cli("frames", "model/predictions", "--out", "meta.csv", "--json")
+    assert code == 0, err
+    assert json.loads(out)["slices"] == SLICES
+    assert json.loads(out)["positions"] == len(names)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +224,7 @@ def test_stacks_do_not_go_into_png_and_that_is_said(cli):
         (["predict", "model", "--config", "infer.yml"], "Leave MODEL, IMAGES and --truth out"),
         (["predict", "model"], "MODEL --out FOLDER, or --config FILE"),
         (["predict", "--config", "infer.yml", "--out", "frames/said"], "only read"),
+        (["predict", "--config", "infer.yml", "--out", "infer.yml"], "infer.yml is a file. Choose a folder"),
     ],
 )
 def test_what_cannot_be_predicted_is_said(cli, words, wanted):
@@ -179,6 +233,46 @@ def test_what_cannot_be_predicted_is_said(cli, words, wanted):
     code, _, err = cli(*words)
     assert code in (1, 2)
     assert wanted in err
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "wanted"),
+    [
+        (("image_dir: frames", "image_dir: nowhere"), [], "nowhere: there is no such folder"),
+        (("image_dir: frames", "image_dir: empty"), [], "empty: holds no frame"),
+        (("data_split: test", "data_split: val"), ["--accelerator", "gpu"], "accelerator: gpu was asked for"),
+    ],
+)
+def test_what_fails_before_anything_is_predicted_leaves_no_folder(cli, monkeypatch, change, words, wanted):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    trained(cli, epochs=1)
+    Path("empty").mkdir()
+    Path("infer.yml").write_text(Path(inference()).read_text().replace(*change))
+    for out, gone in (([], "model/predictions"), (["--out", "new/deep"], "new")):
+        before = sorted(Path().rglob("*"))
+        code, _, err = cli("predict", "--config", "infer.yml", *words, *out)
+        assert code == 1
+        assert wanted in err
+        assert not Path(gone).exists()
+        assert sorted(Path().rglob("*")) == before
+
+
+def test_what_was_predicted_before_an_error_stays(cli, monkeypatch):
+    trained(cli, epochs=1)
+    real = jobs.predict_values
+
+    def second_fails(*words, image, **more):
+        yield from real(*words, image=image, **more)
+        if image == sorted(header_of(Path("model")).details["split"]["test"])[-1]:
+            raise BadInput("the second one is bad")
+
+    monkeypatch.setattr(jobs, "predict_values", second_fails)
+    code, _, err = cli("predict", "--config", inference())
+    assert code == 1
+    assert "the second one is bad" in err
+    assert len(list(Path("model/predictions").glob("*.tif"))) == 1
+    assert Path("model/predictions/.fieldmark/work").is_dir()
 
 
 def test_planes_that_were_held_out_are_named(cli):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 from pathlib import Path
@@ -13,11 +12,12 @@ import tifffile
 from PIL import Image
 
 from fieldmark.checkpoint import load
-from fieldmark.faces.cli import main
 from fieldmark.prepare.masks import otsu_mask
 from fieldmark.recipes import load_recipe
-from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench.loose.prepare import follow_prepare, plan_prepare
+from tests.faces.looking import table, tree
+
+pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
 
 SIDES = (96, 120)
 CONFIG = """
@@ -33,27 +33,6 @@ normalize: {normalize_im: 'dataset', normalize_channels: [True, True]}
 masks: {channels: [1], str_elem_radius: 2, mask_type: 'otsu', mask_ext: '.png'}
 tile: {tile_size: [32, 40], step_size: [24, 32], depths: [1, 1], image_format: 'zyx', min_fraction: 0.2}
 """
-
-
-@pytest.fixture(autouse=True)
-def _here(monkeypatch, tmp_path):
-    use_fake_worker(monkeypatch)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def cli(capsys):
-    """Run a command: exit status, stdout, stderr."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
 
 
 def light() -> np.ndarray:
@@ -87,17 +66,6 @@ def write(text: str = CONFIG) -> Path:
     return Path("prep.yml")
 
 
-def rows(path: str) -> list[dict[str, str]]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def tree(folder: str, *, without: tuple[str, ...] = ()) -> dict[str, bytes]:
-    root = Path(folder)
-    files = (path for path in root.rglob("*") if path.is_file() and path.name not in without)
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in files}
-
-
 def array(path: str | Path) -> np.ndarray:
     return np.load(path, allow_pickle=False)
 
@@ -121,13 +89,13 @@ def test_what_is_written_is_what_the_frames_say(cli):
         assert flat(c).mean() == pytest.approx(1, abs=1e-5)
         assert np.corrcoef(flat(c).ravel(), mean.ravel())[0, 1] > 0.3
     # statistics of all corrected pixels, computed at once
-    measured = {int(row["channel_idx"]): row for row in rows("out/statistics.csv")}
+    measured = {int(row["channel_idx"]): row for row in table("out/statistics.csv")}
     for c in (0, 1):
         corrected = np.stack([raw(c, z, p) / flat(c) for z in range(3) for p in range(4)])
         assert float(measured[c]["zscore_median"]) == pytest.approx(np.median(corrected), rel=1e-5)
         spread = np.subtract(*np.percentile(corrected, [75, 25]))
         assert float(measured[c]["zscore_iqr"]) == pytest.approx(spread, rel=1e-4)
-    frames = rows("out/frames_meta.csv")
+    frames = table("out/frames_meta.csv")
     assert len(frames) == 2 * 3 * 4
     for row in frames:
         z, p = int(row["slice_idx"]), int(row["pos_idx"])
@@ -162,13 +130,13 @@ def test_chosen_tiles_are_those_that_show_enough_and_copies_hold_prepared_pixels
         if mask_of(z, p)[y : y + 32, x : x + 40].mean() >= 0.2
     }
     names = ("pos_idx", "slice_idx", "row_start", "col_start")
-    assert {tuple(int(row[name]) for name in names) for row in rows("out/tiles.csv")} == wanted
+    assert {tuple(int(row[name]) for name in names) for row in table("out/tiles.csv")} == wanted
     assert 4 < len(wanted) < 4 * 3 * 16
     folder = Path("out/tiles_32-40_step_24-32")
-    listed = rows(str(folder / "frames_meta.csv"))
+    listed = table(str(folder / "frames_meta.csv"))
     assert len(listed) == 2 * len(wanted)
     assert {row["file_name"] for row in listed} == {path.name for path in folder.glob("*.npy")}
-    measured = {int(row["channel_idx"]): row for row in rows("out/statistics.csv")}
+    measured = {int(row["channel_idx"]): row for row in table("out/statistics.csv")}
     for row in listed[:: max(1, len(listed) // 9)]:
         c, z, p, y, x = (int(row[n]) for n in ("channel_idx", "slice_idx", "pos_idx", "row_start", "col_start"))
         assert row["file_name"] == f"im_c{c:03d}_z{z:03d}_t000_p{p:03d}_r{y}-{y + 32}_c{x}-{x + 40}_sl0-1.npy"
@@ -183,7 +151,7 @@ def test_stacks_and_volumes(cli):
     draw(Path("in"), positions=2, slices=5)
     stacks = CONFIG.replace("depths: [1, 1]", "depths: [3, 1], mask_depth: 3, save_tiled_masks: as_channel")
     assert cli("prepare", "--config", write(stacks), "--write-tiles", "--set", "tile.image_format=xyz")[0] == 0
-    listed = rows("out/tiles.csv")
+    listed = table("out/tiles.csv")
     assert {int(row["slice_idx"]) for row in listed} == {1, 2, 3}, "a stack of three has a slice before and after"
     one = listed[0]
     z, p, y, x = (int(one[n]) for n in ("slice_idx", "pos_idx", "row_start", "col_start"))
@@ -197,7 +165,7 @@ def test_stacks_and_volumes(cli):
     solid = CONFIG.replace("[32, 40]", "[32, 40, 2]").replace("[24, 32]", "[24, 32, 2]")
     assert cli("prepare", "--config", write(solid), "--write-tiles")[0] == 0
     assert not folder.exists(), "copies of another preparation are gone"
-    listed = rows("out/tiles_32-40-2_step_24-32-2/frames_meta.csv")
+    listed = table("out/tiles_32-40-2_step_24-32-2/frames_meta.csv")
     assert {int(row["slice_start"]) for row in listed} <= {0, 2, 3}
     row = listed[0]
     assert row["file_name"].endswith(f"_sl{row['slice_start']}-{int(row['slice_start']) + 2}.npy")
@@ -209,7 +177,7 @@ def test_statistics_of_each_plane_or_volume(cli, scheme):
     draw(Path("in"), positions=2)
     assert cli("prepare", "--config", write(), "--set", f"normalize.normalize_im={scheme}")[0] == 0
     names = ("mean", "std") if scheme == "stack" else ("zscore_median", "zscore_iqr")
-    for row in rows("out/statistics.csv"):
+    for row in table("out/statistics.csv"):
         c, z, p = (int(row[name]) for name in ("channel_idx", "slice_idx", "pos_idx"))
         own = np.stack([raw(c, each, p) / flat(c) for each in (range(3) if scheme == "volume" else [z])])
         truth = (
@@ -218,8 +186,8 @@ def test_statistics_of_each_plane_or_volume(cli, scheme):
             else (np.median(own), np.subtract(*np.percentile(own, [75, 25])))
         )
         assert [float(row[name]) for name in names] == pytest.approx(truth, rel=1e-4)
-    meta = {row["file_name"]: row for row in rows("out/frames_meta.csv")}
-    last = rows("out/statistics.csv")[-1]
+    meta = {row["file_name"]: row for row in table("out/frames_meta.csv")}
+    last = table("out/statistics.csv")[-1]
     name = f"im_c{int(last['channel_idx']):03d}_z{int(last['slice_idx']):03d}_t000_p{int(last['pos_idx']):03d}.tif"
     assert [meta[name][n] for n in names] == [last[n] for n in names]
 
@@ -253,7 +221,7 @@ def test_own_masks_decide_and_are_never_copied(cli):
     )
     assert cli("prepare", "--config", write(text.replace("'dataset',", "'dataset', min_fraction: 0.9,")))[0] == 0
     assert not list(Path("out").glob("mask*"))
-    boxes = {(int(row["pos_idx"]), int(row["row_start"]), int(row["col_start"])) for row in rows("out/tiles.csv")}
+    boxes = {(int(row["pos_idx"]), int(row["row_start"]), int(row["col_start"])) for row in table("out/tiles.csv")}
     assert (0, 48, 0) in boxes
     assert (1, 48, 0) not in boxes
     Image.fromarray(np.full(SIDES, 255, np.uint8)).save("masks/im_c007_z000_t000_p001.png")
@@ -261,7 +229,7 @@ def test_own_masks_decide_and_are_never_copied(cli):
     assert status == 0
     assert "taken as it is" not in err
     assert (1, 48, 0) in {
-        (int(row["pos_idx"]), int(row["row_start"]), int(row["col_start"])) for row in rows("out/tiles.csv")
+        (int(row["pos_idx"]), int(row["row_start"]), int(row["col_start"])) for row in table("out/tiles.csv")
     }
     Path("masks/im_c007_z000_t000_p001.png").unlink()
     status, _, err = cli("prepare", "--config", write(text), "--set", "tile.min_fraction=0.3")
@@ -330,7 +298,7 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
     assert flat(0).shape == SIDES, "a flat field is that of the frames"
     small = (SIDES[0] // 2, SIDES[1] // 2)
     assert mask_of(0, 0).shape == small
-    assert {(int(row["row_stop"]) <= small[0], int(row["col_stop"]) <= small[1]) for row in rows("out/tiles.csv")} == {
+    assert {(int(row["row_stop"]) <= small[0], int(row["col_stop"]) <= small[1]) for row in table("out/tiles.csv")} == {
         (True, True)
     }
     steps = json.loads(Path("out/preparation.json").read_text())["steps"]
@@ -353,6 +321,7 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
         (("str_elem_radius", "str_elem_radus"), ["masks.str_elem_radus", "'str_elem_radius'"]),
         (("'out'", "'in/out'"), ["only read"]),
         (("'in'", "'nowhere'"), ["nowhere", "no such folder"]),
+        (("'in'", "'others'"), ["others: holds no frame. ", "cells.tif: its name does not say", "--order.\n"]),
         (("channel_ids: [0, 1]", "channel_ids: [0, 9]"), ["channel_ids names 9"]),
         (("channels: [1], str", "channels: [8], str"), ["foreground.channels", "channel 8", "0, 1"]),
         (("pos_ids: -1", "pos_ids: [77]"), ["pos_ids names 77", "has 0"]),
@@ -365,11 +334,36 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
 )
 def test_what_cannot_be_prepared_is_said(cli, change, words):
     draw(Path("in"), positions=1)
+    Path("others").mkdir()
+    tifffile.imwrite("others/cells.tif", np.zeros(SIDES, np.uint16))
     assert change[0] in CONFIG
     status, _, err = cli("prepare", "--config", write(CONFIG.replace(*change)))
     assert status == 1
     assert all(word in err for word in words), err
     assert not Path("out/preprocessing_info.json").exists()
+
+
+def test_set_changes_keys_of_the_file(cli):
+    draw(Path("in"), positions=1)
+    status, _, err = cli("prepare", "--config", write(CONFIG), "--set", "train.epochs=3")
+    assert status == 1
+    assert "--set: train: unknown key" in err
+    assert "--set takes the file's own keys" in err
+    status, _, err = cli("prepare", "--config", write(CONFIG.replace("masks:", "mask:")), "--set", "tile.depths=[1, 1]")
+    assert status == 1
+    assert "prep.yml: mask: unknown key" in err
+    assert "--set" not in err
+
+
+def test_frames_that_are_gone_are_said_to_be_those_of_a_preparation(cli):
+    draw(Path("in"), positions=1)
+    assert cli("prepare", "--config", write(CONFIG))[0] == 0
+    Path("in").rename("elsewhere")
+    Path("train.yml").write_text("dataset: {data_dir: out, input_channels: [0], target_channels: [1]}\ntrainer: {}\n")
+    status, _, err = cli("fit", "--config", "train.yml")
+    assert status == 1
+    assert "preprocessing_info.json: says that input_dir is" in err
+    assert str(Path("in").resolve()) in err
 
 
 def test_what_others_wrote_is_never_replaced_and_other_files_are_sent_on(cli):
@@ -444,7 +438,7 @@ def test_volumes_are_resized_along_z_and_cut_into_sub_volumes(cli):
     assert "num_slices_subvolume: tiles are listed within sub-volumes" in err
     steps = json.loads(Path("out/preparation.json").read_text())["steps"]
     assert steps[0] == {"step": "resize", "by": [2.0, 1.0, 1.0]}
-    tiles = rows("out/tiles.csv")
+    tiles = table("out/tiles.csv")
     assert {(row["slice_idx"], row["slices"]) for row in tiles} == {("0", "8"), ("6", "8")}
     assert sorted({name.name[8:12] for name in Path("out/mask_channels_1").glob("*.png")}) == [
         f"z{z:03d}" for z in range(14)
@@ -457,14 +451,14 @@ def test_volumes_are_resized_along_z_and_cut_into_sub_volumes(cli):
     truth = otsu_mask(seen.astype(np.float32), radius=2)
     assert (found != truth).mean() < 1e-4
     assert (found != np.stack([otsu_mask(plane.astype(np.float32), radius=2) for plane in seen])).mean() > 0.01
-    told = {(row["pos_idx"], row["channel_idx"]): row["zscore_median"] for row in rows("out/statistics.csv")}
-    frames = rows("out/frames_meta.csv")
+    told = {(row["pos_idx"], row["channel_idx"]): row["zscore_median"] for row in table("out/statistics.csv")}
+    frames = table("out/frames_meta.csv")
     assert len(frames) == 2 * 7 * 2
     assert all(row["zscore_median"] == told[row["pos_idx"], row["channel_idx"]] for row in frames)
     assert "fg_frac" not in frames[0]
     # the second resized slice lies three quarters of the way to the first frame
     copies = Path("out/tiles_32-40-8_step_24-32-4")
-    first = next(row for row in rows(str(copies / "frames_meta.csv")) if row["channel_idx"] == "0")
+    first = next(row for row in table(copies / "frames_meta.csv") if row["channel_idx"] == "0")
     y, x, p = (int(first[name]) for name in ("row_start", "col_start", "pos_idx"))
     found = array(copies / first["file_name"])
     center, spread = (float(frames[0][name]) for name in ("zscore_median", "zscore_iqr"))

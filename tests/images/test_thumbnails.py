@@ -28,6 +28,14 @@ def test_three_channels_or_more_are_red_green_blue(channels):
     np.testing.assert_array_equal(thumbnail(ArraySource(stack, "cyx")), stack[:3].transpose(1, 2, 0))
 
 
+@pytest.mark.parametrize("channels", [(2,), (4, 1, 3), (3, 0, 5, 6)])
+def test_chosen_channels_are_shown_in_their_order(channels):
+    stack = np.random.default_rng(0).integers(0, 255, (7, 8, 9)).astype(np.uint8)
+    found = thumbnail(ArraySource(stack, "cyx"), channels=channels)
+    wanted = stack[list(channels)][:3] if len(channels) > 1 else stack[[channels[0]] * 3]
+    np.testing.assert_array_equal(found, wanted.transpose(1, 2, 0))
+
+
 def test_two_channels_are_magenta_and_green():
     found = thumbnail(ArraySource(np.stack([GRAY, GRAY.max() - GRAY]), "cyx"))
     np.testing.assert_array_equal(found[..., 0], GRAY)

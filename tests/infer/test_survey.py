@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from fieldmark.learn.run import run_fit
 from fieldmark.models.decoders import AdaptiveHead
 from fieldmark.recipes import FitRecipe, HeadConfig
 from fieldmark.testing.drawn import draw_discs, drawn_job
+from fieldmark.testing.elsewhere import elsewhere
 from fieldmark.testing.families import fitted, predicted
 
 DECODERS = ["vanilla", "probabilistic", "mean", "labelled"]
@@ -64,6 +67,11 @@ def test_tiles_equal_the_whole_image(model: Model, volume: Path, monkeypatch: py
     close(tiled, whole)
     assert whole[:, 1].std() > 0.01 or model.net.head.decoder == "vanilla"  # type: ignore[union-attr]
     assert np.array_equal(predicted(model, volume, stop_after=5), tiled)
+
+
+def test_on_a_gpu_nothing_of_a_decoder_stays_behind(model: Model, volume: Path) -> None:
+    with elsewhere() as device:
+        close(predicted(replace(model, net=deepcopy(model.net).to(device)), volume), predicted(model, volume))
 
 
 def test_tiles_that_see_only_themselves_would_be_noticed(model: Model, volume: Path, monkeypatch) -> None:

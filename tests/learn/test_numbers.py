@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fieldmark.infer.numbers import number_row
 from fieldmark.infer.predict import Model
 from fieldmark.models.build import load_net
 from fieldmark.recipes import FitRecipe, PredictRecipe
+from fieldmark.testing.elsewhere import elsewhere
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
 from fieldmark.workbench.fitting import begin_fit, follow_fit
@@ -108,9 +110,12 @@ def test_a_row_does_not_depend_on_what_else_is_asked(made):
     with open_image(folder / "images" / "i05.npy") as source:
         alone = number_row(model, source, "i05.npy")
         again = number_row(Model("numbers", *load_net(folder_of)), source, "i05.npy")
+        with elsewhere() as device:  # on a GPU nothing of it stays behind
+            there = number_row(replace(model, net=model.net.to(device)), source, "i05.npy")
     list(bench.predict("numbers", ["i04.npy", "i05.npy"], out=folder / "o", form="json", recipe=PredictRecipe()))
     said = json.loads((folder / "o" / "answers.json").read_text())[1]["numbers"]
     assert np.array_equal(alone, again)
+    assert np.allclose(alone, there, rtol=1e-5)
     assert np.allclose(alone, list(said.values()), rtol=1e-6)
 
 

@@ -4,27 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.config_claims import OPENFIBSEM
 from fieldmark.errors import BadRecipe
 from fieldmark.recipes import FitRecipe, UNetConfig, validate
 from fieldmark.recipes.dialects.keys import dialect_of
 from fieldmark.recipes.dialects.openfibsem import LOSS, FolderStyle, PathsStyle, fit_of
 from fieldmark.recipes.texts import parse_yaml
 
-DOCUMENT = """
-train: 
-  data_dir: /home/patrick/github/data/train/        # Directory of training data
-  save_dir: /home/patrick/github/fibsem/models/     # Directory to save models
-  checkpoint: null                                  # Checkpoint to start training from
-  encoder: "resnet34"                               # Specify model architecture. List of available encoders in readme.
-  epochs: 20                                        # Number of epochs to train for
-  cuda: true                                        # Enable/Disable CUDA training
-  batch_size: 4                                     # Number of samples per batch
-  num_classes: 3                                    # Number of classes in segmentation labels. Includes background as class 0.
-  learning_rate: 0.0001                             # Training Learning Rate
-  wandb: true                                       # Logs information and plots to wandb
-  wandb_project: "fibsem_pipeline"                  # [Optional] wandb project
-  wandb_entity: "demarcolab"                        # [Optional] wandb entity
-"""  # noqa: E501, W291 - the document's own text
+DOCUMENT = OPENFIBSEM.format(data="/home/patrick/github/data/train/", save="/home/patrick/github/fibsem/models/")
 LATEST = """
 data_paths: [one/images, two/images]
 label_paths: [one/labels, two/labels]

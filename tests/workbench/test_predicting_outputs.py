@@ -36,21 +36,25 @@ def predict(bench, out: Path, *, form: str = "npy", model: str = "tiny", images=
 @pytest.fixture
 def painter(tmp_path) -> str:
     """A model that makes images: an untrained autoencoder whose answers lie around 20000."""
+    return painted(tmp_path, 3)
+
+
+def painted(tmp_path: Path, channels: int) -> str:
     config = {"width": 4, "latent": 4, "depth": 2}
-    net = build("autoencoder", config, 3, seed=3)
+    net = build("autoencoder", config, channels, seed=3)
     with torch.no_grad():
         last = [parameter for name, parameter in net.named_parameters() if name.endswith("bias")][-1]
-        last += torch.tensor([100.25, 20000.5, -3.0])
+        last += torch.tensor([100.25, 20000.5, -3.0])[:channels]
     header = Header(
         family="autoencoder",
         config=config,
         preparation=[scale_step(25.5)],
         outputs=("image", "features"),
-        channels=3,
+        channels=channels,
         stride=net.strides,
         halo=net.halo,
         tile_exact=net.tile_exact,
-        details={"target_channels": ["red", "green", "blue"]},
+        details={"target_channels": ["red", "green", "blue"][:channels]},
     )
     save(tmp_path / "painter", header, arrays_of(net))
     return str(tmp_path / "painter")
@@ -69,6 +73,38 @@ def test_images_are_written_in_every_format(bench, painter, tmp_path):
     assert np.array_equal(pixels(tmp_path / "png" / "drawn2.png"), np.rint(exact.clip(0, 65535)).astype(np.uint16))
     predict(bench, tmp_path / "bytes", form="tiff", model=painter, dtype="uint8")
     assert np.array_equal(pixels(tmp_path / "bytes" / "drawn2.tif"), np.rint(exact.clip(0, 255)).astype(np.uint8))
+
+
+def test_what_is_kept_is_exact_whatever_was_begun_before(bench, painter, tmp_path):
+    predict(bench, tmp_path / "exact", model=painter)
+    exact = pixels(tmp_path / "exact" / "drawn2.npy")
+    options = {"out": tmp_path / "out", "form": "png", "recipe": PredictRecipe()}
+    events = bench.predict(painter, ["drawn2.png"], **options)
+    assert next(event for event in events if event.phase == "predict")  # a tile in 16 bits
+    events.close()
+    kept = tmp_path / "deep" / "kept.ome.zarr"
+    list(bench.predict(painter, ["drawn2.png"], **options, kept={"drawn2.png": kept}))
+    assert np.array_equal(pixels(kept), exact)
+    rounded = np.rint(exact.clip(0, 65535)).astype(np.uint16)
+    assert np.array_equal(pixels(tmp_path / "out" / "drawn2.png"), rounded)
+    told = list(bench.predict(painter, ["drawn2.png"], **options, kept={"drawn2.png": kept}))
+    assert [event.message for event in told] == ["drawn2.png: already there"]
+
+
+def test_channels_that_no_png_holds_together_are_a_png_each(bench, tmp_path):
+    model = painted(tmp_path, 2)
+    image = pixels(Path(bench.collection.find("drawn2.png").uri))
+    np.save(tmp_path / "two.npy", np.repeat(image[:, :2], 2, axis=2))
+    bench.add([tmp_path / "two.npy"])
+    for form in ("npy", "png"):
+        predict(bench, tmp_path / form, form=form, model=model, images=["two.npy"])
+    exact = pixels(tmp_path / "npy" / "two.npy")
+    for z in range(2):
+        for c in range(2):
+            one = pixels(tmp_path / "png" / f"two_z{z:03}_c{c:03}.png")
+            assert np.array_equal(one[0, 0, 0], np.rint(exact[0, c, z].clip(0, 65535)).astype(np.uint16))
+    events = predict(bench, tmp_path / "png", form="png", model=model, images=["two.npy"])
+    assert [event.message for event in events] == ["two.npy: already there"]
 
 
 def test_channels_of_images_keep_their_names(bench, painter, tmp_path):
@@ -138,7 +174,7 @@ def test_objects_of_no_class_are_refused(bench, tmp_path):
         validate(PredictRecipe, {"split": "watershed"})
 
 
-def test_figures_show_image_prediction_both_and_truth(bench, painter, tmp_path):
+def test_figures_show_image_truth_prediction_and_both(bench, painter, tmp_path):
     predict(bench, tmp_path / "out", figures=True)
     drawn = pixels(tmp_path / "out" / "figures" / "drawn2.png")
     assert drawn.shape == (1, 3, 1, 61, 3 * 75 + 2 * 4)
@@ -149,14 +185,20 @@ def test_figures_show_image_prediction_both_and_truth(bench, painter, tmp_path):
     assert len({tuple(color) for color in panel[:, said == 2].T.tolist()}) == 1
     drawn_masks(tmp_path / "masks", images=3)
     predict(bench, tmp_path / "with", figures=True, truth=tmp_path / "masks")
-    assert pixels(tmp_path / "with" / "figures" / "drawn2.png").shape[4] == 4 * 75 + 3 * 4
+    wide = pixels(tmp_path / "with" / "figures" / "drawn2.png")
+    assert wide.shape[4] == 4 * 75 + 3 * 4
+    assert np.array_equal(wide[..., 2 * 79 :], drawn[..., 79:])
+    right = pixels(tmp_path / "masks" / "drawn2.png")[0, 0, 0]
+    truth = wide[0, :, 0, :, 79 : 79 + 75]
+    assert np.array_equal(truth[:, right == 2][:, :1], panel[:, said == 2][:, :1])
+    assert len({tuple(color) for color in truth[:, right == 2].T.tolist()}) == 1
     predict(bench, tmp_path / "image", figures=True, model=painter, truth=tmp_path / "masks")
     assert pixels(tmp_path / "image" / "figures" / "drawn2.png").shape[4] == 4 * 75 + 3 * 4
     with pytest.raises(BadInput, match="is no folder"):
         predict(bench, tmp_path / "no", figures=True, truth=tmp_path / "nothing")
 
 
-def test_stacks_fill_several_sheets_and_are_not_written_as_png(bench, tmp_path):
+def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
     np.save(tmp_path / "stack.npy", np.repeat(image, 11, axis=2))
     bench.add([tmp_path / "stack.npy"])
@@ -164,9 +206,33 @@ def test_stacks_fill_several_sheets_and_are_not_written_as_png(bench, tmp_path):
     sheets = [pixels(tmp_path / "out" / "figures" / f"stack-{page}.png") for page in (1, 2)]
     assert [sheet.shape[3] for sheet in sheets] == [8 * 65 - 4, 3 * 65 - 4]
     assert pixels(tmp_path / "out" / "stack-instances.npy").shape == (1, 1, 11, 61, 75)
-    with pytest.raises(BadInput, match=r"stack\.npy: has 1 times and 11 slices, and PNG holds one plane"):
-        predict(bench, tmp_path / "png", form="png", images=["stack.npy"])
-    assert not (tmp_path / "png").exists()
+    options = {"images": ["stack.npy"], "instances": "disc", "saliency": True, "probabilities": True}
+    predict(bench, tmp_path / "npy", **options)
+    predict(bench, tmp_path / "png", form="png", **options)
+    words = {"": "", "-instances": "-instances", "-saliency": "-saliency", "-probabilities": "-probabilities-disc"}
+    for whole, word in words.items():
+        stack = pixels(tmp_path / "npy" / f"stack{whole}.npy")[0, -1]
+        for z in range(11):
+            one = pixels(tmp_path / "png" / f"stack{word}_z{z:03}.png")
+            wanted = np.rint(stack[z] * np.float32(65535)) if whole == "-probabilities" else stack[z]
+            assert np.array_equal(one[0, 0, 0], wanted)
+    assert len(list((tmp_path / "png").glob("*.png"))) == 11 * 5
+    (tmp_path / "png" / "stack_z007.png").unlink()
+    assert any(event.phase == "predict" for event in predict(bench, tmp_path / "png", form="png", **options))
+    assert (tmp_path / "png" / "stack_z007.png").is_file()
+
+
+def test_planes_of_a_stack_do_not_take_another_image_s_name(bench, tmp_path):
+    image = pixels(Path(bench.collection.find("drawn2.png").uri))
+    np.save(tmp_path / "stack.npy", np.repeat(image, 2, axis=2))
+    np.save(tmp_path / "stack_z001.npy", image)
+    bench.add([tmp_path / "stack.npy", tmp_path / "stack_z001.npy"])
+    with pytest.raises(BadInput, match=r"stack\.npy and stack_z001\.npy would both write .*stack_z001\.png"):
+        predict(bench, tmp_path / "out", form="png", images=["stack.npy", "stack_z001.npy"])
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "stack_z000.png").write_bytes(b"mine")
+    with pytest.raises(BadInput, match=r"stack_z000\.png is there already and Fieldmark did not write it"):
+        predict(bench, tmp_path / "mine", form="png", images=["stack.npy"])
 
 
 def test_figures_that_are_gone_are_drawn_again(bench, tmp_path):

@@ -202,6 +202,20 @@ def test_one_class_cannot_be_told_apart(values, said):
         named_classes(values)
 
 
+@pytest.mark.parametrize(
+    ("values", "target", "said"),
+    [
+        ((255, 255), {"ignore": 255}, "hold nothing beside 255, which data.target.ignore says is unknown"),
+        ((3, 255), {"ignore": 255}, "hold the value 3 alone beside 255, which data.target.ignore says is unknown"),
+        ((3, 3), {}, "hold only the value 3"),
+    ],
+)
+def test_label_maps_of_unknown_pixels_name_the_setting_that_says_so(bench, tmp_path, values, target, said):
+    config = data(labels(tmp_path / "maps", values=values), **target)
+    with pytest.raises(BadInput, match=said):
+        classes_for(facts_of(bench.collection.all(), config), config, ())
+
+
 def test_strokes_have_the_projects_classes_and_images_none():
     assert classes_for([], DataConfig(), OWN) == OWN
     assert classes_for([], DataConfig(target=TargetConfig(kind="image")), OWN) == ()
@@ -231,6 +245,24 @@ def test_a_fit_on_label_maps_predicts_their_values(bench, tmp_path, monkeypatch)
     list(bench.predict("cells", ["drawn2.png"], out=tmp_path / "out", form="png", recipe=PredictRecipe()))
     with open_image(next((tmp_path / "out").glob("*.png"))) as source:
         assert set(np.unique(source.read(_whole(source.shape)))) == {0, 7}
+
+
+@pytest.mark.parametrize("declared", ["classes=2", "objects=true"])
+def test_a_fit_begins_where_any_pixel_is_known_and_nowhere_else(bench, tmp_path, monkeypatch, declared):
+    """Classes that a setting declares say nothing of what the maps hold: with all unknown the loss would be 0."""
+    use_fake_worker(monkeypatch)
+    folder = labels(tmp_path / "maps", values=(255, 255))
+    settings = (*FAST, f"data.target.folder={folder}", f"data.target.{declared}", "data.target.ignore=255")
+    _, events = bench.fit("unet", overrides=settings)
+    said = r"No pixel of the 3 label maps is known: each value is 255, which data\.target\.ignore says is unknown"
+    with pytest.raises(BadInput, match=said):
+        list(events)
+    last = np.full((61, 75), 255)
+    last[-1, -1] = 1
+    put(folder / "drawn2.png", last)
+    _, events = bench.fit("unet", overrides=settings)
+    assert next(event for event in events if event.phase == "targets")
+    events.close()
 
 
 def test_another_label_map_is_another_fit(bench, tmp_path, monkeypatch):

@@ -272,8 +272,8 @@ def _checked(table: FrameTable) -> FrameTable:
             seen[key] = row.file_name
             rows.append(row)
     if not rows:
-        why = f" ({left_out[0][0]}: {left_out[0][1]})" if left_out else ""
-        raise BadFile(table.folder, f"holds no frame{why}. Frames are named as im_c000_z000_t000_p000.png.")
+        why = f"{left_out[0][0]}: {left_out[0][1]}" if left_out else "Frames are named as im_c000_z000_t000_p000.png."
+        raise BadFile(table.folder, f"holds no frame. {why}")
     return FrameTable(table.folder, rows, left_out, [*table.notes, *_against_global(table.folder, rows)])
 
 

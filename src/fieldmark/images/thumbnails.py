@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fieldmark.core.geometry import Box
@@ -13,10 +15,14 @@ _LOW, _HIGH = 0.5, 99.5
 """Percentiles that become black and white."""
 _SAMPLES = 4
 """Pixels averaged along each side of a thumbnail pixel, at least; of very large images no more than twice as many."""
+_SHOWN = 3
+"""Channels of a picture, at most."""
 _BYTE = np.dtype(np.uint8)
 
 
-def thumbnail(source: ImageSource, side: int = 512, t: int = 0, z: int | None = None) -> np.ndarray:
+def thumbnail(
+    source: ImageSource, side: int = 512, t: int = 0, z: int | None = None, channels: Sequence[int] = ()
+) -> np.ndarray:
     """A picture of one plane, in memory bounded by `side` and the file's own pieces.
 
     Three channels or more show the first three as red, green and blue; two show magenta and
@@ -28,6 +34,7 @@ def thumbnail(source: ImageSource, side: int = 512, t: int = 0, z: int | None = 
         side: Longest side of the thumbnail in pixels; smaller images keep their size.
         t: Time point.
         z: Slice; the middle one if None.
+        channels: Those that are shown, instead of the first ones.
 
     Returns:
         (h, w, 3) uint8.
@@ -43,7 +50,8 @@ def thumbnail(source: ImageSource, side: int = 512, t: int = 0, z: int | None = 
             f"A thumbnail of t={t}, z={z}, side={side} was asked for; the image has {shape[0]} time points "
             f"and {shape[2]} slices, and the side is at least 1."
         )
-    return _composite(_stretched(_averaged(source, level, side, t, z), source.dtype))
+    shown = list(channels)[:_SHOWN] or list(range(min(shape[1], _SHOWN)))
+    return _composite(_stretched(_averaged(source, level, side, (t, z), shown), source.dtype))
 
 
 def _adequate_level(source: ImageSource, side: int) -> int:
@@ -52,19 +60,20 @@ def _adequate_level(source: ImageSource, side: int) -> int:
     return large_enough[-1] if large_enough else 0
 
 
-def _averaged(source: ImageSource, level: int, side: int, t: int, z: int) -> np.ndarray:
-    """The plane as (c, h, w) float32 with no side longer than `side`, read piece by piece and never enlarged."""
-    _, channels, _, height, width = source.levels[level]
+def _averaged(source: ImageSource, level: int, side: int, plane: tuple[int, int], shown: list[int]) -> np.ndarray:
+    """Channels of a plane (c, h, w), float32, no side longer than `side`, read piece by piece and never enlarged."""
+    t, z = plane
+    height, width = source.levels[level][3:]
     scale = max(1.0, max(height, width) / side)
     rows, columns = (_Bins(size, max(1, round(size / scale))) for size in (height, width))
-    shown = min(channels, 3)
-    sums = np.zeros((shown, rows.count, columns.count), np.float32)
-    for box in pieces(source, level, within=Box((t, 0, z, 0, 0), (t + 1, shown, z + 1, height, width))):
+    first, last = min(shown), max(shown) + 1
+    sums = np.zeros((last - first, rows.count, columns.count), np.float32)
+    for box in pieces(source, level, within=Box((t, first, z, 0, 0), (t + 1, last, z + 1, height, width))):
         pixels = source.read(box, level)[0, :, 0]
         pixels, down = rows.summed(pixels, box.start[3], axis=1)
         pixels, across = columns.summed(pixels, box.start[4], axis=2)
-        sums[box.start[1] : box.stop[1], down, across] += pixels
-    means: np.ndarray = sums / (rows.sizes[:, None] * columns.sizes)
+        sums[box.start[1] - first : box.stop[1] - first, down, across] += pixels
+    means: np.ndarray = sums[[channel - first for channel in shown]] / (rows.sizes[:, None] * columns.sizes)
     return means
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 from fieldmark.core.events import Event
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, InputMismatch
+from fieldmark.infer.device import device_of
 from fieldmark.infer.forward import pad_to_stride, require_numbers
 from fieldmark.prepare import apply, whole_of
 
@@ -67,9 +68,9 @@ def whole_tensor(
 
 
 def see_image(net: Net, pixels: np.ndarray, preparation: list[dict[str, Any]]) -> Tensor:
-    """The same, at the size that the network's image head wants."""
+    """The same, at the size that the network's image head wants, and where the network computes."""
     size = net.image_head.look.size if net.image_head is not None else None
-    return whole_tensor(pixels, preparation, size=size, stride=net.image_stride)
+    return whole_tensor(pixels, preparation, size=size, stride=net.image_stride).to(device_of(net))
 
 
 def read_whole(model: Model, source: ImageSource, image: str) -> np.ndarray:
@@ -97,15 +98,15 @@ def answer_image(model: Model, source: ImageSource, image: str, output: str = "i
     net = model.net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     seen = see_image(net, pixels, model.header.preparation).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        row: np.ndarray = net.answer(seen, output)[0].numpy()
+        row: np.ndarray = net.answer(seen, output)[0].cpu().numpy()
     return row
 
 
 def answers_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Answer the images of a job and write them as rows, all of them or none.
 
-    The job names `model` (folder), `name`, `images` (each `name`, `uri`, and `content_hash` where it must be as it
-    was), and `target`: a file ending in .csv or .json.
+    The job names `model` (folder), `name`, `accelerator`, `images` (each `name`, `uri`, and `content_hash` where it
+    must be as it was), and `target`: a file ending in .csv or .json.
     """
     from pathlib import Path
 
@@ -113,11 +114,10 @@ def answers_from_job(job: dict[str, Any]) -> Iterator[Event]:
     from fieldmark.core.fingerprint import require_content
     from fieldmark.images import open_image
     from fieldmark.infer.numbers import names_of, number_row
-    from fieldmark.infer.predict import Model
-    from fieldmark.models.build import load_net
+    from fieldmark.infer.predict import model_of
 
-    header, net = load_net(Path(job["model"]))
-    model = Model(job["name"], header, net)
+    model = model_of(job)
+    header = model.header
     numbers = "numbers" in header.outputs
     rows = []
     for number, item in enumerate(job["images"], start=1):

@@ -67,7 +67,7 @@ def explain_image(model: Model, source: ImageSource, image: str, *, layer: str, 
     inner = enlarge(seen, x.shape[-2:])[..., : size[0] if size else height, : size[1] if size else width]
     heat = enlarge(inner, (height, width))[0, 0]
     top = float(heat.max())
-    return Cam((heat / top if top > 0 else heat).numpy(), klass, float(probabilities[klass]))
+    return Cam((heat / top if top > 0 else heat).cpu().numpy(), klass, float(probabilities[klass]))
 
 
 def weighed_maps(net: Net, x: Tensor, layer: str, klass: int | None = None) -> tuple[Tensor, Tensor, int]:

@@ -5,30 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.infer.sinks import quantized
+from fieldmark.infer.sinks import quantized, rounded
+
+if TYPE_CHECKING:
+    from fieldmark.images import ImageSource
 
 CHUNK = 512
 
 Change = Callable[[np.ndarray], np.ndarray]
 
 
-def outputs_of(item: dict[str, Any]) -> list[str]:
-    """Every file that an image's prediction is delivered as."""
-    lists = (item["probabilities"], item["saliency"], item.get("instances", []), item.get("figures", []))
-    return [item["target"], *(path for paths in lists for path in paths)]
-
-
 def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
     """What an image's outputs were made from (nothing while they are being written), and their names."""
-    files = [Path(path).name for path in outputs_of(item)]
+    files = [Path(path).name for path in item["files"]]
     values = {"made_from": made_from, "files": files}
     return json.dumps(values, indent=2).encode()
 
@@ -38,7 +36,8 @@ def is_there(item: dict[str, Any]) -> bool:
     stamp = Path(item["stamp"])
     if not stamp.is_file() or read_json(stamp).get("made_from") != item["made_from"]:
         return False
-    return all(Path(path).exists() for path in outputs_of(item))
+    kept = [item["kept"]] if item.get("kept") else []
+    return all(Path(path).exists() for path in (*item["files"], *kept))
 
 
 def place(made: Path, target: Path, form: str, names: list[str] | None = None) -> None:
@@ -55,7 +54,13 @@ def place(made: Path, target: Path, form: str, names: list[str] | None = None) -
         return
     if target.exists():
         shutil.rmtree(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     made.replace(target)
+
+
+def place_copy(made: Path, target: Path, form: str, dtype: np.dtype, names: list[str] | None) -> None:
+    """Write a predicted image to its target in another type, rounded; the working copy stays."""
+    convert(made, target, form, dtype=dtype, names=names, change=lambda values: rounded(values, dtype))
 
 
 def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dtype, names: list[str]) -> None:
@@ -107,7 +112,9 @@ def convert(
     change: Change | None = None,
     names: list[str] | None = None,
 ) -> None:
-    """Copy tile by tile from a working copy into a format; memory follows the tile, except for PNG.
+    """Copy tile by tile from a working copy into a format; memory follows the tile, for PNG the plane.
+
+    A stack becomes as many PNG files as it has planes (see `images.writers.planes`).
 
     Args:
         made: An OME-Zarr image.
@@ -119,8 +126,7 @@ def convert(
         names: Of the file's channels.
     """
     from fieldmark.images import open_image
-    from fieldmark.images.decode import pieces
-    from fieldmark.images.writers import create_writer
+    from fieldmark.images.writers.planes import plane_files
 
     if form == "ome-zarr" and target.exists():
         shutil.rmtree(target)
@@ -128,16 +134,34 @@ def convert(
         t, c, z, y, x = source.shape
         first, last = channels or (0, c)
         wanted = dtype or source.dtype
-        options: dict[str, Any] = {"pixel_size": source.pixel_size, "axes": source.axes, "chunk": CHUNK}
-        writer = create_writer(
-            target, form, shape=(t, last - first, z, y, x), dtype=wanted, channel_names=names, **options
-        )
-        part = Box((0, first, 0, 0, 0), (t, last, z, y, x))
-        for box in pieces(source, within=part):
-            values = source.read(box)
-            block = change(values) if change else _as(values, wanted)
-            writer.write(box.shifted((0, -first, 0, 0, 0)), block)
-        writer.finish()
+        copied = partial(_copied, source, form=form, dtype=wanted, change=change or partial(_as, dtype=wanted))
+        if form != "png":
+            copied(Box((0, first, 0, 0, 0), (t, last, z, y, x)), target, names=names)
+            return
+        for file in plane_files(target, (t, last - first, z, y, x)):
+            start = (file.t, first + file.first, file.z, 0, 0)
+            copied(Box(start, (file.t + 1, first + file.last, file.z + 1, y, x)), file.path)
+
+
+def _copied(
+    source: ImageSource,
+    part: Box,
+    target: Path,
+    *,
+    form: str,
+    dtype: np.dtype,
+    change: Change,
+    names: list[str] | None = None,
+) -> None:
+    """Write a part of an image into a file, piece by piece."""
+    from fieldmark.images.decode import pieces
+    from fieldmark.images.writers import create_writer
+
+    options: dict[str, Any] = {"pixel_size": source.pixel_size, "axes": source.axes, "chunk": CHUNK}
+    writer = create_writer(target, form, shape=part.shape, dtype=dtype, channel_names=names, **options)
+    for box in pieces(source, within=part):
+        writer.write(box.shifted([-low for low in part.start]), change(source.read(box)))
+    writer.finish()
 
 
 def _as(values: np.ndarray, dtype: np.dtype) -> np.ndarray:

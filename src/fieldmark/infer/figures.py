@@ -1,4 +1,4 @@
-"""Pictures of predictions for the eye: what was seen, what was said, both together, and what is right."""
+"""Pictures of predictions for the eye: what was seen, what is right, what was said, two of them together."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 from fieldmark.core.colors import RGB, class_color
 from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
+from fieldmark.infer.predict import seen_channels
 from fieldmark.recipes.predict import FIGURE_PLANES
 from fieldmark.report.pictures import overlay, sheet
 
@@ -22,11 +23,22 @@ SIDE = 384
 """Longest side of a picture in pixels; larger planes are shown smaller."""
 _STRIP = 512
 
+Shown = tuple["ImageSource", "Sequence[int]"]
+"""An image and those of its channels that are shown; empty for the first ones."""
+
 
 def draw_figures(
-    model: Model, source: ImageSource, made: Path, targets: Sequence[Path], truth: Path | None = None
+    model: Model,
+    source: ImageSource,
+    made: Path,
+    targets: Sequence[Path],
+    truth: Path | None = None,
+    channels: Sequence[int] = (),
 ) -> None:
     """Write contact sheets: a row a plane, in the order t, z, and its pictures side by side.
+
+    Side by side are what the model sees, what is right where that is known, what it says, and two of them together:
+    classes over the image; images in magenta (what is right, else the input) and green, white where both are bright.
 
     Args:
         model: What predicted.
@@ -34,9 +46,11 @@ def draw_figures(
         made: Its class map or predicted image.
         targets: PNG files, one for each `FIGURE_PLANES` planes.
         truth: What is right: a class map or an image of the same planes; None to leave it out.
+        channels: Those of the truth that are meant; empty for its first ones.
     """
     from fieldmark.images import encode_png, open_image
 
+    seen = seen_channels(model.header, source.shape[1])
     planes = list(np.ndindex(source.shape[0], source.shape[2]))
     colors = {spec.value: class_color(place) for place, spec in enumerate(model.header.classes)}
     if made.name == "image.ome.zarr":
@@ -45,36 +59,46 @@ def draw_figures(
         right = open_image(truth) if truth is not None else None
         for page, target in enumerate(targets):
             here = planes[page * FIGURE_PLANES : (page + 1) * FIGURE_PLANES]
-            rows = [_pictures(source, said, right, plane, colors) for plane in here]
+            if colors:
+                rows = [_class_pictures((source, seen), said, right, plane, colors) for plane in here]
+            else:
+                rows = [_image_pictures((source, seen), said, (right, channels), plane) for plane in here]
             pictures = [picture for row in rows for picture in row]
             write_atomic(target, encode_png(sheet(pictures, len(rows[0]), background=(40, 40, 40))))
         if right is not None:
             right.close()
 
 
-def _pictures(
-    source: ImageSource,
-    said: ImageSource,
-    right: ImageSource | None,
-    plane: tuple[int, ...],
-    colors: dict[int, RGB],
+def _class_pictures(
+    source: Shown, said: ImageSource, right: ImageSource | None, plane: tuple[int, ...], colors: dict[int, RGB]
 ) -> list[np.ndarray]:
-    """(h, w, 3) uint8 each: input, prediction, both together, and truth where it is known."""
+    """(h, w, 3) uint8 each: input, truth where it is known, prediction, prediction over the input."""
+    seen = _picture(source, plane)
+    size = seen.shape[:2]
+    blank = np.zeros((*size, 3), np.uint8)
+    labels = sampled(said, plane, size)
+    truth = [] if right is None else [sampled(right, _inside(right, plane), size)]
+    maps = [overlay(blank, one, colors, alpha=1.0) for one in (*truth, labels)]
+    return [seen, *maps, overlay(seen, labels, colors)]
+
+
+def _image_pictures(
+    source: Shown, said: ImageSource, right: tuple[ImageSource | None, Sequence[int]], plane: tuple[int, ...]
+) -> list[np.ndarray]:
+    """(h, w, 3) uint8 each: input, truth where it is known, prediction, both together."""
+    seen, answer = _picture(source, plane), _picture((said, ()), plane)
+    truth, channels = right
+    if truth is None:
+        return [seen, answer, _composed(seen, answer)]
+    wanted = _matched(_picture((truth, channels), _inside(truth, plane)), seen.shape[:2])
+    return [seen, wanted, answer, _composed(wanted, answer)]
+
+
+def _picture(shown: Shown, plane: tuple[int, ...]) -> np.ndarray:
     from fieldmark.images import thumbnail
 
-    t, z = plane
-    seen = thumbnail(source, SIDE, t, z)
-    size = seen.shape[:2]
-    if not colors:
-        answer = thumbnail(said, SIDE, t, z)
-        found = [seen, answer, _composed(seen, answer)]
-        return found if right is None else [*found, _matched(thumbnail(right, SIDE, *_inside(right, plane)), size)]
-    labels = sampled(said, plane, size)
-    blank = np.zeros((*size, 3), np.uint8)
-    found = [seen, overlay(blank, labels, colors, alpha=1.0), overlay(seen, labels, colors)]
-    if right is None:
-        return found
-    return [*found, overlay(blank, sampled(right, _inside(right, plane), size), colors, alpha=1.0)]
+    (source, channels), (t, z) = shown, plane
+    return thumbnail(source, SIDE, t, z, channels)
 
 
 def _inside(source: ImageSource, plane: tuple[int, ...]) -> tuple[int, int]:
@@ -83,10 +107,10 @@ def _inside(source: ImageSource, plane: tuple[int, ...]) -> tuple[int, int]:
     return min(t, source.shape[0] - 1), min(z, source.shape[2] - 1)
 
 
-def _composed(seen: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """The input in magenta, the prediction in green: white where both are bright."""
-    gray = seen.mean(axis=2)
-    return np.stack([gray, _matched(answer, seen.shape[:2]).mean(axis=2), gray], axis=2).astype(np.uint8)
+def _composed(below: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """The prediction in green over a picture in magenta: white where both are bright."""
+    gray = below.mean(axis=2)
+    return np.stack([gray, _matched(answer, below.shape[:2]).mean(axis=2), gray], axis=2).astype(np.uint8)
 
 
 def _matched(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fieldmark.core.geometry import Box, round_up
 from fieldmark.errors import BadInput
+from fieldmark.infer.device import device_of
 from fieldmark.infer.tiles import with_channels
 from fieldmark.models.base import Net
 from fieldmark.models.folding import folded
@@ -46,11 +47,11 @@ class NetForward:
     """Prepare, pad to the stride, run plane by plane (volume by volume where the net is 3-D), cut back.
 
     Args:
-        net: Put into evaluation mode; what answers is a copy of it with its batch norms folded in.
+        net: Put into evaluation mode; what answers is a copy of it with its batch norms folded in, where its weights
+            are.
         preparation: The model's steps from raw to prepared pixels.
         output: What is wanted: `classes`, `features`, or an output of the family.
         precision: `fp32`, or `bf16` for autocast (faster, about three digits).
-        device: A torch device.
         image: The name of what is predicted, for errors.
         whole: The image that tiles are of, for preparations that look at it.
     """
@@ -62,14 +63,13 @@ class NetForward:
         output: str = "classes",
         *,
         precision: str = "fp32",
-        device: str = "cpu",
         image: str = "The image",
         whole: Whole | None = None,
     ) -> None:
         self.image = image
         self.whole = whole
         self._box: Box | None = None
-        self.net = folded(net.to(device).eval())
+        self.net = folded(net.eval())
         # in float32, volumes are as fast with their channels first
         self._last = {2: torch.channels_last, 3: torch.channels_last_3d if precision == "bf16" else None}[net.spatial]
         if self._last is not None:
@@ -77,7 +77,7 @@ class NetForward:
         self.preparation = preparation
         self.output = output
         self.precision = precision
-        self.device = device
+        self.device = device_of(net)
         self.stride = net.strides
         self.halo = net.halo
         self.rounds = net.head.rounds if net.head is not None and output == "classes" else 0
@@ -167,7 +167,7 @@ class NetForward:
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
-            return torch.autocast(torch.device(self.device).type, dtype=torch.bfloat16)
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
 
 

@@ -17,9 +17,17 @@ from fieldmark.core.geometry import Box
 from fieldmark.infer import deliver
 from fieldmark.infer.components import SizeRule, filter_components
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
-from fieldmark.infer.predict import Model, background_of, plan_for, predict_image, predict_values, value_dtype
+from fieldmark.infer.device import device_of
+from fieldmark.infer.predict import (
+    Model,
+    background_of,
+    model_of,
+    plan_for,
+    predict_image,
+    predict_values,
+    value_dtype,
+)
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
-from fieldmark.models.build import load_net
 from fieldmark.recipes import PredictRecipe, validate
 
 if TYPE_CHECKING:
@@ -30,15 +38,16 @@ if TYPE_CHECKING:
 
 def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Predict the images of a job (see `fieldmark.workbench.predicting`), one after the other."""
-    folder = Path(job["model"])
-    header, net = load_net(folder)
-    model = Model(job["name"], header, net)
     recipe = validate(PredictRecipe, job["recipe"])
+    model = model_of({**job, "accelerator": recipe.accelerator})
+    kind = device_of(model.net).type
     for number, item in enumerate(job["images"], start=1):
         if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
             continue
-        yield from _predict_item(model, recipe, item, job)
+        # a working copy of another device would be half of its bits, one that is not kept of another type
+        begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
+        yield from _predict_item(model, recipe, item | {"begun_from": begun}, job)
         yield Event("image", number, len(job["images"]), message=item["name"])
 
 
@@ -65,7 +74,7 @@ def _classes(model: Model, recipe: PredictRecipe, item: dict[str, Any], source: 
     work = Path(item["work"])
     shares = _working_shares(recipe, item)
     chunk = chunk_for(plan_for(model, source, recipe, item["name"]))
-    labels, probabilities = _writers(model, source, work, shares, item["made_from"], chunk)
+    labels, probabilities = _writers(model, source, work, shares, item["begun_from"], chunk)
     yield from predict_image(
         model,
         source,
@@ -74,7 +83,7 @@ def _classes(model: Model, recipe: PredictRecipe, item: dict[str, Any], source: 
         labels=labels,
         probabilities=probabilities,
         done=work / "done.log",
-        made_from=item["made_from"],
+        made_from=item["begun_from"],
         shares=shares,
     )
     if probabilities is not None:
@@ -100,13 +109,16 @@ def _working_shares(recipe: PredictRecipe, item: dict[str, Any]) -> np.dtype | N
 def _image(
     model: Model, recipe: PredictRecipe, item: dict[str, Any], form: str, source: ImageSource
 ) -> Iterator[Event]:
-    """The working copy of a predicted image, with the axes and the scale of the one that it was made of."""
+    """The working copy of a predicted image, with the axes and the scale of the one that it was made of.
+
+    It is in the type that is delivered, but float32 where it is kept.
+    """
     from fieldmark.images.writers import create_writer
 
     work = Path(item["work"])
-    _begin(work, item["made_from"], ["image"])
+    _begin(work, item["begun_from"], ["image"])
     t, _, z, y, x = source.shape
-    dtype = image_dtype(recipe, form)
+    dtype = np.dtype(np.float32) if item.get("kept") else image_dtype(recipe, form)
     writer = create_writer(
         work / "image.ome.zarr",
         "ome-zarr",
@@ -118,7 +130,7 @@ def _image(
         resume=True,
         chunk=chunk_for(plan_for(model, source, recipe, item["name"])),
     )
-    options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["made_from"]}
+    options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["begun_from"]}
     yield from predict_values(model, source, recipe, writer=writer, dtype=dtype, **options)
     writer.finish()
 
@@ -279,14 +291,20 @@ def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -
         from fieldmark.infer.figures import draw_figures
 
         truth = item.get("truth")
-        draw_figures(model, source, made, [Path(path) for path in item["figures"]], Path(truth) if truth else None)
+        sheets = [Path(path) for path in item["figures"]]
+        draw_figures(model, source, made, sheets, Path(truth) if truth else None, item.get("truth_channels", ()))
 
 
 def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Path, form: str, count: int) -> None:
     """Bring finished working copies to where the user wants them, in the format the user wants."""
     work = Path(item["work"])
     shares, names = work / "probabilities.ome.zarr", _class_names(model)
-    place(made, Path(item["target"]), form, _image_names(model, made))
+    if item.get("kept"):
+        dtype = image_dtype(recipe, form)
+        deliver.place_copy(made, Path(item["target"]), form, dtype, _image_names(model, made))
+        place(made, Path(item["kept"]), "ome-zarr")
+    else:
+        place(made, Path(item["target"]), form, _image_names(model, made))
     for path in item["saliency"]:
         deliver.write_saliency(shares, Path(path), form, background_of(model))
     targets = [Path(path) for path in item["probabilities"]]

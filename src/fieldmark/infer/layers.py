@@ -17,8 +17,8 @@ from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.infer.answers import read_whole, see_image
 from fieldmark.infer.cam import explain_image, layer_names, maps_in
-from fieldmark.infer.predict import Model
-from fieldmark.models.build import load_net
+from fieldmark.infer.device import device_of
+from fieldmark.infer.predict import Model, model_of
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -72,7 +72,7 @@ def layer_maps(model: Model, source: ImageSource, image: str, names: Sequence[st
 
 def layers_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Write what layers give (see `fieldmark.workbench.flim.layers`): a file for each image, or one zip a layer."""
-    model = _loaded(job)
+    model = model_of(job)
     names, shown = _named(model.net, job["layers"], map_layers)
     collected: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for number, item in enumerate(job["images"], start=1):
@@ -93,7 +93,7 @@ def layers_from_job(job: dict[str, Any]) -> Iterator[Event]:
 
 def explain_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Draw Grad-CAM pictures (see `fieldmark.workbench.flim.explain`): `OUT/LAYER/IMAGE.png`."""
-    model = _loaded(job)
+    model = model_of(job)
     names, shown = _named(model.net, job["layers"], lambda net: [last_layer(net)])
     total = len(names) * len(job["images"])
     for number, (item, name) in enumerate(((item, name) for item in job["images"] for name in names), start=1):
@@ -121,11 +121,6 @@ def folder_name(layer: str) -> str:
     return "".join(part if part.isalnum() or part in "-_." else "_" for part in layer).strip(".") or "_"
 
 
-def _loaded(job: dict[str, Any]) -> Model:
-    header, net = load_net(Path(job["model"]))
-    return Model(job["name"], header, net)
-
-
 @contextmanager
 def _opened(item: dict[str, Any]) -> Iterator[ImageSource]:
     from fieldmark.images import open_image
@@ -136,7 +131,7 @@ def _opened(item: dict[str, Any]) -> Iterator[ImageSource]:
 
 def _smallest(net: Net) -> Tensor:
     """An image of nothing: enough to see which layer answers."""
-    return torch.zeros(1, net.channels, *net.least_whole())
+    return torch.zeros(1, net.channels, *net.least_whole(), device=device_of(net))
 
 
 def _run(net: Net, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:

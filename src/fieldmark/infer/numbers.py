@@ -9,6 +9,7 @@ import torch
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.answers import MOST_PIXELS, require_whole, whole_tensor
+from fieldmark.infer.device import device_of
 from fieldmark.infer.forward import fit_to_net, require_numbers
 from fieldmark.prepare import Whole, apply, inverse
 
@@ -54,12 +55,12 @@ def number_row(model: Model, source: ImageSource, image: str) -> np.ndarray:
         raise InputMismatch(model=model.name, expected=model.header.channels, found=source.shape[1], image=image)
     net = model.net.eval()
     require_seen(net, source.shape, image)
-    seen = whole_input(net, source, model.header.preparation, image)
+    seen = whole_input(net, source, model.header.preparation, image).to(device_of(net))
     if net.spatial == 2:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         seen = seen.contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
-        row = net.answer(seen, "numbers")[0].numpy()
+        row = net.answer(seen, "numbers")[0].cpu().numpy()
     steps = model.header.target_preparation
     back: np.ndarray = apply(row[:, None, None], inverse(steps))[:, 0, 0] if steps else row
     return back

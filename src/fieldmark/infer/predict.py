@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fieldmark.core.axes import AS_IS
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.deliver import CHUNK
+from fieldmark.infer.device import device_for
 from fieldmark.infer.forward import NetForward
 from fieldmark.infer.resized import ResizedForward
 from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink, LoggedSink
@@ -54,18 +55,26 @@ Sighted = NetForward | ResizedForward
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network ready to predict, with its header and the name the user gave it."""
+    """A network ready to predict, with its header and the name the user gave it. It computes where its weights are."""
 
     name: str
     header: Header
     net: Net
 
 
+def model_of(job: dict[str, Any]) -> Model:
+    """The model that a job names, on the device that its `accelerator` means; on the processor where it names none."""
+    from fieldmark.models.build import load_net
+
+    device = device_for(job.get("accelerator", "cpu"))
+    header, net = load_net(Path(job["model"]))
+    return Model(job["name"], header, net.to(device))
+
+
 def forward_of(
     model: Model,
     recipe: PredictRecipe,
     output: str = "classes",
-    device: str = "cpu",
     image: str = "The image",
     source: ImageSource | None = None,
 ) -> Sighted:
@@ -83,7 +92,6 @@ def forward_of(
         model.header.preparation,
         output,
         precision=recipe.precision,
-        device=device,
         image=image,
         whole=Whole(lambda: source) if source is not None else None,
     )
@@ -192,6 +200,14 @@ def inputs_of(header: Header) -> list[int]:
     return [len(step["take"]) for step in first if step.get("step") == "channels"]
 
 
+def seen_channels(header: Header, channels: int) -> tuple[int, ...]:
+    """Those of an image's channels that a model looks at; empty for all."""
+    for step in header.preparation[:2]:
+        if step.get("step") == "channels" and len(step["take"]) < channels:
+            return tuple(step["take"])
+    return ()
+
+
 def window_of(net: Net) -> int:
     """Slices that a network of planes sees at once; 0 where it sees one plane, or a volume."""
     return int(getattr(net, "window", 0))
@@ -217,7 +233,6 @@ def predict_image(
     probabilities: ImageWriter | None,
     done: Path,
     made_from: str,
-    device: str = "cpu",
     shares: np.dtype | None = None,
 ) -> Iterator[Event]:
     """Write the class of every pixel, tile by tile; one event a tile.
@@ -231,10 +246,9 @@ def predict_image(
         probabilities: Writer of one channel a class, or None.
         done: The log of finished tiles.
         made_from: Fingerprint of model, image and recipe: another one starts anew.
-        device: A torch device.
         shares: Type of the probabilities; float32 by itself.
     """
-    forward = forward_of(model, recipe, device=device, image=image, source=source)
+    forward = forward_of(model, recipe, image=image, source=source)
     values = np.array([item.value for item in model.header.classes])
     with closing(DoneLog(done, made_from)) as log:
         sink = ClassSink(labels, values.astype(value_dtype(values)), log, probabilities, shares)
@@ -251,7 +265,6 @@ def predict_values(
     dtype: np.dtype,
     done: Path,
     made_from: str,
-    device: str = "cpu",
 ) -> Iterator[Event]:
     """Write the image that a model makes of another, in the units of its targets; one event a tile.
 
@@ -264,9 +277,8 @@ def predict_values(
         dtype: Type that is written.
         done: The log of finished tiles.
         made_from: Fingerprint of model, image and recipe: another one starts anew.
-        device: A torch device.
     """
-    forward = forward_of(model, recipe, "image", device=device, image=image, source=source)
+    forward = forward_of(model, recipe, "image", image=image, source=source)
     with closing(DoneLog(done, made_from)) as log:
         sink = ImageSink(writer, partial(in_target_units, model.header), dtype, log)
         yield from _written(model, forward, source, recipe, sink, image)

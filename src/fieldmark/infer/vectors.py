@@ -13,8 +13,7 @@ import torch
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.infer.answers import read_whole, see_image
-from fieldmark.infer.predict import Model
-from fieldmark.models.build import load_net
+from fieldmark.infer.predict import Model, model_of
 from fieldmark.models.image_heads import Look, PooledVector
 
 if TYPE_CHECKING:
@@ -26,19 +25,19 @@ def image_vector(model: Model, source: ImageSource, image: str) -> np.ndarray:
     pixels = read_whole(model, source, image)
     seen = see_image(model.net.eval(), pixels, model.header.preparation)
     with torch.inference_mode():
-        vector: np.ndarray = PooledVector(Look())(model.net.image_maps(seen))[0].float().numpy()
+        vector: np.ndarray = PooledVector(Look())(model.net.image_maps(seen))[0].float().cpu().numpy()
     return vector
 
 
 def vectors_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Write the vectors of a job's images as one table (N, D), a row an image, or nothing.
 
-    The job names `model` (folder), `name`, `images` (each `name`, `uri`) and `target`, a file ending in .npy.
+    The job names `model` (folder), `name`, `accelerator`, `images` (each `name`, `uri`) and `target`, a file ending
+    in .npy.
     """
     from fieldmark.images import open_image
 
-    header, net = load_net(Path(job["model"]))
-    model = Model(job["name"], header, net)
+    model = model_of(job)
     rows = []
     for number, item in enumerate(job["images"], start=1):
         with open_image(Path(item["uri"]), shown=item["name"]) as source:

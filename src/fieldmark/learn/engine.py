@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from fieldmark.core.events import Event
 from fieldmark.errors import BadRecipe, near_miss
+from fieldmark.infer.device import kind_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -78,6 +79,7 @@ def make_engine(recipe: FitRecipe, phases: Sequence[Phase]) -> Engine:
 
     Raises:
         BadRecipe: The strategy parts the weights, or needs another way to start processes.
+        BadInput: A GPU is wanted, and this machine has none of that kind.
     """
     alone = recipe.devices == 1 and recipe.num_nodes == 1
     if alone and not any(phase.descends for phase in phases):
@@ -87,6 +89,8 @@ def make_engine(recipe: FitRecipe, phases: Sequence[Phase]) -> Engine:
             f"strategy: {recipe.strategy!r} is not for fits, whose weights are whole on each device. "
             f"{near_miss(recipe.strategy, STRATEGIES)}"
         )
+    if recipe.accelerator in ("gpu", "cuda", "mps"):
+        kind_for(recipe.accelerator)
     from lightning_fabric import Fabric
 
     # an encoder that rests in the first epochs gives no gradients, and the others would wait for them

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fieldmark.recipes.data import MaskConfig
 
 UNKNOWN = -1
+STRIP = 512
+"""Rows of a label map that are read at once when it is looked for known pixels."""
 
 
 class Targets(Protocol):
@@ -172,6 +175,8 @@ class LabelTargets(_Filed):
         values = {spec.value: place for place, spec in enumerate(classes)}
         self._ground = values.get(0)
         self._table = place_table(values, config)
+        ignore = config.target.ignore
+        self._unknown = "of no class" if ignore is None else f"{ignore}, which data.target.ignore says is unknown"
 
     def check(self) -> None:
         super().check()
@@ -188,6 +193,18 @@ class LabelTargets(_Filed):
                     f"{self.files.shown(index)}: holds {dtype} values; label maps hold whole numbers, one for each "
                     "class. For images as targets: --set data.target.kind=image."
                 )
+        if not any(self._is_known(index) for index in self.images()):
+            raise BadInput(
+                f"No pixel of the {len(self.images())} label maps is known: each value is {self._unknown}. Correct "
+                "data.target.ignore, or give a map in which something is labelled."
+            )
+
+    def _is_known(self, index: int) -> bool:
+        """Whether a label map tells of any pixel; it is read in strips, until one does."""
+        height, width = self.files.shape(index)[3:]
+        strips = product(*self.planes(index), range(0, height, STRIP))
+        boxes = (Box((a, b, y, 0), (a + 1, b + 1, min(y + STRIP, height), width)) for a, b, y in strips)
+        return any(bool(self.read(index, box)[1].any()) for box in boxes)
 
     def labels(self, index: int, box: Box) -> np.ndarray:
         """(1, z, y, x) values as the file holds them; 0 in slices that it lacks."""

@@ -124,7 +124,8 @@ class AdaptiveHead(Head):
             weights = torch.from_numpy(vanilla_weights(seen[0])).to(level)
             return functional.relu(enlarge(mixed(level, weights[:, :-1]) + weights[:, -1], size))
         if self.decoder == "labelled":
-            return functional.relu(enlarge(mixed(level, self.importance[self.foreground]), size))
+            before, after = self.importance[: self.background], self.importance[self.background + 1 :]
+            return functional.relu(enlarge(mixed(level, torch.cat([before, after])), size))
         if len(self.kernel_class) != level.shape[1]:
             raise ValueError(f"{len(self.kernel_class)} kernels have a class, the level has {level.shape[1]} maps")
         most = _column(seen[0].high, level)

@@ -70,28 +70,29 @@ def _blocks(size: int, scale: float) -> list[tuple[int, int, int, int]]:
 def _band(first: int, last: int, low: int, high: int, scale: float, like: Tensor) -> Tensor:
     """Rows `first` to `last` of the matrix, its columns `low` to `high` (both without the second)."""
     make = _banded if torch.onnx.is_in_onnx_export() else _kept_band
-    return make(first - low, last - first, high - low, scale, like.dtype, like.device)
+    return make(first - low, last - first, high - low, scale, like.dtype).to(like.device)
 
 
-def _banded(first: int, rows: int, columns: int, scale: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _banded(first: int, rows: int, columns: int, scale: float, dtype: torch.dtype) -> Tensor:
     """(rows, columns): a row holds the Gaussian around its own pixel; the first row's is `first`.
 
-    What it has beyond the border falls on the last pixel.
+    What it has beyond the border falls on the last pixel. Made on the processor: a GPU adds up what falls on one pixel
+    in any order, and the last bits with it.
     """
     reach = _reach(scale)
-    steps = torch.arange(-reach, reach + 1, device=device)
+    steps = torch.arange(-reach, reach + 1, device="cpu")
     kernel = torch.exp(-0.5 * (steps.to(dtype) / scale) ** 2)
-    pixel = torch.arange(rows, device=device)[:, None] + first
+    pixel = torch.arange(rows, device="cpu")[:, None] + first
     place = (pixel + steps).clamp(0, columns - 1)
-    band = torch.zeros(rows, columns, dtype=dtype, device=device)
+    band = torch.zeros(rows, columns, dtype=dtype, device="cpu")
     return band.scatter_add_(1, place, (kernel / kernel.sum()).expand(rows, -1))
 
 
 @lru_cache(maxsize=256)
-def _kept_band(first: int, rows: int, columns: int, scale: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _kept_band(first: int, rows: int, columns: int, scale: float, dtype: torch.dtype) -> Tensor:
     """The same, made once: the blocks inside an image share it."""
     with torch.inference_mode(mode=False):  # so that it may have a part in a graph of gradients as well
-        return _banded(first, rows, columns, scale, dtype, device)
+        return _banded(first, rows, columns, scale, dtype)
 
 
 def _describe(x: Tensor) -> Tensor:

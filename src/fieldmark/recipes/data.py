@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 
+from fieldmark.recipes.places import PathText
+
 
 class TargetConfig(BaseModel, frozen=True, extra="forbid"):
     """What the network should answer for each image."""
@@ -13,11 +15,11 @@ class TargetConfig(BaseModel, frozen=True, extra="forbid"):
     kind: Literal["marks", "labels", "image", "numbers"] = "marks"
     """`marks`: strokes and label tiles of the project; `labels`: a label map for each image; `image`: an image each;
     `numbers`: some numbers for each whole image."""
-    table: str | None = None
+    table: PathText | None = None
     """Of `numbers`: CSV with a column `image` and one for each number; an empty cell is unknown."""
     columns: tuple[str, ...] = ()
     """Of the table; empty for all but `image`."""
-    folder: str | None = None
+    folder: PathText | None = None
     """Where label maps or target images lie; None for channels of the images themselves."""
     pair_by: Literal["stem", "order"] = "stem"
     """`order`: the n-th file of the folder belongs to the n-th image, both sorted by name (OpenFIBSEM)."""
@@ -34,7 +36,7 @@ class TargetConfig(BaseModel, frozen=True, extra="forbid"):
 class MaskConfig(BaseModel, frozen=True, extra="forbid"):
     """Where the loss is looked at: pixels of a mask, or weights by its labels."""
 
-    folder: str | None = None
+    folder: PathText | None = None
     """A mask for each image, by stem."""
     channel: NonNegativeInt | None = None
     """Of the images themselves, where no folder is given."""

@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, Positiv
 
 from fieldmark.core.fingerprint import files_hash
 from fieldmark.recipes.data import DataConfig
+from fieldmark.recipes.places import PathText
+from fieldmark.recipes.predict import Accelerator
 from fieldmark.recipes.prepare import PrepareConfig
 from fieldmark.recipes.steps import StepsConfig
 from fieldmark.recipes.train import TrainConfig
@@ -108,7 +110,7 @@ class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
 class BeginConfig(BaseModel, frozen=True, extra="forbid"):
     """Filters that libIFT has learned, which a `flim-net` takes instead of learning its own from strokes."""
 
-    folder: str
+    folder: PathText
     """Holds `conv1-kernels.npy` and so on, one for each convolution of the architecture."""
     order: Literal["center-first", "rows"] = "center-first"
     """Of the weights in the files."""
@@ -126,7 +128,7 @@ class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     family: str = "flim"
     net: dict[str, Any] = Field(default_factory=dict)
     begin: BeginConfig | None = None
-    start: str | None = None
+    start: PathText | None = None
     """A model folder whose weights the network begins with."""
     data: DataConfig = DataConfig()
     prepare: PrepareConfig = PrepareConfig()
@@ -136,7 +138,7 @@ class FitRecipe(BaseModel, frozen=True, extra="forbid"):
     image_head: ImageHeadConfig = ImageHeadConfig()
     seed: NonNegativeInt = 0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
-    accelerator: str = "auto"
+    accelerator: Accelerator | Literal["tpu"] = "auto"
     devices: PositiveInt = 1
     num_nodes: PositiveInt = 1
     strategy: str = "auto"

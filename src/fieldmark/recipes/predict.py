@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, NonNegativeInt, PositiveInt, model_validator
 
 Propagate = Literal["auto", "none", "random-walker", "shortest-path"]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+"""What computes: `auto` a GPU where there is one, `gpu` whichever there is."""
 FIGURE_PLANES = 8
 """Planes on a sheet of pictures."""
 
@@ -39,11 +41,12 @@ class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
     split_distance: PositiveInt = 7
     """Least distance between the middles of two such objects, in pixels."""
     figures: bool = False
-    """Also draw pictures of each slice: what was seen, what was said, both together."""
+    """Also draw pictures of each slice: what was seen, what is right where that is known, what was said, both."""
     min_area: NonNegativeInt = 0
     """Objects of fewer pixels become background."""
     max_area: PositiveInt | None = None
     """Objects of more pixels become background."""
+    accelerator: Accelerator = "auto"
     threads: NonNegativeInt = 0
 
     @model_validator(mode="after")

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
 
 from fieldmark.core.fingerprint import files_hash
+from fieldmark.recipes.places import PathText
 
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Factor = Annotated[float, Field(ge=1 / 64, le=64)]
@@ -23,7 +24,7 @@ class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
     """Side in pixels of the blocks whose medians the polynomial is fitted to."""
     order: int = Field(default=2, ge=0, le=5)
     """Of the polynomial in y and x, on coordinates scaled to -1..1."""
-    folder: str | None = None
+    folder: PathText | None = None
     """With `file`: `flat-field_channel-C.npy` for each channel."""
 
     def fingerprint(self) -> str:
@@ -64,7 +65,7 @@ class ForegroundConfig(BaseModel, frozen=True, extra="forbid"):
     by: Literal["slice", "volume"] = "slice"
     """Whether each slice has a threshold and is opened by a disk, or all slices of a volume have one and are opened by
     a ball."""
-    folder: str | None = None
+    folder: PathText | None = None
     """With `folder`: the user's own masks, by stem."""
 
 

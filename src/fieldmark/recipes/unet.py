@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fieldmark.recipes.families import TaughtConfig
+from fieldmark.recipes.places import IsPath
 
 _Width = Annotated[int, Field(ge=1, le=8192)]
 _Side = Annotated[int, Field(ge=1, le=8192)]
@@ -17,7 +18,7 @@ class BlocksConfig(TaughtConfig, frozen=True, extra="forbid"):
 
     encoder: str = "unet"
     """`unet`: blocks as below; else a published encoder by name, such as `resnet34` or `efficientnet-lite0`."""
-    weights: str | None = None
+    weights: Annotated[str, IsPath(names=("imagenet",))] | None = None
     """Of a published encoder: a local file (`.safetensors`, or a state dict `.pt`), `imagenet`, or None for those that
     come with it: ImageNet's of `efficientnet-lite0`, random ones of all others."""
     filters: tuple[_Width, ...] = Field(default=(16, 32, 64, 128, 256), min_length=2, max_length=8)

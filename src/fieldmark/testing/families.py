@@ -6,6 +6,7 @@ The author of a family subclasses `FamilyContract` in a pytest module and sets `
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from fieldmark.models.build import load_net
 from fieldmark.recipes import FitRecipe, PredictRecipe
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.testing.drawn import draw_discs, drawn_job
+from fieldmark.testing.elsewhere import elsewhere
 
 TOLERANCE = 1e-5
 """Law 6: |a - b| <= 1e-5 * max(1, max |b|) in fp32."""
@@ -159,6 +161,18 @@ class FamilyContract:
                     assert np.isfinite(row).all()
                     assert np.array_equal(answer_image(copy, source, "one.npy", output), row)
                 assert abs(answer_image(model, source, "one.npy").sum() - 1) <= TOLERANCE
+
+    def test_on_a_gpu_nothing_of_it_stays_behind(self, model: Model, volume: Path, tmp_path: Path) -> None:
+        """Tensors that a network makes by itself must be made where its weights are; no GPU is needed to see that."""
+        np.save(tmp_path / "one.npy", np.load(volume, allow_pickle=False)[:, :, :1])
+        with elsewhere() as device:
+            moved = replace(model, net=deepcopy(model.net).to(device))
+            for output in {"classes", *model.header.outputs} - set(WHOLE_OUTPUTS):
+                _assert_close(predicted(moved, volume, output=output), predicted(model, volume, output=output))
+            for output in set(model.header.outputs) & set(WHOLE_OUTPUTS):
+                with open_image(tmp_path / "one.npy") as source:
+                    rows = [answer_image(one, source, "one.npy", output) for one in (moved, model)]
+                _assert_close(*rows)
 
     def test_tiles_without_their_halo_would_be_noticed(self, model: Model, volume: Path) -> None:
         if not model.header.tile_exact:

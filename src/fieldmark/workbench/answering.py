@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +20,15 @@ FIRST = {".csv": "image,", ".json": "["}
 """How our own tables begin, by suffix: nothing else is ever replaced."""
 
 
-def answer_images(bench: Workbench, name: str, records: list[ImageRecord], target: Path) -> Iterator[Event]:
+def answer_images(
+    bench: Workbench,
+    name: str,
+    records: list[ImageRecord],
+    target: Path,
+    *,
+    accelerator: str = "auto",
+    gpus: Sequence[int] = (),
+) -> Iterator[Event]:
     """Write the class of every image with the probability of each class, or its numbers; one event an image.
 
     Args:
@@ -28,6 +36,8 @@ def answer_images(bench: Workbench, name: str, records: list[ImageRecord], targe
         name: A model of the project, or a model folder, that gives `image-classes` or `numbers`.
         records: The images.
         target: A file ending in .csv or .json; not in a folder that holds images of the project.
+        accelerator: What computes, as in a PredictRecipe.
+        gpus: Those that the worker may see; none for all.
     """
     folder = model_folder(bench, name)
     if not {"image-classes", "numbers"} & set(header_of(folder).outputs):
@@ -47,6 +57,8 @@ def answer_images(bench: Workbench, name: str, records: list[ImageRecord], targe
         "target": str(target),
         "images": [{"name": r.name, "uri": r.uri, "content_hash": r.content_hash} for r in records],
         "allow": list(bench.allow),
+        "accelerator": accelerator,
+        "gpus": list(gpus),
     }
     yield from run_job(job, target.parent / HIDDEN / "answers-job.json")
 

@@ -144,10 +144,10 @@ class Workbench:
         out: Path,
         form: str,
         recipe: PredictRecipe,
-        truth: Path | None = None,
+        **beside: Any,
     ) -> Iterator[Event]:
         """Write a label map, or what else the model makes, for each image (all of the project where none is named)."""
-        return predict(self, model, self.chosen(images), out, form, recipe, truth=truth)
+        return predict(self, model, self.chosen(images), out, form, recipe, **beside)
 
     def evaluate(self, model: str, truth: Path | None, **options: Any) -> Scored:
         """Score a model on the images that taught it nothing."""

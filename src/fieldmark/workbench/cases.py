@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -45,6 +45,7 @@ class Asked:
         report: Where the report goes; beside the model's run where None.
         watch: Called with sentences about the progress.
         only: Names of the images that are looked at; empty for all.
+        made: What the model predicted of them, by name, where that is there already; nothing is predicted then.
     """
 
     truth: Path | None
@@ -53,6 +54,7 @@ class Asked:
     report: Path | None = None
     watch: Watch = lambda _line: None
     only: frozenset[str] = frozenset()
+    made: Mapping[str, Path] | None = None
 
 
 @dataclass(frozen=True, slots=True)

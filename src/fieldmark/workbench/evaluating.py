@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,7 @@ def evaluate(
     report: Path | None = None,
     watch: Watch = lambda _line: None,
     only: frozenset[str] = frozenset(),
+    made: Mapping[str, Path] | None = None,
 ) -> Scored:
     """Predict the images that have truth, compare, and write a report.
 
@@ -98,8 +99,10 @@ def evaluate(
         report: Where the report goes; beside the model's run where None.
         watch: Called with sentences about the progress.
         only: Names of the images that are looked at; empty for all.
+        made: What the model predicted of them, by name, where that is there already; nothing is predicted then.
     """
-    asked = Asked(truth=truth, recipe=recipe or EvaluateRecipe(), mask=mask, report=report, watch=watch, only=only)
+    chosen = recipe or EvaluateRecipe()
+    asked = Asked(truth=truth, recipe=chosen, mask=mask, report=report, watch=watch, only=only, made=made)
     if output_of(header_of(model_folder(bench, name)), name) == "numbers":
         from fieldmark.workbench.evaluating_numbers import evaluate_numbers
 
@@ -114,16 +117,16 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
     pairs, without, notes = _pairs(bench, kind, asked.truth, recipe)
     pairs = [(record, right) for record, right in pairs if not asked.only or record.name in asked.only]
     masks = _masks(bench, kind, asked.mask, [record for record, _ in pairs])
-    out = predictions_of(bench, name)
+    out, made = predictions_of(bench, name), asked.made
     if asked.report is not None:
         refuse_originals(bench, [asked.report.parent])
-    how = _how(kind, header, recipe)
-    _watched(predict(bench, name, [record for record, _ in pairs], out, "ome-zarr", how), asked.watch)
+    if made is None:
+        records = [record for record, _ in pairs]
+        _watched(predict(bench, name, records, out, "ome-zarr", _how(kind, header, recipe)), asked.watch)
+        made = {record.name: out / f"{stem_of(record.name)}.ome.zarr" for record in records}
     taught = {item.content_hash for item in header.taught}
     cases = tuple(
-        Case(
-            record, right, out / f"{stem_of(record.name)}.ome.zarr", record.content_hash in taught, masks.get(record.id)
-        )
+        Case(record, right, made[record.name], record.content_hash in taught, masks.get(record.id))
         for record, right in pairs
     )
     if all(case.taught for case in cases):

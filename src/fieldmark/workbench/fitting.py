@@ -19,6 +19,7 @@ from fieldmark.core.registry import is_typed
 from fieldmark.errors import BadInput, BadRecipe, Cancelled, FieldmarkError, WorkerFailed
 from fieldmark.recipes import FitRecipe, load_recipe, parse_override, validate
 from fieldmark.recipes.loading import with_overrides
+from fieldmark.recipes.places import placed
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.numbers import completed
@@ -39,14 +40,29 @@ def read_fit_recipe(
 ) -> FitRecipe:
     """The recipe of a fit: the file, then the family that was typed, then `--set`. Its network's part is checked.
 
+    Relative paths of the file begin where it lies, those that were typed where the user is; the recipe's are absolute.
+
     Raises BadRecipe where only the file names a class of somebody's own: that name has to be typed, or be in `allow`.
     """
     values = load_recipe(config) if config is not None else {}
     if family is not None:
         values["family"] = family
-    recipe = validate(FitRecipe, with_overrides(values, overrides), source=config or "")
+    chosen = with_overrides(values, overrides).get("family")
+    if config is not None:
+        values = with_paths(values, config.resolve().parent, chosen)
+    values = with_paths(with_overrides(values, overrides), Path(), chosen)
+    recipe = validate(FitRecipe, values, source=config or "")
     check_net(recipe, typed_families(family, overrides, allow), source=config or "")
     return recipe
+
+
+def with_paths(values: dict[str, Any], beside: Path, family: object) -> dict[str, Any]:
+    """Settings of a fit, not yet checked, whose relative paths begin at a folder, those of its family's network too."""
+    made = placed(FitRecipe, values, beside)
+    net = made.get("net")
+    if isinstance(family, str) and family in FAMILIES and isinstance(net, dict):
+        made["net"] = placed(FAMILIES.load_config(family), net, beside)
+    return made
 
 
 def typed_families(family: str | None, overrides: Sequence[str] = (), allow: Sequence[str] = ()) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from fieldmark.collection.frames import META, FrameTable, Wanted, frames_in, table_csv, write_listings
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadInput, NoProject
+from fieldmark.workbench.project import open_project
 
 if TYPE_CHECKING:
     from fieldmark.collection import AddReport
@@ -34,6 +35,14 @@ def add_frames(
         paths, layout="frames", plan_of=listed, max_bytes=max_bytes, author=bench.author
     )
     return replace(report, notes=[*report.notes, *(note for table in tables for note in table.notes)])
+
+
+def table_place(project: Path, folder: Path) -> Path:
+    """Where the table of a folder of frames goes by itself: into the project. Raises NoProject where there is none."""
+    try:
+        return open_project(project).folder / FOLDER / folder.resolve().name
+    except NoProject as error:
+        raise NoProject(project, "Or say where the table goes: --out FOLDER.") from error
 
 
 def write_table(path: Path, out: Path, *, names: str = "auto", order: str | None = None) -> tuple[Path, FrameTable]:

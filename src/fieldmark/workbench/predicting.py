@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from fieldmark import __version__
@@ -14,6 +15,8 @@ from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.images.writers import FORMAT_SUFFIX
+from fieldmark.images.writers.planes import plane_files
+from fieldmark.prepare import prepared_channels
 from fieldmark.recipes.predict import FIGURE_PLANES
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.jobs import run_job
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
 
 HIDDEN = ".fieldmark"
+MOST_CHANNELS = 1 << 13
+"""Of an image that a network may make."""
+NOTHING: Mapping[str, Path] = MappingProxyType({})
 
 
 def model_folder(bench: Workbench, name: str) -> Path:
@@ -51,6 +57,9 @@ def predict(
     recipe: PredictRecipe,
     *,
     truth: Path | None = None,
+    targets: Sequence[int] = (),
+    kept: Mapping[str, Path] = NOTHING,
+    gpus: Sequence[int] = (),
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
 
@@ -64,6 +73,9 @@ def predict(
         form: One of `FORMAT_SUFFIX`.
         recipe: How.
         truth: A folder of what is right, by stem, to be shown in the figures.
+        targets: Channels of the images themselves that are right, instead.
+        kept: Where, by image name, predicted images are kept as OME-Zarr in float32 too, whatever is delivered.
+        gpus: Those that the worker may see; none for all.
     """
     folder = model_folder(bench, name)
     header = header_of(folder)
@@ -75,19 +87,22 @@ def predict(
     if output in ROWS:
         from fieldmark.workbench.answering import answer_images
 
-        yield from answer_images(bench, name, records, out / f"answers.{'json' if form == 'json' else 'csv'}")
+        target = out / f"answers.{'json' if form == 'json' else 'csv'}"
+        yield from answer_images(bench, name, records, target, accelerator=recipe.accelerator, gpus=gpus)
         return
-    _require_possible(header, name, output, form, recipe, records)
+    _require_possible(header, name, output, form, recipe)
     out = out.resolve()
     stems = unique_stems(records)
     made_from = [__version__, read_json(folder / "model.json"), recipe.model_dump(mode="json"), form]
     items = [_item(header, record, stems[record.id], out, form, recipe) for record in records]
-    refuse_originals(bench, [out, *(path.parent for item in items for path in _outputs(item))])
+    refuse_originals(bench, [out, *(Path(path).parent for item in items for path in item["files"])])
     _refuse_clashes(items)
     _refuse_strangers(items)
-    right = _truth_of(records, truth)
+    right = _own_channels(records, targets) if targets else _truth_of(records, truth)
     for item, record in zip(items, records, strict=True):
         item["truth"], shown = right.get(record.id, (None, ""))
+        item["truth_channels"] = list(targets)
+        item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
         item["strokes"], digest = None, ""
         if output == "classes":
             item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
@@ -101,6 +116,7 @@ def predict(
         "recipe": recipe.model_dump(mode="json"),
         "images": items,
         "allow": list(bench.allow),
+        "gpus": list(gpus),
     }
     yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
 
@@ -121,9 +137,7 @@ def output_of(header: Header, name: str) -> str:
     raise BadInput(f"Model {name!r} gives no classes: it was fitted without labels. Label pixels and fit it again.")
 
 
-def _require_possible(
-    header: Header, name: str, output: str, form: str, recipe: PredictRecipe, records: list[ImageRecord]
-) -> None:
+def _require_possible(header: Header, name: str, output: str, form: str, recipe: PredictRecipe) -> None:
     """Refuse what would only fail when everything is computed."""
     if form not in FORMAT_SUFFIX:
         raise NotFound("output format", form, FORMAT_SUFFIX)
@@ -132,16 +146,8 @@ def _require_possible(
     names = [spec.name for spec in header.classes]
     if recipe.instances is not None and recipe.instances not in names:
         raise NotFound("class", recipe.instances, names)
-    if form != "png":
-        return
-    if output == "image" and recipe.dtype == "float32":
+    if form == "png" and output == "image" and recipe.dtype == "float32":
         raise BadInput("PNG holds whole numbers: leave --dtype at uint16 or uint8, or write tiff, ome-zarr or npy.")
-    for record in records:
-        t, _, z, *_ = record.shape
-        if t * z > 1:
-            raise BadInput(
-                f"{record.name}: has {t} times and {z} slices, and PNG holds one plane. Write tiff, ome-zarr or npy."
-            )
 
 
 def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple[str, str]]:
@@ -158,6 +164,11 @@ def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple
     ids = {record.name: record.id for record in records}
     pairs = pair_by_stem(ids, files).pairs
     return {ids[image]: (str(files[own]), f"{files[own]} {files[own].stat().st_mtime_ns}") for image, own in pairs}
+
+
+def _own_channels(records: list[ImageRecord], targets: Sequence[int]) -> dict[int, tuple[str, str]]:
+    """The same where channels of the images themselves are right."""
+    return {record.id: (str(record.path), f"channels {list(targets)}") for record in records}
 
 
 def unique_stems(records: list[ImageRecord]) -> dict[int, str]:
@@ -212,7 +223,7 @@ def _item(
     suffix, hidden = FORMAT_SUFFIX[form], out / HIDDEN
     words = [""] if form != "png" else [f"-{_file_word(spec.name)}" for spec in header.classes]
     probabilities = [str(out / f"{stem}-probabilities{word}{suffix}") for word in words]
-    return {
+    item = {
         "name": record.name,
         "uri": record.uri,
         "content_hash": record.content_hash,
@@ -224,6 +235,27 @@ def _item(
         "work": str(hidden / "work" / f"{stem}{suffix}"),
         "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
     }
+    return item | {"files": [str(path) for path in _files_of(item, record, form, _answered(header))]}
+
+
+def _answered(header: Header) -> int:
+    """Channels of what a model predicts: of an image those that its network says, else as many as it sees."""
+    if header.outputs[:1] != ("image",) or header.classes:
+        return 1
+    told = header.config.get("out_channels")
+    if isinstance(told, int) and 1 <= told < MOST_CHANNELS:  # of other numbers the worker says what is wrong
+        return told
+    return prepared_channels(header.preparation, header.channels)
+
+
+def _files_of(item: dict[str, Any], record: ImageRecord, form: str, channels: int) -> Iterator[Path]:
+    """Every file that an image's prediction is delivered as; `channels` are those of a predicted image."""
+    lists = [item["target"]], *(item[kind] for kind in ("probabilities", "saliency", "instances"))
+    for count, paths in zip((channels, 1, 1, 1), lists, strict=True):
+        for path in map(Path, paths):
+            shape = (record.shape[0], count, *record.shape[2:])
+            yield from (one.path for one in plane_files(path, shape)) if form == "png" else [path]
+    yield from map(Path, item["figures"])
 
 
 def _figures(record: ImageRecord, stem: str, out: Path) -> list[str]:
@@ -236,11 +268,6 @@ def _figures(record: ImageRecord, stem: str, out: Path) -> list[str]:
 def _file_word(name: str) -> str:
     """A class's name as a part of a file's name, on any system."""
     return "".join(part if part.isalnum() or part in "-_" else "_" for part in name)
-
-
-def _outputs(item: dict[str, Any]) -> list[Path]:
-    lists = (item[kind] for kind in ("probabilities", "saliency", "instances", "figures"))
-    return [Path(path) for path in (item["target"], *(path for paths in lists for path in paths))]
 
 
 def _strokes(bench: Workbench, header: Header, record: ImageRecord, folder: Path) -> tuple[str | None, str]:
@@ -257,7 +284,7 @@ def _refuse_clashes(items: list[dict[str, Any]]) -> None:
     """Two outputs of one name: an image named as another's probabilities, or two classes that differ by a sign."""
     owners: dict[Path, str] = {}
     for item in items:
-        for path in _outputs(item):
+        for path in map(Path, item["files"]):
             if path in owners:
                 raise BadInput(f"{owners[path]} and {item['name']} would both write {path}. Rename one of them.")
             owners[path] = item["name"]
@@ -268,6 +295,6 @@ def _refuse_strangers(items: list[dict[str, Any]]) -> None:
     for item in items:
         stamp = Path(item["stamp"])
         known = read_json(stamp).get("files", []) if stamp.is_file() else []
-        for path in _outputs(item):
+        for path in map(Path, item["files"]):
             if path.exists() and path.name not in known:
                 raise BadInput(f"{path} is there already and Fieldmark did not write it. Choose another --out.")

@@ -157,7 +157,26 @@ def classes_for(facts: Sequence[dict[str, Any]], config: DataConfig, own: Sequen
         values = list(range(target.classes))
     else:
         values = _values(facts, config)
+        _require_known(values, target.ignore)
     return named_classes(values, own)
+
+
+def _require_known(values: Sequence[int], ignore: int | None) -> None:
+    """Raise BadInput where label maps hold fewer than two values beside what `data.target.ignore` says is unknown."""
+    if len(values) >= 2:
+        return
+    if ignore is None:
+        if not values:
+            raise BadInput(
+                "The label maps hold negative values alone, which mean unknown: nothing is left to learn from. Write "
+                "classes as numbers from 0 on."
+            )
+        return
+    held = f"the value {values[0]} alone" if values else "nothing"
+    raise BadInput(
+        f"The label maps hold {held} beside {ignore}, which data.target.ignore says is unknown; a network learns to "
+        "tell two classes or more apart. Correct data.target.ignore, or leave it out if that is a class."
+    )
 
 
 def _values(facts: Sequence[dict[str, Any]], config: DataConfig) -> list[int]:

@@ -20,6 +20,11 @@ from fieldmark.core.events import Event
 from fieldmark.errors import Cancelled, FieldmarkError
 from fieldmark.recipes.registry import FAMILIES
 
+GPU_IS_FULL = (
+    "The GPU has no memory left for this. Take smaller pieces (predict: --tile; fit: train.crop, train.batch_size), "
+    "free the GPU of other work, or compute on the processor: --accelerator cpu (fit: --set accelerator=cpu)."
+)
+
 
 def main(file: Path) -> int:
     """Do the job in a file; the exit status is 0 or 1."""
@@ -36,6 +41,9 @@ def main(file: Path) -> int:
         say({"error": {"code": error.code, "message": str(error)}})
         return 1
     except BrokenPipeError:  # nobody listens any more: the parent is gone
+        return 1
+    except _gpu_is_full():
+        say({"error": {"code": FieldmarkError.code, "message": GPU_IS_FULL}})
         return 1
     return 0
 
@@ -57,9 +65,9 @@ def _about_gpus(gpus: list[int]) -> Iterator[Event]:
 
     asked = " ".join(map(str, gpus))
     if gpus and not torch.cuda.is_available():
-        yield Event("note", 0, 0, message=f"-g {asked}: this machine has no such GPU; running on the CPU.")
+        yield Event("note", 0, 0, message=f"GPU {asked}: this machine has no such GPU; running on the CPU.")
     elif len(gpus) > 1:
-        yield Event("note", 0, 0, message=f"-g {asked}: one GPU is used, {gpus[0]}.")
+        yield Event("note", 0, 0, message=f"GPU {asked}: one GPU is used, {gpus[0]}.")
 
 
 def _events(job: dict[str, Any]) -> Iterator[Event]:
@@ -104,6 +112,13 @@ def _events(job: dict[str, Any]) -> Iterator[Event]:
             return layers_from_job(job) if kind == "layers" else explain_from_job(job)
         case other:
             raise FieldmarkError(f"Unknown job {other!r}.")
+
+
+def _gpu_is_full() -> type[Exception]:
+    """What torch raises then; asked for only when something was raised."""
+    import torch
+
+    return torch.OutOfMemoryError
 
 
 def _bound_threads() -> None:

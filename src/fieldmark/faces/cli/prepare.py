@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.option("--config", type=click.Path(path_type=Path), help="A preprocessing YAML of microDL, or a recipe.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may be repeated.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting of the file; may be repeated."
+)
 @click.option("--preview", is_flag=True, help="Only draw each step on some images: one page, preview.html.")
 @click.option("--write-tiles", is_flag=True, help="Copy the chosen tiles to disk too, as microDL does.")
 @click.option("--out", type=click.Path(path_type=Path), help="With --preview of a project: the page's file.")

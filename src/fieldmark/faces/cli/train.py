@@ -16,7 +16,13 @@ from fieldmark.faces.cli.many import UnusedOption
 @click.option("--model-fname", type=click.Path(path_type=Path), help="A model folder whose weights to begin with.")
 @click.option("--action", type=click.Choice(["train"]), default="train", hidden=True)
 @click.option("--port", cls=UnusedOption, type=int, hidden=True, help="no server is started.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting of the recipe.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one setting of Fieldmark's recipe (not of the file).",
+)
 @click.option("--name", help="The model's name below the folder that models are saved in.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def train(

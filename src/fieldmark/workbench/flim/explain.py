@@ -36,5 +36,6 @@ def explain(options: ExplainOptions) -> Iterator[Event]:
         "layers": list(options.target_layers),
         "out": str(out),
         "gpus": list(options.gpus),
+        "accelerator": "auto" if options.gpus else "cpu",
     }
     yield from run_job(job, options.outputs_dir / ".fieldmark" / "explain.json")

@@ -35,5 +35,6 @@ def write_layers(options: TrainOptions, model: Path, images: Sequence[LidsImage]
         "format": options.format,
         "out": str(options.outputs_dir / FOLDER),
         "gpus": list(options.gpus),
+        "accelerator": "auto" if options.gpus else "cpu",
     }
     yield from run_job(job, options.outputs_dir / ".fieldmark" / "layers.json")

@@ -96,6 +96,7 @@ class Validation:
             "images": image_items(self.images),
             "target": str(target),
             "gpus": list(self.options.gpus),
+            "accelerator": "auto" if self.options.gpus else "cpu",
         }
 
 

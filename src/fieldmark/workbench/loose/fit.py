@@ -22,7 +22,7 @@ from fieldmark.recipes.dialects import microdl, openfibsem
 from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
-from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families
+from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
 from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
@@ -33,6 +33,10 @@ LARGEST_WHOLE = 512
 """Whole images of at most this side teach as they are; of larger ones, crops of this side."""
 STRIDE = 32
 GATHERED = "labels"
+SET_HINT = (
+    "Beside another system's file --set takes keys of Fieldmark's recipe, such as train.epochs, train.lr or "
+    "net.encoder (recipe.yaml beside a model holds them all); the keys of {0} are changed in the file."
+)
 VERBS = {"microdl-prepare": "prepare", "microdl-predict": "predict"}
 
 
@@ -100,16 +104,29 @@ def plan_fit(
         raise BadRecipe(
             f"{config}: looks for a learning rate (lr_find: true). Give it to: fieldmark lr-find --config {config}."
         )
-    values, notes = _possible(with_overrides(_begun(fit), overrides))
-    recipe = validate(FitRecipe, values, source=config)
+    begun = _begun(fit)
+    _checked(begun, typed_families(None, (), allow), config)
+    values = with_overrides(begun, overrides)
+    values, notes = _possible(with_paths(values, Path(), values.get("family")))
     typed = typed_families(None, overrides, allow)
-    check_net(recipe, typed, source=config)
+    recipe = _checked(values, typed, config, typed_beside=bool(overrides))
     fit = _own_network(fit, recipe.family)
     called = name or fit.name
     target = fit.save / checked_name("model", called) if called else fit.save
     refuse_inside(target, (*fit.images, *fit.labels))
     _refuse_strangers(target)
     return Plan(fit, values, target, (*grouped(fit.notes), *notes), tuple(gpus), typed)
+
+
+def _checked(values: dict[str, Any], typed: Sequence[str], config: Path, *, typed_beside: bool = False) -> FitRecipe:
+    """The recipe; `typed_beside` where what may be wrong in it was typed behind `--set`."""
+    source: object = "--set" if typed_beside else config
+    try:
+        recipe = validate(FitRecipe, values, source=source)
+        check_net(recipe, typed, source=source)
+    except BadRecipe as error:
+        raise BadRecipe(f"{error} {SET_HINT.format(config)}" if typed_beside else str(error)) from None
+    return recipe
 
 
 def follow_plan(plan: Plan) -> Iterator[Event]:

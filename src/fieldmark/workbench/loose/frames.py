@@ -34,7 +34,7 @@ def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
     Here nothing is copied, so that the folder of tiles need not exist.
 
     Raises:
-        BadFile: The file is damaged.
+        BadFile: The file is damaged, or its frames are gone.
     """
     folder = dataset.get("data_dir") if isinstance(dataset, dict) else None
     if not isinstance(folder, str):
@@ -69,6 +69,8 @@ def _read(file: Path) -> ForeignPrepare:
     runs = info_runs(file)
     values = microdl_prepare.last_run(runs, source=file)
     asked = microdl_prepare.prepare_of(values, beside=file.parent, source=file)
+    if not asked.images.exists():
+        raise BadFile(file, f"says that input_dir is {asked.images}, and there is none. Put it back, or prepare again.")
     return _with_fields(asked, file) if runs[-1].get("flat_fields") == FIELDS else asked
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from fieldmark.collection import AddReport
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadInput, Cancelled, FieldmarkError, WorkerFailed
 from fieldmark.workbench.bench import Workbench
 
 HIDDEN = ".fieldmark"
@@ -17,18 +18,67 @@ _MOST_NAMED = 5
 
 
 def assemble(folder: Path, fill: Callable[[Workbench], None], *, again: bool = False) -> Workbench:
-    """The project in `folder`, filled; made anew unless it was finished before, or where `again` is asked for."""
+    """The project in `folder`, filled; made anew unless it was finished before, or where `again` is asked for.
+
+    Where it cannot be filled nothing is left of it, nor of the folders that were made for it.
+    """
     if (folder / _READY).is_file() and not again:
         return Workbench.open(folder)
+    above = _missing(folder.parent)
     shutil.rmtree(folder, ignore_errors=True)
     bench = Workbench.init(folder, name="loose")
     try:
         fill(bench)
     except BaseException:
         bench.close()
+        shutil.rmtree(folder, ignore_errors=True)
+        _remove_empty(above)
         raise
     write_atomic(folder / _READY, b"")
     return bench
+
+
+@contextmanager
+def nothing_left(out: Path) -> Iterator[None]:
+    """Leave no folder behind where an error of ours comes before anything was predicted into `out`.
+
+    What was stopped or has crashed stays: it goes on from there, and its log lies there.
+    """
+    hidden = out.resolve() / HIDDEN
+    above = _missing(hidden.parent)
+    begun = hidden.exists()
+    try:
+        yield
+    except FieldmarkError as error:
+        stays = isinstance(error, (Cancelled, WorkerFailed)) or _holds_predictions(hidden)
+        if not begun and not stays:
+            shutil.rmtree(hidden, ignore_errors=True)
+            _remove_empty(above)
+        raise
+
+
+def _holds_predictions(hidden: Path) -> bool:
+    """Whether an image was delivered, or a tile of one is finished (see `infer.jobs`)."""
+    if any((hidden / "made").rglob("*.json")):
+        return True
+    for log in (hidden / "work").rglob("done.log"):
+        with open(log, "rb") as lines:  # the first line says of what
+            if sum(1 for _ in zip(lines, range(2), strict=False)) > 1:
+                return True
+    return False
+
+
+def _missing(folder: Path) -> list[Path]:
+    """A folder and those above it that are not there, the innermost first."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:  # somebody has put something there meanwhile, or it never came to be
+            continue
 
 
 def add_whole(bench: Workbench, paths: Sequence[Path], *, layout: str = "folder") -> AddReport:

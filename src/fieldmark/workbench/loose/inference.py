@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.loose.frames import add_frames, prepared_in
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
-from fieldmark.workbench.predicting import output_of
+from fieldmark.workbench.predicting import output_of, stem_of
 
 if TYPE_CHECKING:
     from fieldmark.checkpoint import Header
@@ -40,6 +40,7 @@ class Plan:
     out: Path
     form: str
     allow: tuple[str, ...] = ()
+    gpus: tuple[int, ...] = ()
 
 
 def plan_inference(
@@ -49,6 +50,7 @@ def plan_inference(
     out: Path | None = None,
     form: str | None = None,
     allow: Sequence[str] = (),
+    gpus: Sequence[int] = (),
 ) -> Plan:
     """Read an inference file, and refuse what could not be predicted or written.
 
@@ -58,6 +60,7 @@ def plan_inference(
         out: Where to write, instead of the folder that the file names.
         form: The format, instead of the file's.
         allow: Classes of the user's own that may be imported.
+        gpus: Those that the worker may see; none for all.
     """
     values = load_recipe(config)
     dialect = dialect_of(values)
@@ -71,9 +74,11 @@ def plan_inference(
     file = _with_frames(microdl_predict.predict_of(values, beside=config.resolve().parent, source=config))
     target = (out or file.out).resolve()
     refuse_inside(target, [file.images])
+    if target.exists() and not target.is_dir():
+        raise BadInput(f"{target} is a file. Choose a folder with --out.")
     model = begin_folder(file.model, target / HIDDEN / "converted")
     recipe = validate(PredictRecipe, file.recipe | settings, source=config)
-    return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow))
+    return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow), tuple(gpus))
 
 
 def _with_frames(file: ForeignPredict) -> ForeignPredict:
@@ -95,9 +100,11 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
         bench.allow = plan.allow
         records = _of_part(plan, bench.collection.all())
         names = [record.name for record in records]
-        form = yield from _form(plan, records)
-        yield from bench.predict(str(plan.model), names, out=plan.out, form=form, recipe=plan.recipe)
-        yield from _compared(plan, bench, records)
+        kept = yield from _to_compare(plan, records)
+        beside: dict[str, Any] = {"targets": _targets(plan), "kept": kept, "gpus": plan.gpus}
+        yield from bench.predict(str(plan.model), names, out=plan.out, form=plan.form, recipe=plan.recipe, **beside)
+        if kept:
+            yield from _compared(plan, bench, kept)
 
 
 def names_of_part(header: Header, split: str) -> frozenset[str] | None:
@@ -131,31 +138,30 @@ def _of_part(plan: Plan, records: list[ImageRecord]) -> list[ImageRecord]:
     return found
 
 
-def _form(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, None, str]:
-    """The format; stacks do not go into PNG."""
-    deep = [record for record in records if record.shape[0] * record.shape[2] > 1]
-    if plan.form != "png" or not deep or plan.header.outputs[:1] == ("numbers",):
-        return plan.form
-    t, _, z, *_ = deep[0].shape
-    yield _note(f"images.image_ext: PNG holds one plane, and {deep[0].name} has {t} times and {z} slices: TIFF it is.")
-    return "tiff"
+def _targets(plan: Plan) -> tuple[int, ...]:
+    """The channels of the images that a model of images should answer."""
+    return plan.file.targets if output_of(plan.header, plan.model.name) == "image" else ()
 
 
-def _compared(plan: Plan, bench: Workbench, records: Sequence[ImageRecord]) -> Iterator[Event]:
-    """Numbers of what taught nothing, as `metrics_xy.csv` and a report beside the predictions."""
-    file = plan.file
-    if not file.metrics:
-        return
-    if output_of(plan.header, plan.model.name) != "image" or not file.targets:
+def _to_compare(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, None, dict[str, Path]]:
+    """Images that are compared with their target channels, and where their predictions are kept for that."""
+    if not plan.file.metrics:
+        return {}
+    if not _targets(plan):
         yield _note(
             "metrics: compare predicted images with dataset.target_channels. Of classes and numbers: "
             "fieldmark evaluate."
         )
-        return
+        return {}
     names = [record.name for record in records if not _taught(plan, record)]
     if not names:
         yield _note("metrics: all of these images taught the model, and what taught it never scores it.")
-        return
+    return {name: plan.out / HIDDEN / "compared" / f"{stem_of(name)}.ome.zarr" for name in names}
+
+
+def _compared(plan: Plan, bench: Workbench, made: Mapping[str, Path]) -> Iterator[Event]:
+    """Numbers of what taught nothing, as `metrics_xy.csv` and a report beside the predictions."""
+    file = plan.file
     recipe = EvaluateRecipe(
         target_channels=file.targets,
         orientations=file.orientations,  # type: ignore[arg-type]
@@ -163,9 +169,8 @@ def _compared(plan: Plan, bench: Workbench, records: Sequence[ImageRecord]) -> I
     )
     said: list[str] = []
     report = plan.out / "report.html"
-    bench.evaluate(
-        str(plan.model), None, recipe=recipe, mask=file.masks, report=report, watch=said.append, only=frozenset(names)
-    )
+    place: dict[str, Any] = {"report": report, "only": frozenset(made), "made": made}
+    bench.evaluate(str(plan.model), None, recipe=recipe, mask=file.masks, watch=said.append, **place)
     yield from (_note(line) for line in said)
     yield _note(f"metrics: {report}")
 

@@ -84,6 +84,9 @@ def is_foreign(config: Path | None) -> bool:
     return config is not None and dialect_of(load_recipe(config)) is not None
 
 
+SET_HINT = "Beside a preprocessing file --set takes the file's own keys, such as normalize.normalize_im=slice."
+
+
 def plan_prepare(config: Path, *, overrides: tuple[str, ...] = (), copies: bool = False) -> Plan:
     """Read microDL's preprocessing file, and refuse what could not be written.
 
@@ -100,9 +103,14 @@ def plan_prepare(config: Path, *, overrides: tuple[str, ...] = (), copies: bool 
     dialect = dialect_of(values)
     if dialect in VERBS:
         raise BadRecipe(f"{config}: is no file for prepare. Give it to: fieldmark {VERBS[dialect]} --config {config}.")
-    values = with_overrides(values, overrides)
     beside = config.resolve().parent
-    asked = microdl_prepare.prepare_of(values, beside=beside, source=config)
+    if overrides:
+        microdl_prepare.prepare_of(values, beside=beside, source=config)  # what is wrong then was typed
+    values = with_overrides(values, overrides)
+    try:
+        asked = microdl_prepare.prepare_of(values, beside=beside, source="--set" if overrides else config)
+    except BadRecipe as error:
+        raise BadRecipe(f"{error} {SET_HINT}" if overrides else str(error)) from None
     prepare = validate(PrepareConfig, asked.recipe["prepare"], where="prepare", source=config)
     if copies and asked.tiles is None:
         raise BadRecipe(f"{config}: says nothing of tiles, so there are none to be written. Add tile: {{...}}.")
