@@ -12,6 +12,7 @@ import yaml
 
 from fieldmark.checkpoint import load
 from fieldmark.faces.cli import main
+from fieldmark.features.opf import read_opf
 from fieldmark.images import encode_png
 from fieldmark.testing.worker import use_fake_worker
 
@@ -273,6 +274,33 @@ def test_images_of_different_sizes(cli, here):
     assert "image_head.size" in err
 
 
+def test_a_zip_of_images_of_different_sizes_is_refused_before_anything_is_learned(cli, here):
+    (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=31)))
+    layers = ("-ad", "arch.json", "-i", "-l", "pool1")
+    status, out, err = cli(*TRAIN, "-mn", "m", *layers, "-f", "zip")
+    assert (status, out) == (1, "")
+    err = " ".join(err.split())
+    assert "000001_00000000.png has 24 x 24 pixels and 000001_00000001.png 31 x 31" in err
+    assert "npy or mimg" in err
+    assert not (here / "outputs").exists()
+    assert cli(*TRAIN, "-mn", "m", *layers, "-f", "npy")[0] == 0
+    shapes = {np.load(path).shape for path in (here / "outputs/intermediate-outputs/pool1").iterdir()}
+    assert shapes == {(6, 12, 12), (6, 16, 16)}
+
+
+def test_an_adaptive_pool_makes_maps_of_one_size_for_a_zip(cli, here):
+    (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=31)))
+    arch = json.loads((here / "arch.json").read_text())
+    arch["features"]["layers"]["even"] = {"operation": "adap_avg_pool2d", "params": {"output_size": 3}}
+    (here / "arch.json").write_text(json.dumps(arch))
+    layers = ("-ad", "arch.json", "-i", "-f", "zip", "-l")
+    assert cli(*TRAIN, "-mn", "m", *layers, "even")[0] == 0
+    assert read_opf(here / "outputs/intermediate-outputs/even/dataset.zip").feat.shape == (8, 6 * 9)
+    status, _, err = cli(*TRAIN, "-mn", "m", *layers, "pool1")
+    assert status == 1
+    assert "images of one size" in " ".join(err.split())
+
+
 def test_the_documents_machine_is_kept_for_the_documents_architectures(cli, here):
     looks = {}
     for name, more in (("own", ()), ("document", ("-ad", "arch.json"))):
@@ -338,6 +366,20 @@ def test_validate_draws_too(cli, here):
     assert err.count("is taken and not used") == 6
     assert cli(*score, "--grad-cam")[0] == 2
     assert "torchvision" in cli(*score, "-tm", "vgg16_bn")[2]
+
+
+def test_what_cannot_be_drawn_is_refused_before_anything_is_scored(cli, here):
+    assert cli(*TRAIN, "-mn", "machine", "-s")[0] == 0
+    score = ("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/machine", "--grad-cam")
+    status, out, err = cli(*score, "-od", "seen")
+    assert (status, out) == (1, "")
+    assert "support vector" in err
+    assert "answer " not in err
+    assert cli(*TRAIN, "-mn", "dense", "-e", 1)[0] == 0
+    status, out, err = cli(*score[:-2], "outputs/dense", "--grad-cam", "-od", "lids-dataset/seen")
+    assert (status, out) == (1, "")
+    assert "only read" in err
+    assert "answer " not in err
 
 
 def test_originals_are_only_read(cli, here):
