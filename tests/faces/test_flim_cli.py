@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -554,6 +555,122 @@ def test_layers_in_every_format_hold_the_same_numbers(cli, here, form):
             for file, one in zip(sorted((folder / name).glob("*.mimg")), maps, strict=True):
                 with open_image(file) as source:
                     assert np.array_equal(source.read(Box.whole(source.shape))[0, :, 0], one)
+
+
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """(3, y, x) of (y, x, 3) in 0..1, pixel by pixel, by the formulas of FLIM's LABNorm2."""
+
+    def root(t: float) -> float:
+        return t ** (1 / 3) if t >= (6 / 29) ** 3 else 841 / 108 * t + 4 / 29
+
+    found = np.zeros((3, *rgb.shape[:2]))
+    for y, x in np.ndindex(*rgb.shape[:2]):
+        r, g, b = rgb[y, x]
+        fx = root((0.4123955890 * r + 0.3575834308 * g + 0.1804926474 * b) / 0.950456)
+        fy = root(0.2125862308 * r + 0.7151703037 * g + 0.0722004986 * b)
+        fz = root((0.0192972155 * r + 0.1191838646 * g + 0.9504971251 * b) / 1.088754)
+        found[:, y, x] = (
+            (116 * fy - 16) / 99.998337,
+            (500 * (fx - fy) + 86.182236) / (86.182236 + 98.258614),
+            (200 * (fy - fz) + 107.867744) / (107.867744 + 94.481682),
+        )
+    return found
+
+
+def test_layers_from_the_pixels_on_by_loops(cli, here):
+    """L*a*b*, the data set's spread, the norm, the convolution, ReLU and the pool, with the model's own numbers."""
+    names = ("norm1", "conv1", "activation1", "pool1")
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", *names)[0] == 0
+    header, weights = load(here / "outputs/m")
+    scale, _, given = header.preparation
+    assert scale["by"] == max(stripes(1, 10).max(), stripes(2, 20).max())  # of the images that taught
+    stem = "000002_00000003"
+    columns = (slice(None), None, None)
+    seen = lab(stripes(2, 23) / scale["by"])
+    seen = (seen - np.array(given["mean"])[columns]) / np.array(given["std"])[columns]
+    wanted = {"norm1": (seen - weights["graph.norm1.mean"][columns]) / weights["graph.norm1.std"][columns]}
+    padded, kernels = np.pad(wanted["norm1"], ((0, 0), (1, 1), (1, 1))), weights["graph.conv1.weight"]
+    windows = [padded[:, y : y + 3, x : x + 3] for y, x in np.ndindex(24, 24)]
+    wanted["conv1"] = np.array([[(kernel * one).sum() for one in windows] for kernel in kernels]).reshape(-1, 24, 24)
+    wanted["activation1"] = np.maximum(wanted["conv1"], 0)
+    padded = np.pad(wanted["activation1"], ((0, 0), (1, 1), (1, 1)))
+    wanted["pool1"] = np.array(
+        [[padded[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].max(axis=(1, 2)) for x in range(12)] for y in range(12)]
+    ).transpose(2, 0, 1)
+    for name, values in wanted.items():
+        found = np.load(here / f"outputs/intermediate-outputs/{name}/{stem}.npy")
+        assert found.shape == values.shape, name
+        assert np.allclose(found, values, atol=1e-4 * np.abs(values).max()), name
+
+
+def test_a_layer_is_named_as_in_the_architecture(cli, here):
+    arch = json.loads((here / "arch.json").read_text())
+    arch["features"]["layers"]["block"] = {"layers": {"conv1": {"operation": "relu"}, "last": {"operation": "relu"}}}
+    arch["features"]["layers"]["relu"] = {"operation": "relu"}  # as one of the classifier
+    (here / "arch.json").write_text(json.dumps(arch))
+    train = (*TRAIN, "-ad", "arch.json", "-i", "-c", "-e", 1)
+    assert cli(*train, "-mn", "m", "-l", "conv1", "block/conv1", "last", "relu")[0] == 0
+    folder = here / "outputs/intermediate-outputs"
+    assert sorted(path.name for path in folder.iterdir()) == ["block.conv1", "conv1", "last", "relu"]
+    assert np.load(folder / "conv1/000001_00000000.npy").shape == (6, 24, 24)
+    assert np.load(folder / "block.conv1/000001_00000000.npy").shape == (6, 12, 12)
+    status, out, err = cli(*train, "-mn", "other", "-l", "cnov1")
+    assert (status, out) == (1, "")
+    assert "No layer is called 'cnov1'. Did you mean 'conv1'" in err
+    assert not (here / "outputs/other").exists()
+    assert "classify" not in err
+
+
+def test_two_images_never_share_a_file(cli, here):
+    (here / "lids-dataset/000001_00000000.tif").write_bytes((here / "lids-dataset/000001_00000001.png").read_bytes())
+    with (here / "train_split.txt").open("a") as split:
+        split.write("000001_00000000.tif\n")
+    (here / "markers-dir/000001_00000000.txt").rename(here / "markers-dir/000001_00000001.txt")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", "conv1")
+    assert status == 1
+    assert "000001_00000000.png and 000001_00000000.tif would be written into one file" in " ".join(err.split())
+
+
+def test_layers_of_volumes_by_loops(cli, here):
+    """(C, z, y, x) in every format: what a convolution over volumes gives, at each voxel."""
+    import tifffile
+
+    rng = np.random.default_rng(3)
+    volumes = rng.integers(0, 4000, (2, 7, 10, 12)).astype(np.uint16)
+    shutil.rmtree(here / "lids-dataset")
+    for path in (here / "markers-dir").iterdir():
+        path.unlink()
+    (here / "lids-dataset").mkdir()
+    for number, volume in enumerate(volumes, start=1):
+        tifffile.imwrite(here / f"lids-dataset/{number}_{number}.tif", volume, metadata={"axes": "ZYX"})
+        lines = ["3 12 10 7", *(f"{x} {y} {z} -1 {number}" for x, y, z in ((4, 4, 3), (5, 4, 3), (11, 9, 6)))]
+        (here / f"markers-dir/{number}_{number}.txt").write_text("\n".join(lines) + "\n")
+    layers = {
+        "conv1": {"operation": "conv3d", "params": {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 1}},
+        "pool1": {"operation": "avg_pool3d", "params": {"kernel_size": 3, "stride": 2, "padding": 1}},
+    }
+    (here / "arch.json").write_text(json.dumps({"features": {"layers": layers}}))
+    train = ("train", "-d", "lids-dataset", *TRAIN[5:], "-mn", "m", "-ad", "arch.json", "-i")
+    for form in ("npy", "mimg", "zip"):
+        status, _, err = cli(*train, "-l", "conv1", "pool1", "-f", form)
+        assert status == 0, err
+    header, weights = load(here / "outputs/m")
+    kernels, (scale, given) = weights["graph.conv1.weight"], header.preparation
+    seen = (volumes / scale["by"] - given["mean"][0]) / given["std"][0]
+    folder = here / "outputs/intermediate-outputs"
+    rows = read_opf(folder / "conv1/dataset.zip").feat
+    for number, volume in enumerate(seen, start=1):
+        padded = np.pad(volume, 1)
+        windows = [padded[z : z + 3, y : y + 3, x : x + 3] for z, y, x in np.ndindex(*volume.shape)]
+        wanted = np.array([[(kernel[0] * one).sum() for one in windows] for kernel in kernels])
+        wanted = wanted.reshape(-1, *volume.shape)
+        found = np.load(folder / f"conv1/{number}_{number}.npy")
+        assert np.allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+        assert np.load(folder / f"pool1/{number}_{number}.npy").shape == (len(kernels), 4, 5, 6)
+        assert np.array_equal(rows[number - 1], found.ravel())
+        data = (folder / f"conv1/{number}_{number}.mimg").read_bytes()
+        head = f"MIG\n12 10 7 {len(kernels)}\n1.000000 1.000000 1.000000\n".encode()
+        assert data == head + np.ascontiguousarray(found.transpose(1, 2, 3, 0), "<f4").tobytes()
 
 
 def test_fewer_patches_than_kernels_is_an_error(cli, here):

@@ -105,7 +105,7 @@ def _with_norm(net: FlimGraphNet, given: Norm | None) -> Stack:
     if given is None:
         return layers, arch
     words = f"m_norm{net.spatial}d"
-    opened = next(iter(arch["features"]["layers"].values()), {})
+    opened: dict[str, Any] = next(iter(arch["features"]["layers"].values()), {})
     if opened.get("operation") not in (words, "marker_based_norm"):
         _require_no_other_norm(net)
         norm = {"operation": words, "params": {"epsilon": 0}}

@@ -11,6 +11,7 @@ from fieldmark.faces.cli.many import ManyCommand, UnusedOption
 from fieldmark.workbench.flim.options import ExplainOptions, ValidateOptions
 
 _FILE = click.Path(path_type=Path)
+_BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared, with a hyphen
 
 
 @click.command(cls=ManyCommand)
@@ -28,7 +29,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("-smp", "--svm-path", type=_FILE, cls=UnusedOption, help="the machine is a part of the model.")
 @click.option("-rb", "--remove-border", type=int, cls=UnusedOption, help="it belongs to the model.")
 @click.option(
-    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=click.Choice(["vgg16_bn"]), help="Refused: torchvision is not used here."
+    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
 )
 @click.option("-nc", "--number-classes", type=int, cls=UnusedOption, help="the model knows its classes.")
 @click.option("--grad-cam", is_flag=True, help="Also draw what speaks for each class, as `explain` does, into -od.")
@@ -83,7 +84,7 @@ def _as_explain(options: ValidateOptions, out: Path) -> ExplainOptions:
     "-g", "--gpus", type=int, multiple=True, metavar="N...", help="Compute on these GPUs where there are any."
 )
 @click.option(
-    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=click.Choice(["vgg16_bn"]), help="Refused: torchvision is not used here."
+    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
 )
 @click.option(
     "-i", "--image-indices", type=click.IntRange(0), multiple=True, metavar="N...", help="Places in the split, from 0."

@@ -8,6 +8,7 @@ from pathlib import Path
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput
 from fieldmark.workbench.flim.checks import refuse_originals
+from fieldmark.workbench.flim.layers import require_own_files
 from fieldmark.workbench.flim.options import ExplainOptions
 from fieldmark.workbench.flim.validate import classifier_header, image_items, split_images
 from fieldmark.workbench.flim.vectors import require_images
@@ -40,6 +41,7 @@ def explain(options: ExplainOptions) -> Iterator[Event]:
     places = options.image_indices or tuple(range(len(images)))
     if beyond := [place for place in places if place >= len(images)]:
         raise BadInput(f"-i {beyond[0]}: {options.split} names {len(images)} images; count them from 0.")
+    require_own_files([images[place] for place in places], "png")
     out = options.outputs_dir / FOLDER
     job = {
         "kind": "explain",

@@ -22,7 +22,7 @@ from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, follow_fit
 from fieldmark.workbench.flim.assemble import HIDDEN, Teaching, assemble
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
-from fieldmark.workbench.flim.layers import require_one_size, write_layers
+from fieldmark.workbench.flim.layers import require_layers, require_one_size, require_own_files, write_layers
 from fieldmark.workbench.flim.options import TrainOptions
 from fieldmark.workbench.flim.vectors import (
     FAMILY,
@@ -56,6 +56,8 @@ def train(options: TrainOptions) -> Iterator[Event]:
     )
     recipe = recipe_of(options, classify=bool(split) and _classifies(options))
     if options.intermediate:
+        require_layers(options.layers, recipe.net)
+        require_own_files(split or dataset, options.format)
         require_one_size(options.format, split or dataset, recipe.net)
     if not _classifies(options) and split:
         yield _note("-i alone trains no classifier; add -c, -b or -s for one.")
