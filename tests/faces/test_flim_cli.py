@@ -369,6 +369,21 @@ def test_validate_draws_too(cli, here):
     assert "torchvision" in cli(*score, "-tm", "vgg16_bn")[2]
 
 
+@pytest.mark.parametrize(
+    ("labels", "offset", "classes"),
+    [((1, 2), (), (1, 2)), ((1, 2), (1,), (1, 2, 3)), ((0, 1), (), (1, 2)), ((0, 1), (0,), (1,))],
+)
+def test_labels_from_0_or_1_as_told(cli, here, labels, offset, classes):
+    for number, label in zip((1, 2), labels, strict=True):
+        marks = [(x, y, label) for y in range(8, 12) for x in range(6, 16)]
+        write_marks(here / f"markers-dir/{number:06d}_00000000.txt", marks)
+    told = ("--label-offset", *offset) if offset else ()
+    status, _, err = cli(*TRAIN[:3], *TRAIN[5:], "-mn", "m", "--set", "head.kind=forest", *told)
+    assert status == 0, err
+    header = json.loads((here / "outputs/m/model.json").read_text())
+    assert [spec["name"] for spec in header["classes"]] == [str(n) for n in classes]
+
+
 def test_what_cannot_be_drawn_is_refused_before_anything_is_scored(cli, here):
     assert cli(*TRAIN, "-mn", "machine", "-s")[0] == 0
     score = ("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/machine", "--grad-cam")

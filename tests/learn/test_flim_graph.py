@@ -159,6 +159,24 @@ def test_volumes(tmp_path):
     assert np.allclose(unit(list(net.op("conv").weight.numpy())), wanted, atol=1e-4)
 
 
+def test_a_marker_of_a_volume_goes_through_its_slices(tmp_path):
+    """Kernels are made of a marker, and not of each slice of it, in which strokes are kept."""
+    volume = np.random.default_rng(13).normal(size=(1, 12, 14, 16)).astype(np.float32)
+    balls = [(3, 4, 4), (8, 9, 11)]
+    rows = [
+        (0, 0, z + dz, y + dy, x + dx, 3 * ball + dz + 1, ball)
+        for ball, (z, y, x) in enumerate(balls)
+        for dz, dy, dx in np.ndindex(3, 3, 3)
+    ]
+    conv = {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 2}
+    net, _ = taught(samples_of(tmp_path, [volume], rows), {"conv": layer("conv3d", **conv)}, 1)
+    assert net.op("conv").klass.tolist() == [0, 0, 1, 1]
+    per_class, _ = taught(
+        samples_of(tmp_path, [volume], rows), {"conv": layer("conv3d", **conv)}, 1, kernels={"grouping": "class"}
+    )
+    assert len(per_class.op("conv").weight) == 4
+
+
 def test_groups_learn_of_their_own_channels(tmp_path):
     image = np.random.default_rng(4).normal(size=(4, 12, 12)).astype(np.float32)
     places = [(3, 3), (6, 7)]

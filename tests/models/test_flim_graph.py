@@ -206,6 +206,29 @@ def test_unfold_and_fold_are_torchs():
         net.features(torch.rand(1, 1, 20, 16))
 
 
+def test_what_layers_cannot_do_names_its_path():
+    fold = layer("fold", kernel_size=3, output_size=9)
+    with pytest.raises(BadInput, match=r"^features\.layers\.b\.layers\.inner: A `fold` wants the columns"):
+        net_of(layer("relu"), {"layers": {"inner": fold}})
+    branches = {"p": layer("unfold", kernel_size=3), "q": layer("relu")}
+    with pytest.raises(BadInput, match=r"^features\.layers\.a: Branches that end in `unfold`"):
+        net_of({"type": "parallel", "layers": branches})
+
+
+@pytest.mark.parametrize("size", [(2, 9, 9), (9, 2, 9), (3, 3, 3)])
+def test_torch_takes_no_mean_of_a_volume_smaller_than_the_window(size):
+    """Its pools of images do, where padding fills the window."""
+    net = net_of(layer("avg_pool3d", kernel_size=3, stride=2, padding=1))
+    assert net.least == (4, 4, 4)  # the fewest that its stride divides
+    x = torch.rand(1, 1, *size)
+    if min(size) < 3:
+        with pytest.raises(TooSmall, match="too small"):
+            net.final(x)
+    else:
+        assert torch.equal(net.final(x).values, torch.nn.functional.avg_pool3d(x, 3, 2, 1))
+    assert net_of(layer("avg_pool2d", kernel_size=3, stride=2, padding=1)).least == (2, 2)
+
+
 def test_adaptive_pools_are_never_tiled():
     net = net_of(layer("adap_avg_pool2d", output_size=4), layer("relu"))
     assert not net.tile_exact

@@ -73,10 +73,16 @@ class Block(nn.Module):
     def grids(self, grid: Grid, prefix: str = "") -> Iterator[tuple[str, Grid]]:
         """Where the maps of all nodes lie, by name."""
         for name, node in self.parts():
+            path = f"{prefix}{name}"
             if isinstance(node, Block):
-                yield from node.grids(grid, f"{prefix}{name}/")
-            end = node.after(grid)
-            yield f"{prefix}{name}", end
+                yield from node.grids(grid, f"{path}/")
+            try:
+                end = node.after(grid)
+            except TooSmall:
+                raise
+            except BadInput as error:
+                raise BadInput(f"{'.layers.'.join(['features', *path.split('/')])}: {error}") from error
+            yield path, end
             if self.spec.type == "sequential":
                 grid = end
 

@@ -313,11 +313,6 @@ class Pool(Op):
         self.padding = each(params.padding, axes)
         self.dilation = each(dilation, axes)
         self.ceil = params.ceil_mode
-        if any(p > k // 2 for p, k in zip(self.padding, self.size, strict=True)):
-            raise BadInput(
-                f"A pool of {list(self.size)} is padded by {list(self.padding)}, more than half of it; "
-                "torch allows no more. Correct the architecture."
-            )
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:

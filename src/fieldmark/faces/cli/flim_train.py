@@ -57,6 +57,7 @@ _BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared,
 @click.option(
     "-l", "--layers", multiple=True, metavar="NAME...", help="Layers of the architecture; all where not given."
 )
+@click.option("--label-offset", type=int, help="Added to each label of marker files; detected where not given.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE...", help="Settings of the recipe (models.md).")
 def train(torchvision_model: str | None, pretrained: bool, **given: Any) -> None:
     """Learn filters from markers, and a classifier of images where a training split is given."""

@@ -51,9 +51,8 @@ def train(options: TrainOptions) -> Iterator[Event]:
         yield _note("-ld takes filters as they are: no marker is looked at, and -md is not used.")
     if options.backpropagation and is_vectors(options.dataset_dir):
         yield _note("-b trains filters too, and features come without any: the classifier alone is trained, as by -c.")
-    teaching = Teaching(
-        None if options.load_lids_model else options.markers_dir, dataset, split, options.number_classes or 0
-    )
+    markers = None if options.load_lids_model else options.markers_dir
+    teaching = Teaching(markers, dataset, split, options.number_classes or 0, options.label_offset)
     recipe = recipe_of(options, classify=bool(split) and _classifies(options))
     if options.intermediate:
         require_layers(options.layers, recipe.net)
