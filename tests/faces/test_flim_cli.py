@@ -592,12 +592,15 @@ def lab(rgb: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_layers_from_the_pixels_on_by_loops(cli, here):
+@pytest.mark.parametrize("standardize", [True, False])
+def test_layers_from_the_pixels_on_by_loops(cli, here, standardize):
     """L*a*b*, the data set's spread, the norm, the convolution, ReLU and the pool, with the model's own numbers."""
     names = ("norm1", "conv1", "activation1", "pool1")
-    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", *names)[0] == 0
+    settings = ("--set", f"net.standardize={str(standardize).lower()}")
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", *names, *settings)[0] == 0
     header, weights = load(here / "outputs/m")
-    scale, _, given = header.preparation
+    assert [step["step"] for step in header.preparation] == ["scale", "lab", "standardize"][: 2 + standardize]
+    scale, _, given = [*header.preparation, {"mean": [0.0] * 3, "std": [1.0] * 3}][:3]
     assert scale["by"] == max(stripes(1, 10).max(), stripes(2, 20).max())  # of the images that taught
     stem = "000002_00000003"
     columns = (slice(None), None, None)

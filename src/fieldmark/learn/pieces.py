@@ -26,7 +26,7 @@ def pieces_of(marks: Marks, spatial: int) -> np.ndarray:
     if spatial == 2 or len(marks) == 0:
         return marks.stroke
     strokes, own = np.unique(marks.stroke, return_inverse=True)
-    pairs = np.concatenate([_touching(marks, own, step) for step in product((-1, 0, 1), repeat=2)])
+    pairs = np.concatenate([_touching(marks, own, step) for step in product((-1, 0, 1), (-1, 0, 1))])
     links = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(len(strokes),) * 2)
     _, piece = connected_components(links, directed=False)
     first = np.full(piece.max() + 1, len(strokes))
@@ -36,7 +36,7 @@ def pieces_of(marks: Marks, spatial: int) -> np.ndarray:
 
 
 def _touching(marks: Marks, own: np.ndarray, step: tuple[int, int]) -> np.ndarray:
-    """(P, 2) strokes of one class with a pixel each, the second one slice farther and `step` (y, x) beside the first."""
+    """(P, 2) strokes of one class that meet: a pixel of the second lies a slice farther, `step` (y, x) beside."""
     size = marks.place.max(axis=0) + 3  # so that a step beyond the border meets nothing
     here = [marks.image, marks.klass, *(marks.place + 1).T]
     shape = (marks.image.max() + 1, marks.klass.max() + 1, *size)

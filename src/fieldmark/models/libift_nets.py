@@ -119,7 +119,7 @@ def _require_no_other_norm(net: FlimGraphNet) -> None:
     if isinstance(net.op(first), MarkerNorm):
         raise BadInput(
             f"{first} normalizes what is not the image, and the image is standardized before: libIFT folders have one "
-            "place for both. Fit with prepare.normalize.scheme=none, or export this model with --format onnx."
+            "place for both. Fit with net.standardize=false, or export this model with --format onnx."
         )
 
 

@@ -450,6 +450,8 @@ class FlimGraphConfig(NetConfig, frozen=True, extra="forbid"):
     """A FLIM network as an architecture describes it."""
 
     arch: Annotated[FlimArch, BeforeValidator(_as_arch)]
+    standardize: bool = True
+    """Whether channels get zero mean and unit spread over the teaching images before the first layer sees them."""
     pooling: Literal["rescale", "atrous"] = "rescale"
     """How a layer after a stride learns: on the thinned map, with the marks' coordinates rescaled, or on the map that
     no stride has thinned, with dilated kernels (intrinsic atrous)."""
