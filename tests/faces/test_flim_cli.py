@@ -738,6 +738,18 @@ def test_markers_beside_their_images(cli, here):
     )
 
 
+def test_filters_stay_as_markers_taught_them_but_for_backpropagation(cli, here):
+    weights = {}
+    for name, flags in (("markers", ("-i", "-l", "conv1")), ("plain", ()), ("alone", ("-c",)), ("all", ("-b",))):
+        status, _, err = cli(*TRAIN, "-mn", name, "-ad", "arch.json", "-e", 2, *flags)
+        assert status == 0, err
+        weights[name] = load(here / "outputs" / name)[1]["graph.conv1.weight"]
+    assert np.array_equal(weights["plain"], weights["alone"])
+    assert np.abs(weights["all"] - weights["alone"]).max() > 1e-3
+    lengths = np.sqrt((weights["alone"] ** 2).sum(axis=(1, 2, 3)))
+    assert np.allclose(lengths, 1, atol=1e-5)
+
+
 def test_constant_images_teach_one_kernel(cli, here):
     for file in (here / "lids-dataset").iterdir():
         file.write_bytes(encode_png(np.full((24, 24, 3), 90, np.uint8)))
