@@ -639,6 +639,21 @@ def test_a_layer_is_named_as_in_the_architecture(cli, here):
     assert "classify" not in err
 
 
+def test_maps_of_our_own_network_cover_images_that_its_stride_does_not_divide(cli, here):
+    """25 pixels at a stride of 2 are 13 samples, and none for what was only added."""
+    (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=25)))
+    (here / "lids-dataset/000001_00000002.png").write_bytes(encode_png(stripes(1, 5, side=33)))
+    layers = ("branch1/layer1", "branch1/layer2", "branch1/layer3")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-i", "-l", *layers)
+    assert status == 0, err
+    header, _ = load(here / "outputs/m")
+    strides = np.cumprod([2 if one["pool"] != "none" else 1 for one in header.config["branches"][0]["layers"]])
+    for name, side in (("000001_00000001", 25), ("000001_00000002", 33), ("000002_00000001", 24)):
+        for layer, stride in zip(layers, strides.tolist(), strict=False):
+            found = np.load(here / f"outputs/intermediate-outputs/{layer.replace('/', '.')}/{name}.npy")
+            assert found.shape[1:] == (-(-side // stride),) * 2, (name, layer)
+
+
 def test_two_images_never_share_a_file(cli, here):
     (here / "lids-dataset/000001_00000000.tif").write_bytes((here / "lids-dataset/000001_00000001.png").read_bytes())
     with (here / "train_split.txt").open("a") as split:
