@@ -145,6 +145,14 @@ def test_each_class_gets_its_share_but_for_one_image(counts: list[int], train: i
     assert parts == stratified(images, train, val, None, seed=seed)
 
 
+@pytest.mark.parametrize("shares", [(0.5, 0.25, 0.25), (0.7, 0.2, 0.1), (0.6, 0.2, 0.2), (0.35, 0.35, 0.3)])
+def test_shares_of_the_whole_are_the_whole(shares: tuple[float, float, float]) -> None:
+    for total in range(3, 60):
+        sizes = [len(part) for part in stratified(made(total // 3, total - total // 3), *shares, seed=1).values()]
+        assert sum(sizes) == total, (total, sizes)
+        assert all(abs(size - share * total) <= 1 for size, share in zip(sizes, shares, strict=True))
+
+
 def test_shares_and_numbers() -> None:
     parts = stratified(made(10, 30), 0.5, 0.25, 4, seed=1)
     assert [len(part) for part in parts.values()] == [20, 10, 4]

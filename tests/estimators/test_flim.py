@@ -43,6 +43,23 @@ def test_parameters_are_scikit_learns(drawn):
     assert copy.net == SMALL
 
 
+def test_random_states_are_scikit_learns(drawn):
+    def weights(state) -> np.ndarray:
+        made = fieldmark.FLIM(net=SMALL | {"kernels": {"kind": "random"}}, head="none", random_state=state)
+        return made.fit(drawn[0], drawn[1]).transform(drawn[0][:1])[0]
+
+    assert np.array_equal(weights(5), weights(np.int64(5)))
+    assert np.array_equal(weights(np.random.RandomState(5)), weights(np.random.RandomState(5)))
+    generator = np.random.RandomState(5)
+    assert not np.array_equal(weights(generator), weights(generator))
+    assert not np.array_equal(weights(None), weights(None))
+
+
+def test_markers_are_needed(drawn):
+    with pytest.raises(BadInput, match="FLIM learns from markers"):
+        small().fit(drawn[0])
+
+
 def test_it_must_be_fitted_first(drawn):
     for method in ("transform", "predict", "predict_proba"):
         with pytest.raises(NotFittedError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import yaml
 
 from fieldmark.checkpoint import load
 from fieldmark.faces.cli import main
+from fieldmark.features.opf import read_opf
 from fieldmark.images import encode_png
 
 pytestmark = pytest.mark.usefixtures("worker_here")
@@ -261,6 +263,35 @@ def test_images_of_different_sizes(cli, here):
     assert "image_head.size" in err
 
 
+def test_a_zip_of_images_of_different_sizes_is_refused_before_anything_is_learned(cli, here):
+    (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=31)))
+    layers = ("-ad", "arch.json", "-i", "-l", "pool1")
+    status, out, err = cli(*TRAIN, "-mn", "m", *layers, "-f", "zip")
+    assert (status, out) == (1, "")
+    err = " ".join(err.split())
+    assert "000001_00000000.png has 24 x 24 pixels and 000001_00000001.png 31 x 31" in err
+    assert "npy or mimg" in err
+    assert not (here / "outputs").exists()
+    assert cli(*TRAIN, "-mn", "m", *layers, "-f", "npy")[0] == 0
+    shapes = {
+        np.load(path, allow_pickle=False).shape for path in (here / "outputs/intermediate-outputs/pool1").iterdir()
+    }
+    assert shapes == {(6, 12, 12), (6, 16, 16)}
+
+
+def test_an_adaptive_pool_makes_maps_of_one_size_for_a_zip(cli, here):
+    (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=31)))
+    arch = json.loads((here / "arch.json").read_text())
+    arch["features"]["layers"]["even"] = {"operation": "adap_avg_pool2d", "params": {"output_size": 3}}
+    (here / "arch.json").write_text(json.dumps(arch))
+    layers = ("-ad", "arch.json", "-i", "-f", "zip", "-l")
+    assert cli(*TRAIN, "-mn", "m", *layers, "even")[0] == 0
+    assert read_opf(here / "outputs/intermediate-outputs/even/dataset.zip").feat.shape == (8, 6 * 9)
+    status, _, err = cli(*TRAIN, "-mn", "m", *layers, "pool1")
+    assert status == 1
+    assert "images of one size" in " ".join(err.split())
+
+
 def test_the_documents_machine_is_kept_for_the_documents_architectures(cli, here):
     looks = {}
     for name, more in (("own", ()), ("document", ("-ad", "arch.json"))):
@@ -326,6 +357,35 @@ def test_validate_draws_too(cli, here):
     assert err.count("is taken and not used") == 6
     assert cli(*score, "--grad-cam")[0] == 2
     assert "torchvision" in cli(*score, "-tm", "vgg16_bn")[2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "offset", "classes"),
+    [((1, 2), (), (1, 2)), ((1, 2), (1,), (1, 2, 3)), ((0, 1), (), (1, 2)), ((0, 1), (0,), (1,))],
+)
+def test_labels_from_0_or_1_as_told(cli, here, labels, offset, classes):
+    for number, label in zip((1, 2), labels, strict=True):
+        marks = [(x, y, label) for y in range(8, 12) for x in range(6, 16)]
+        write_marks(here / f"markers-dir/{number:06d}_00000000.txt", marks)
+    told = ("--label-offset", *offset) if offset else ()
+    status, _, err = cli(*TRAIN[:3], *TRAIN[5:], "-mn", "m", "--set", "head.kind=forest", *told)
+    assert status == 0, err
+    header = json.loads((here / "outputs/m/model.json").read_text())
+    assert [spec["name"] for spec in header["classes"]] == [str(n) for n in classes]
+
+
+def test_what_cannot_be_drawn_is_refused_before_anything_is_scored(cli, here):
+    assert cli(*TRAIN, "-mn", "machine", "-s")[0] == 0
+    score = ("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/machine", "--grad-cam")
+    status, out, err = cli(*score, "-od", "seen")
+    assert (status, out) == (1, "")
+    assert "support vector" in err
+    assert "answer " not in err
+    assert cli(*TRAIN, "-mn", "dense", "-e", 1)[0] == 0
+    status, out, err = cli(*score[:-2], "outputs/dense", "--grad-cam", "-od", "lids-dataset/seen")
+    assert (status, out) == (1, "")
+    assert "only read" in err
+    assert "answer " not in err
 
 
 def test_originals_are_only_read(cli, here):
@@ -502,6 +562,142 @@ def test_layers_in_every_format_hold_the_same_numbers(cli, here, form):
                     assert np.array_equal(source.read(Box.whole(source.shape))[0, :, 0], one)
 
 
+def lab(rgb: np.ndarray) -> np.ndarray:
+    """(3, y, x) of (y, x, 3) in 0..1, pixel by pixel, by the formulas of FLIM's LABNorm2."""
+
+    def root(t: float) -> float:
+        return t ** (1 / 3) if t >= (6 / 29) ** 3 else 841 / 108 * t + 4 / 29
+
+    found = np.zeros((3, *rgb.shape[:2]))
+    for y, x in np.ndindex(*rgb.shape[:2]):
+        r, g, b = rgb[y, x]
+        fx = root((0.4123955890 * r + 0.3575834308 * g + 0.1804926474 * b) / 0.950456)
+        fy = root(0.2125862308 * r + 0.7151703037 * g + 0.0722004986 * b)
+        fz = root((0.0192972155 * r + 0.1191838646 * g + 0.9504971251 * b) / 1.088754)
+        found[:, y, x] = (
+            (116 * fy - 16) / 99.998337,
+            (500 * (fx - fy) + 86.182236) / (86.182236 + 98.258614),
+            (200 * (fy - fz) + 107.867744) / (107.867744 + 94.481682),
+        )
+    return found
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_layers_from_the_pixels_on_by_loops(cli, here, standardize):
+    """L*a*b*, the data set's spread, the norm, the convolution, ReLU and the pool, with the model's own numbers."""
+    names = ("norm1", "conv1", "activation1", "pool1")
+    settings = ("--set", f"net.standardize={str(standardize).lower()}")
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", *names, *settings)[0] == 0
+    header, weights = load(here / "outputs/m")
+    assert [step["step"] for step in header.preparation] == ["scale", "lab", "standardize"][: 2 + standardize]
+    scale, _, given = [*header.preparation, {"mean": [0.0] * 3, "std": [1.0] * 3}][:3]
+    assert scale["by"] == max(stripes(1, 10).max(), stripes(2, 20).max())  # of the images that taught
+    stem = "000002_00000003"
+    columns = (slice(None), None, None)
+    seen = lab(stripes(2, 23) / scale["by"])
+    seen = (seen - np.array(given["mean"])[columns]) / np.array(given["std"])[columns]
+    wanted = {"norm1": (seen - weights["graph.norm1.mean"][columns]) / weights["graph.norm1.std"][columns]}
+    padded, kernels = np.pad(wanted["norm1"], ((0, 0), (1, 1), (1, 1))), weights["graph.conv1.weight"]
+    windows = [padded[:, y : y + 3, x : x + 3] for y, x in np.ndindex(24, 24)]
+    wanted["conv1"] = np.array([[(kernel * one).sum() for one in windows] for kernel in kernels]).reshape(-1, 24, 24)
+    wanted["activation1"] = np.maximum(wanted["conv1"], 0)
+    padded = np.pad(wanted["activation1"], ((0, 0), (1, 1), (1, 1)))
+    wanted["pool1"] = np.array(
+        [[padded[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].max(axis=(1, 2)) for x in range(12)] for y in range(12)]
+    ).transpose(2, 0, 1)
+    for name, values in wanted.items():
+        found = np.load(here / f"outputs/intermediate-outputs/{name}/{stem}.npy", allow_pickle=False)
+        assert found.shape == values.shape, name
+        assert np.allclose(found, values, atol=1e-4 * np.abs(values).max()), name
+
+
+def test_a_layer_is_named_as_in_the_architecture(cli, here):
+    arch = json.loads((here / "arch.json").read_text())
+    arch["features"]["layers"]["block"] = {"layers": {"conv1": {"operation": "relu"}, "last": {"operation": "relu"}}}
+    arch["features"]["layers"]["relu"] = {"operation": "relu"}  # as one of the classifier
+    (here / "arch.json").write_text(json.dumps(arch))
+    train = (*TRAIN, "-ad", "arch.json", "-i", "-c", "-e", 1)
+    assert cli(*train, "-mn", "m", "-l", "conv1", "block/conv1", "last", "relu")[0] == 0
+    folder = here / "outputs/intermediate-outputs"
+    assert sorted(path.name for path in folder.iterdir()) == ["block.conv1", "conv1", "last", "relu"]
+    assert np.load(folder / "conv1/000001_00000000.npy", allow_pickle=False).shape == (6, 24, 24)
+    assert np.load(folder / "block.conv1/000001_00000000.npy", allow_pickle=False).shape == (6, 12, 12)
+    status, out, err = cli(*train, "-mn", "other", "-l", "cnov1")
+    assert (status, out) == (1, "")
+    assert "No layer is called 'cnov1'. Did you mean 'conv1'" in err
+    assert not (here / "outputs/other").exists()
+    assert "classify" not in err
+
+
+def test_maps_of_our_own_network_cover_images_that_its_stride_does_not_divide(cli, here):
+    """25 pixels at a stride of 2 are 13 samples, and none for what was only added."""
+    (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=25)))
+    (here / "lids-dataset/000001_00000002.png").write_bytes(encode_png(stripes(1, 5, side=33)))
+    layers = ("branch1/layer1", "branch1/layer2", "branch1/layer3")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-i", "-l", *layers)
+    assert status == 0, err
+    header, _ = load(here / "outputs/m")
+    strides = np.cumprod([2 if one["pool"] != "none" else 1 for one in header.config["branches"][0]["layers"]])
+    for name, side in (("000001_00000001", 25), ("000001_00000002", 33), ("000002_00000001", 24)):
+        for layer, stride in zip(layers, strides.tolist(), strict=False):
+            found = np.load(
+                here / f"outputs/intermediate-outputs/{layer.replace('/', '.')}/{name}.npy", allow_pickle=False
+            )
+            assert found.shape[1:] == (-(-side // stride),) * 2, (name, layer)
+
+
+def test_two_images_never_share_a_file(cli, here):
+    (here / "lids-dataset/000001_00000000.tif").write_bytes((here / "lids-dataset/000001_00000001.png").read_bytes())
+    with (here / "train_split.txt").open("a") as split:
+        split.write("000001_00000000.tif\n")
+    (here / "markers-dir/000001_00000000.txt").rename(here / "markers-dir/000001_00000001.txt")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-i", "-l", "conv1")
+    assert status == 1
+    assert "000001_00000000.png and 000001_00000000.tif would be written into one file" in " ".join(err.split())
+
+
+def test_layers_of_volumes_by_loops(cli, here):
+    """(C, z, y, x) in every format: what a convolution over volumes gives, at each voxel."""
+    import tifffile
+
+    rng = np.random.default_rng(3)
+    volumes = rng.integers(0, 4000, (2, 7, 10, 12)).astype(np.uint16)
+    shutil.rmtree(here / "lids-dataset")
+    for path in (here / "markers-dir").iterdir():
+        path.unlink()
+    (here / "lids-dataset").mkdir()
+    for number, volume in enumerate(volumes, start=1):
+        tifffile.imwrite(here / f"lids-dataset/{number}_{number}.tif", volume, metadata={"axes": "ZYX"})
+        lines = ["3 12 10 7", *(f"{x} {y} {z} -1 {number}" for x, y, z in ((4, 4, 3), (5, 4, 3), (11, 9, 6)))]
+        (here / f"markers-dir/{number}_{number}.txt").write_text("\n".join(lines) + "\n")
+    layers = {
+        "conv1": {"operation": "conv3d", "params": {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 1}},
+        "pool1": {"operation": "avg_pool3d", "params": {"kernel_size": 3, "stride": 2, "padding": 1}},
+    }
+    (here / "arch.json").write_text(json.dumps({"features": {"layers": layers}}))
+    train = ("train", "-d", "lids-dataset", *TRAIN[5:], "-mn", "m", "-ad", "arch.json", "-i")
+    for form in ("npy", "mimg", "zip"):
+        status, _, err = cli(*train, "-l", "conv1", "pool1", "-f", form)
+        assert status == 0, err
+    header, weights = load(here / "outputs/m")
+    kernels, (scale, given) = weights["graph.conv1.weight"], header.preparation
+    seen = (volumes / scale["by"] - given["mean"][0]) / given["std"][0]
+    folder = here / "outputs/intermediate-outputs"
+    rows = read_opf(folder / "conv1/dataset.zip").feat
+    for number, volume in enumerate(seen, start=1):
+        padded = np.pad(volume, 1)
+        windows = [padded[z : z + 3, y : y + 3, x : x + 3] for z, y, x in np.ndindex(*volume.shape)]
+        wanted = np.array([[(kernel[0] * one).sum() for one in windows] for kernel in kernels])
+        wanted = wanted.reshape(-1, *volume.shape)
+        found = np.load(folder / f"conv1/{number}_{number}.npy", allow_pickle=False)
+        assert np.allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
+        assert np.load(folder / f"pool1/{number}_{number}.npy", allow_pickle=False).shape == (len(kernels), 4, 5, 6)
+        assert np.array_equal(rows[number - 1], found.ravel())
+        data = (folder / f"conv1/{number}_{number}.mimg").read_bytes()
+        head = f"MIG\n12 10 7 {len(kernels)}\n1.000000 1.000000 1.000000\n".encode()
+        assert data == head + np.ascontiguousarray(found.transpose(1, 2, 3, 0), "<f4").tobytes()
+
+
 def test_fewer_patches_than_kernels_is_an_error(cli, here):
     for number, name in enumerate(("000001_00000000.txt", "000002_00000000.txt"), start=1):
         write_marks(here / "markers-dir" / name, [(5, 5, number), (15, 15, number)])
@@ -547,6 +743,18 @@ def test_markers_beside_their_images(cli, here):
     assert sorted(Path(one["image"]).name for one in header["taught"]) == sorted(
         [*(here / "train_split.txt").read_text().split(), "mine.png"]
     )
+
+
+def test_filters_stay_as_markers_taught_them_but_for_backpropagation(cli, here):
+    weights = {}
+    for name, flags in (("markers", ("-i", "-l", "conv1")), ("plain", ()), ("alone", ("-c",)), ("all", ("-b",))):
+        status, _, err = cli(*TRAIN, "-mn", name, "-ad", "arch.json", "-e", 2, *flags)
+        assert status == 0, err
+        weights[name] = load(here / "outputs" / name)[1]["graph.conv1.weight"]
+    assert np.array_equal(weights["plain"], weights["alone"])
+    assert np.abs(weights["all"] - weights["alone"]).max() > 1e-3
+    lengths = np.sqrt((weights["alone"] ** 2).sum(axis=(1, 2, 3)))
+    assert np.allclose(lengths, 1, atol=1e-5)
 
 
 def test_constant_images_teach_one_kernel(cli, here):

@@ -237,6 +237,38 @@ def test_what_needs_images_is_refused(cli, zipped, flags, word):
     assert not Path("out/m").exists()
 
 
+def test_filters_cannot_be_trained_on_features_and_the_command_says_so(cli, zipped):
+    status, _, err = cli(*FIT, "-mn", "all", "-b", "-e", 2)
+    assert status == 0, err
+    assert "-b trains filters too, and features come without any" in " ".join(err.split())
+    status, _, err = cli(*FIT, "-mn", "plain", "-c", "-e", 2)
+    assert status == 0, err
+    assert "-b " not in err
+
+
+def test_nothing_is_drawn_on_features_and_nothing_scored_before_that_is_told(cli, zipped):
+    assert cli(*FIT, "-mn", "m", "-e", 1)[0] == 0
+    status, out, err = cli(*SCORE, "-mp", "out/m", "--grad-cam", "-od", "seen")
+    assert (status, out) == (1, "")
+    assert "drawn on images" in " ".join(err.split())
+    assert "answer " not in err
+    assert not Path("seen").exists()
+
+
+@pytest.mark.parametrize("flags", [("-s",), ("-e", 1)])
+def test_flattened_maps_may_be_many(cli, zipped, flags):
+    """More than 65,535: 178 maps of 20 x 20 samples."""
+    feat, labels = zipped
+    many = np.zeros((len(feat), 178 * 20 * 20), np.float32)
+    many[:, -7:] = feat
+    write_opf(Path("x.zip"), many, labels)
+    status, _, err = cli(*FIT, "-mn", "m", *flags)
+    assert status == 0, err
+    status, out, err = cli(*SCORE, "-mp", "out/m")
+    assert status == 0, err
+    assert float(out.split()[1]) > 0.5
+
+
 def test_a_split_is_needed(cli, zipped):
     status, _, err = cli("train", "-d", "x.zip", "-od", "out", "-mn", "m")
     assert status == 1

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fieldmark.core.fingerprint import file_hash
+from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, NothingLabelled
 from fieldmark.learn.flim_graph import flim_graph, importance, train_bias
 from fieldmark.learn.run import run_fit
@@ -159,6 +160,24 @@ def test_volumes(tmp_path):
     assert np.allclose(unit(list(net.op("conv").weight.numpy())), wanted, atol=1e-4)
 
 
+def test_a_marker_of_a_volume_goes_through_its_slices(tmp_path):
+    """Kernels are made of a marker, and not of each slice of it, in which strokes are kept."""
+    volume = np.random.default_rng(13).normal(size=(1, 12, 14, 16)).astype(np.float32)
+    balls = [(3, 4, 4), (8, 9, 11)]
+    rows = [
+        (0, 0, z + dz, y + dy, x + dx, 3 * ball + dz + 1, ball)
+        for ball, (z, y, x) in enumerate(balls)
+        for dz, dy, dx in np.ndindex(3, 3, 3)
+    ]
+    conv = {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 2}
+    net, _ = taught(samples_of(tmp_path, [volume], rows), {"conv": layer("conv3d", **conv)}, 1)
+    assert net.op("conv").klass.tolist() == [0, 0, 1, 1]
+    per_class, _ = taught(
+        samples_of(tmp_path, [volume], rows), {"conv": layer("conv3d", **conv)}, 1, kernels={"grouping": "class"}
+    )
+    assert len(per_class.op("conv").weight) == 4
+
+
 def test_groups_learn_of_their_own_channels(tmp_path):
     image = np.random.default_rng(4).normal(size=(4, 12, 12)).astype(np.float32)
     places = [(3, 3), (6, 7)]
@@ -184,6 +203,44 @@ def test_batch_norm_has_the_statistics_of_the_marked_images(tmp_path):
     with torch.inference_mode():
         found = net.features(torch.from_numpy(images[2])[None])[0].numpy()
     assert np.allclose(found, wanted, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(70, 61), (48, 24), (23, 130)])
+def test_statistics_of_whole_images_are_gathered_tile_by_tile(tmp_path, monkeypatch, size):
+    """Each sample of the map once: those of every tile, of the last one too, and none of a halo twice."""
+    monkeypatch.setattr("fieldmark.learn.flim_graph.TILE", 24)
+    rng = np.random.default_rng(14)
+    height, width = size
+    slope = np.linspace(0, 5, height)[:, None] + np.linspace(0, 9, width) ** 2  # no part is like another
+    images = [(rng.normal(size=(2, height, width)) + slope).astype(np.float32) for _ in range(2)]
+    images[1][:, -1, -1] = 500
+    rows = [(n, 0, 0, 3 + n, 4, n, n) for n in range(2)]
+    layers = {
+        "smooth": layer("avg_pool2d", kernel_size=3, stride=1, padding=1),
+        "pool": layer("max_pool2d", kernel_size=3, stride=2, padding=1),
+    }
+    net, _ = taught(samples_of(tmp_path, images, rows), layers | {"norm": layer("batch_norm2d")}, 2)
+    maps = []
+    for image in images:
+        grown = np.pad(image, ((0, 0), (0, height % 2), (0, width % 2)), mode="reflect")
+        padded = np.pad(grown, ((0, 0), (1, 1), (1, 1)))
+        smooth = np.mean([padded[:, y : y + grown.shape[1], x : x + grown.shape[2]] for y, x in np.ndindex(3, 3)], 0)
+        maps.append(pooled(smooth, 3, 2))
+    values = np.concatenate([one.reshape(2, -1) for one in maps], axis=1)
+    assert np.allclose(net.op("norm").mean, values.mean(axis=1), rtol=1e-5)
+    assert np.allclose(net.op("norm").variance, values.var(axis=1), rtol=1e-3)
+    net, _ = taught(samples_of(tmp_path, images, rows), layers | {"decode": layer("decoder", n_classes=2)}, 2)
+    shares = np.array(
+        [
+            [
+                (one[k, (3 + n + 1) // 2, 2] - one[k].min()) / (one[k].max() - one[k].min())  # 4 lies at sample 2
+                for k in range(2)
+            ]
+            for n, one in enumerate(maps)
+        ]
+    )
+    raw = np.array([shares[0] + 1 - shares[1], shares[1] + 1 - shares[0]])
+    assert np.allclose(net.op("decode").weight, raw - raw.mean(axis=1, keepdims=True), atol=1e-5)
 
 
 def test_the_decoder_weighs_channels_as_the_formula_says(tmp_path):
@@ -224,6 +281,97 @@ def test_biases_tell_the_pseudo_classes_apart():
     again = train_bias(patches, kernels, conv, ModuleParams())
     assert np.array_equal(again[0], weight)
     assert np.array_equal(again[1], bias)
+
+
+def test_epochs_rate_and_decay_of_a_layer_or_else_of_the_module_around_it():
+    """One step of Adam moves every weight by the learning rate, whatever the gradient."""
+    rng = np.random.default_rng(11)
+    kernels = np.eye(3, 6)
+    patches = np.concatenate([kernel * 2 + rng.normal(0, 0.5, (20, 6)) for kernel in kernels])
+
+    def learned(module: dict, **own) -> np.ndarray:
+        return train_bias(patches, kernels, ConvParams(kernel_size=1, out_channels=3, **own), ModuleParams(**module))[1]
+
+    once = learned({"epochs": 1, "lr": 0.01, "wd": 0.0})
+    assert np.allclose(np.abs(once), 0.01, atol=1e-5)
+    assert np.allclose(np.abs(learned({"epochs": 1, "lr": 0.01, "wd": 0.0}, lr=0.03)), 0.03, atol=1e-5)
+    assert np.array_equal(learned({"epochs": 7, "lr": 0.5, "wd": 0.9}, epochs=1, lr=0.01, wd=0.0), once)
+    more = learned({"epochs": 5, "lr": 0.01, "wd": 0.0})
+    assert np.array_equal(more, learned({}, epochs=5, lr=0.01, wd=0.0))
+    assert not np.array_equal(more, once)
+    assert not np.array_equal(more, learned({"epochs": 5, "lr": 0.01, "wd": 0.9}))
+
+
+def test_the_module_around_a_layer_tells_how_biases_are_learned(tmp_path):
+    image = np.random.default_rng(12).normal(size=(1, 30, 30)).astype(np.float32)
+    samples = samples_of(
+        tmp_path, [image], [(0, 0, 0, y, x, y // 10, 0) for y in range(2, 28) for x in range(2, 28, 2)]
+    )
+    conv = {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 2, "bias": True}
+
+    def biases(inner: dict, outer: dict, **own) -> np.ndarray:
+        block = {"params": inner, "layers": {"conv": layer("conv2d", **conv, **own)}}
+        recipe = FitRecipe(family="flim-net", net={"arch": {"features": {"params": outer, "layers": {"block": block}}}})
+        net = build("flim-net", recipe.net, 1)
+        for solver in flim_graph(net, samples, recipe).solvers:
+            solver(net.eval())
+        return net.op("block/conv").bias.numpy()
+
+    slow, fast = {"epochs": 1, "lr": 0.001, "wd": 0.0}, {"epochs": 1, "lr": 0.02, "wd": 0.0}
+    assert np.allclose(np.abs(biases(fast, slow)), 0.02, atol=1e-4)
+    assert np.allclose(np.abs(biases(slow, fast)), 0.001, atol=1e-5)
+    assert np.allclose(np.abs(biases(slow, fast, lr=0.02)), 0.02, atol=1e-4)
+
+
+def test_reduced_kernels_are_the_principal_axes_of_all_or_none_of_the_images(tmp_path):
+    from sklearn.decomposition import PCA
+
+    image = np.random.default_rng(13).normal(size=(1, 40, 40)).astype(np.float32)
+    places = [(y, x) for y in range(2, 38, 3) for x in range(2, 38, 4)]
+    rows = [(0, 0, 0, *at, at[0] // 20, 0) for at in places]
+    conv = {"kernel_size": 3, "padding": 1, "out_channels": 4, "number_of_kernels_per_marker": 500}
+    samples = samples_of(tmp_path, [image], rows)
+    net, _ = taught(samples, {"conv": layer("conv2d", **conv)}, 1)
+    axes = PCA(4).fit(unit([window(image, at, 3) for at in places])).components_
+    found = net.op("conv").weight.flatten(1).numpy()
+    assert np.allclose(np.abs((axes * found).sum(axis=1)), 1, atol=1e-4)
+    means, _ = taught(samples, {"conv": layer("conv2d", **conv, use_pca=False)}, 1)
+    assert np.abs(means.op("conv").weight.flatten(1).numpy() @ axes.T).max() < 0.999
+    drawn, _ = taught(samples, {"conv": layer("conv2d", **conv, use_random_kernels=True)}, 1)
+    again, _ = taught(samples_of(tmp_path, [image * 3 + 1], rows[::2]),
+                      {"conv": layer("conv2d", **conv, use_random_kernels=True)}, 1)  # fmt: skip
+    assert torch.equal(drawn.op("conv").weight, again.op("conv").weight)
+    products = drawn.op("conv").weight.flatten(1) @ drawn.op("conv").weight.flatten(1).T
+    assert torch.allclose(products, torch.eye(4), atol=1e-5)
+
+
+def test_a_norm_of_single_pixels_is_kept_with_its_epsilon(tmp_path):
+    """Its window is taken and not used; what was learned is not learned anew from another epsilon."""
+    job = drawn_job(
+        tmp_path,
+        FitRecipe(
+            family="flim-net",
+            net={"arch": {"features": {"layers": {"norm": layer("m_norm2d", kernel_size=5, dilation=2, epsilon=0.4)}}}},
+            head={"kind": "none"},
+        ),
+    )
+    for _ in run_fit(job):
+        pass
+    header, net = load_net(job.folder / "model")
+    marks = job.samples.marks
+    pixels = np.array(
+        [
+            job.samples.read(image, Box(tuple(place), tuple(place + 1)), spatial=2)[:, 0, 0]
+            for image, place in zip(marks.image, marks.place, strict=True)
+        ]
+    )
+    assert header.config["arch"]["features"]["layers"]["norm"]["params"]["epsilon"] == 0.4
+    assert np.allclose(net.op("norm").mean, pixels.mean(axis=0), atol=1e-4)
+    assert np.allclose(net.op("norm").std, pixels.std(axis=0) + 0.4, atol=1e-4)
+    x = torch.rand(1, 3, 6, 7)
+    wanted = (x[0].numpy() - pixels.mean(axis=0)[:, None, None]) / (pixels.std(axis=0) + 0.4)[:, None, None]
+    with torch.inference_mode():
+        assert np.allclose(net.features(x)[0], wanted, atol=1e-4)
 
 
 def test_the_number_of_kernels(tmp_path):

@@ -242,6 +242,9 @@ class TestPruning:
 
     def test_an_opposite_kernel_is_alike(self, drawn):
         assert len(prune_kernels(unit(np.array([[1.0, 2], [-1, -2], [2, -1]])), 0.85).weight) == 2
+        exact = Kernels(np.array([[1.0, 0.0], [0.5, np.sqrt(0.75)]]), np.arange(2))
+        assert len(prune_kernels(exact, 0.5).weight) == 1  # "at least" drops
+        assert len(prune_kernels(exact, 0.5000001).weight) == 2
         assert len(drawn.estimate(similarity=1e-9).weight) == 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import exp
 
 import numpy as np
@@ -47,13 +48,21 @@ def saliency(made: AdaptiveHead, values: np.ndarray, klass: int = 1) -> np.ndarr
     return made([tensor(values)], SIZE)[0, klass].numpy()
 
 
-def vanilla(values: np.ndarray) -> np.ndarray:
+def parted(band: np.ndarray) -> float:
+    """The greatest value of the lower class of Otsu, by trying every cut; scikit-image's bins may cut a class."""
+    values = np.sort(band, axis=None)
+    cuts = [place for place in range(1, len(values)) if values[place] > values[place - 1]]
+    spread = [place * (len(values) - place) * (values[:place].mean() - values[place:].mean()) ** 2 for place in cuts]
+    return float(values[cuts[int(np.argmax(spread))] - 1])
+
+
+def vanilla(values: np.ndarray, threshold_of: Callable[[np.ndarray], float] = threshold_otsu) -> np.ndarray:
     bands = [stretched(band) for band in full(values) if band.max() > band.min()]
     means = np.array([band.mean() for band in bands])
     threshold, spread = threshold_otsu(means), means.var()
     total = np.zeros(SIZE)
     for band, mean in zip(bands, means, strict=True):
-        share = (band > threshold_otsu(band)).mean()
+        share = (band > threshold_of(band)).mean()
         if mean >= threshold + spread and share > 0.2:
             total -= band
         elif mean <= (threshold - spread if threshold > 0.1 else threshold) and share < 0.1:
@@ -125,6 +134,36 @@ def test_vanilla(seed):
     expected = vanilla(values)
     assert np.allclose(saliency(head("vanilla"), values), expected, atol=1e-5)
     assert expected.max() == 1
+
+
+@pytest.mark.parametrize("faint", [1.0, 0.05])
+def test_vanilla_of_things_of_all_sizes(faint):
+    """Maps that are bright on a share of the image, from hardly anything to a half; faint: hardly above the ground."""
+    told = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        values = rng.random((12, *SIZE)) * 0.02
+        for band in values:
+            band[rng.random(SIZE) < rng.uniform(0.01, 0.5)] += rng.uniform(0.2, 1) * faint
+            band[0, 0] = 1.0
+        expected = vanilla(values, parted)
+        made = head("vanilla")
+        made.kernel_class = torch.zeros(12, dtype=torch.int64)
+        assert np.allclose(saliency(made, values), expected, atol=1e-4), seed
+        told += expected.max() == 1
+    assert told > 5
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flat_neighborhoods_have_the_variance_of_the_formula(seed):
+    """Kernels of the class that agree in and around a pixel have no variance; it is taken for 1, not for nothing."""
+    rng = np.random.default_rng(seed)
+    values = rng.uniform(0, 1, (6, 12, 16))
+    values[KERNELS == 1] = np.kron(rng.uniform(0.2, 0.8, (3, 4)), np.ones((4, 4)))
+    values[:, 0, 0] = 1
+    found = saliency(head("probabilistic"), values.astype(np.float32))
+    assert np.allclose(found, by_likelihood(values, *members(1)), atol=2e-5)
+    assert 0 < found.mean() < 1
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -106,6 +106,41 @@ def test_dense_max_pools_look_at_the_same_pixels():
     assert torch.equal(dense[..., ::4, ::4][..., :15, :15], thin[..., :15, :15])
 
 
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_dense_pools_are_torchs_of_stride_1_also_where_all_is_below_0(dilation):
+    """What pads a maximum is nothing, and not 0; what pads a mean is counted or not, as the parameter says."""
+    x = torch.randn(1, 1, 20, 23, generator=torch.Generator().manual_seed(5)) - 9
+    params = {"kernel_size": 3, "stride": 2, "padding": 1}
+    net = net_of(layer("max_pool2d", dilation=dilation, **params), layer("relu"))
+    wanted = torch.nn.functional.max_pool2d(x, 3, 1, 1, dilation)
+    assert torch.equal(net.before(x, "b", dense=True).values, wanted)
+    if dilation == 1:
+        for more in ({"count_include_pad": True}, {"count_include_pad": False}, {"divisor_override": 4}):
+            net = net_of(layer("avg_pool2d", **params, **more), layer("relu"))
+            wanted = torch.nn.functional.avg_pool2d(x, 3, 1, 1, **more)
+            assert torch.allclose(net.before(x, "b", dense=True).values, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        layer("avg_pool2d", kernel_size=2, stride=1),
+        layer("adap_avg_pool2d", output_size=5),
+        layer("adap_avg_pool2d", output_size=[4, 10]),
+        layer("conv2d", kernel_size=2, padding="same", out_channels=1),
+        layer("avg_pool2d", kernel_size=4, stride=2, padding=1, count_include_pad=False),
+    ],
+)
+def test_features_of_a_ramp_are_the_ramp(spec):
+    """Means of a linear image are its values in the middle of the windows: places that are off by a half show."""
+    net = net_of(spec)
+    if spec["operation"] == "conv2d":
+        net.op("a").weight = torch.full((1, 1, 2, 2), 0.25)
+    ramp = torch.arange(20.0)[:, None] * 3 + torch.arange(20.0)
+    found = net.features(ramp[None, None])[0, 0]
+    assert torch.allclose(found[5:15, 5:15], ramp[5:15, 5:15], atol=1e-4)
+
+
 @pytest.mark.parametrize("place", [(5, 290), (300, 7), (333, 391), (0, 0), (349, 399)])
 def test_one_bright_pixel_is_found_again_beyond_255(place):
     """A unique pixel is carried through pads, strides and pools: the brightest sample is the nearest one to it."""
@@ -194,6 +229,17 @@ def test_parallel_modules_join_as_they_say():
         assert set(net.maps(x, ["a/p", "a/q", "a"])) == {"a/p", "a/q", "a"}
 
 
+@pytest.mark.parametrize("order", [("fine", "coarse"), ("coarse", "fine")])
+def test_branches_are_joined_on_the_finest_grid(order):
+    """A coarse map of a ramp, whose samples lie at 0.5, 2.5, ..., is the ramp again between them."""
+    kinds = {"fine": layer("relu"), "coarse": layer("avg_pool2d", kernel_size=2)}
+    net = net_of({"type": "parallel", "layers": {name: kinds[name] for name in order}})
+    ramp = (torch.arange(12.0)[:, None] * 5 + torch.arange(16.0))[None, None]
+    seen = net.final(ramp)
+    assert seen.grid.size == (12, 16)
+    assert torch.allclose(seen.values[:, :, 1:-1, 1:-1], ramp.expand(1, 2, 12, 16)[:, :, 1:-1, 1:-1], atol=1e-5)
+
+
 def test_unfold_and_fold_are_torchs():
     params = {"kernel_size": 3, "padding": 1}
     net = net_of(layer("unfold", **params), layer("fold", output_size=16, **params), layer("relu"))
@@ -204,6 +250,29 @@ def test_unfold_and_fold_are_torchs():
     assert net.least == (16, 16)
     with pytest.raises(BadInput, match="fixes the size of images"):
         net.features(torch.rand(1, 1, 20, 16))
+
+
+def test_what_layers_cannot_do_names_its_path():
+    fold = layer("fold", kernel_size=3, output_size=9)
+    with pytest.raises(BadInput, match=r"^features\.layers\.b\.layers\.inner: A `fold` wants the columns"):
+        net_of(layer("relu"), {"layers": {"inner": fold}})
+    branches = {"p": layer("unfold", kernel_size=3), "q": layer("relu")}
+    with pytest.raises(BadInput, match=r"^features\.layers\.a: Branches that end in `unfold`"):
+        net_of({"type": "parallel", "layers": branches})
+
+
+@pytest.mark.parametrize("size", [(2, 9, 9), (9, 2, 9), (3, 3, 3)])
+def test_torch_takes_no_mean_of_a_volume_smaller_than_the_window(size):
+    """Its pools of images do, where padding fills the window."""
+    net = net_of(layer("avg_pool3d", kernel_size=3, stride=2, padding=1))
+    assert net.least == (4, 4, 4)  # the fewest that its stride divides
+    x = torch.rand(1, 1, *size)
+    if min(size) < 3:
+        with pytest.raises(TooSmall, match="too small"):
+            net.final(x)
+    else:
+        assert torch.equal(net.final(x).values, torch.nn.functional.avg_pool3d(x, 3, 2, 1))
+    assert net_of(layer("avg_pool2d", kernel_size=3, stride=2, padding=1)).least == (2, 2)
 
 
 def test_adaptive_pools_are_never_tiled():

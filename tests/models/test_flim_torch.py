@@ -32,6 +32,7 @@ CASES = [
     ("conv2d", {"kernel_size": [3, 5], "stride": [2, 1], "out_channels": 5, "in_channels": 4}),
     ("conv2d", {"kernel_size": 3, "padding": [1, 2], "dilation": [1, 2], "out_channels": 5}),
     ("conv2d", {"kernel_size": 3, "padding": "same", "dilation": 2, "out_channels": 5}),
+    ("conv2d", {"kernel_size": [4, 2], "padding": "same", "out_channels": 5}),
     ("conv2d", {"kernel_size": 3, "padding": "valid", "groups": 2, "out_channels": 6, "bias": True}),
     ("conv2d", {"kernel_size": 3, "padding": 2, "padding_mode": "reflect", "out_channels": 5}),
     ("conv2d", {"kernel_size": 3, "padding": 2, "padding_mode": "replicate", "out_channels": 5}),
@@ -40,6 +41,8 @@ CASES = [
     ("max_pool2d", {"kernel_size": 3}),
     ("max_pool2d", {"kernel_size": [2, 3], "stride": [3, 2], "padding": [1, 0], "ceil_mode": True}),
     ("max_pool2d", {"kernel_size": 2, "stride": 1, "dilation": 3, "return_indices": False}),
+    ("max_pool2d", {"kernel_size": 1, "stride": 3, "ceil_mode": True}),
+    ("avg_pool2d", {"kernel_size": [3, 2], "stride": 4, "padding": [1, 0], "ceil_mode": True}),
     ("max_pool3d", {"kernel_size": [1, 2, 3], "stride": 2, "padding": [0, 1, 1]}),
     ("avg_pool2d", {"kernel_size": 3}),
     ("avg_pool2d", {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False, "ceil_mode": True}),
@@ -79,8 +82,9 @@ def test_every_parameter_does_what_it_does_in_torch(word, params):
     x = image(axes)
     with torch.no_grad():
         expected = twin(x.clone())
-        found = net.final(x).values
+        found, grid = net.final(x)
     assert found.shape == expected.shape
+    assert grid.flat or grid.size == expected.shape[2:]
     assert torch.allclose(found, expected, atol=1e-5)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fieldmark.errors import BadFile
+from fieldmark.models.flim_graph import FlimGraphNet
 from fieldmark.models.libift import LibiftLayer, from_matrix, offsets, read_layers, to_matrix, write_layers
+from fieldmark.models.libift_nets import stacks_of
+from fieldmark.recipes.flim_arch import FlimGraphConfig
 
 
 def layer(kernels: int, channels: int, size: int, *, dims: int = 2, seed: int = 0) -> LibiftLayer:
@@ -110,6 +114,28 @@ def test_folding_keeps_the_responses():
     folded = one.folded()
     found = [(kernel * x).sum() + bias for kernel, bias in zip(folded.weight, folded.bias, strict=True)]
     assert np.allclose(found, wanted, atol=1e-4)
+
+
+def test_a_norm_with_a_scale_and_a_shift_is_one_mean_and_spread(tmp_path):
+    """As gradient descent leaves it; and what images are standardized by before it comes on top."""
+    rng = np.random.default_rng(2)
+    arch = {
+        "norm": {"operation": "m_norm2d"},
+        "conv": {"operation": "conv2d", "params": {"kernel_size": 1, "out_channels": 2}},
+    }
+    net = FlimGraphNet(3, FlimGraphConfig(arch={"features": {"layers": arch}}))
+    mean, std, scale, shift = rng.normal(size=3), rng.uniform(0.5, 2, 3), rng.uniform(0.5, 2, 3), rng.normal(size=3)
+    norm, conv = net.op("norm"), net.op("conv")
+    norm.mean, norm.std, norm.weight, norm.bias = (torch.tensor(own).float() for own in (mean, std, scale, shift))
+    conv.weight, conv.bias = torch.rand(2, 3, 1, 1), torch.zeros(2)
+    x = rng.normal(size=(3, 50))
+    for steps in ([], [{"step": "standardize", "mean": [0.5, -1.0, 2.0], "std": [2.0, 0.25, 3.0]}]):
+        seen = x
+        for step in steps:
+            seen = (x - np.array(step["mean"])[:, None]) / np.array(step["std"])[:, None]
+        wanted = scale[:, None] * (seen - mean[:, None]) / std[:, None] + shift[:, None]
+        (one,), _ = stacks_of(net, steps)["graph"]
+        assert np.allclose((x - one.mean[:, None]) / one.std[:, None], wanted, atol=1e-5)
 
 
 def test_sizes_that_do_not_fit_are_named(tmp_path):

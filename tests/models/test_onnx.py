@@ -112,9 +112,37 @@ def test_a_network_of_an_architecture_at_another_size(tmp_path):
     assert np.abs(ours - theirs).max() <= 1e-5 * max(1, np.abs(ours).max())
 
 
-def test_maps_that_lie_elsewhere_are_refused(tmp_path):
-    model = fitted(tmp_path, graph({"padding": 0}, {}))
-    with pytest.raises(BadInput, match="half the kernel in every layer"):
+@pytest.mark.parametrize(
+    ("conv", "pool"),
+    [
+        ({"padding": 0}, {}),
+        ({"kernel_size": 5, "padding": 2}, {"kernel_size": 3, "stride": 4}),  # as in FLIM's document
+        ({"padding": 2, "stride": 3, "dilation": 2}, {"ceil_mode": True}),
+        ({"padding": [0, 3]}, {"kernel_size": [1, 3], "stride": [1, 2]}),
+    ],
+)
+def test_maps_that_lie_elsewhere_are_brought_onto_images_of_any_size(tmp_path, conv, pool):
+    for size in ((37, 52), (64, 31), (90, 130)):
+        _, ours, theirs = ours_and_theirs(tmp_path / str(size), graph(conv, pool), "features", size)
+        assert np.abs(ours - theirs).max() <= 1e-5 * max(1, np.abs(ours).max())
+
+
+def test_branches_on_different_grids(tmp_path):
+    conv = {"operation": "conv2d", "params": {"kernel_size": 3, "out_channels": 3, "stride": 2}}
+    other = {"operation": "conv2d", "params": {"kernel_size": 7, "out_channels": 3, "stride": 3, "padding": 1}}
+    layers = {"both": {"type": "parallel", "layers": {"p": conv, "q": other}}}
+    recipe = FitRecipe(family="flim-net", net={"arch": {"features": {"layers": layers}}}, head={"kind": "none"})
+    for size in ((37, 52), (64, 31)):
+        _, ours, theirs = ours_and_theirs(tmp_path / str(size), recipe, "features", size)
+        assert np.abs(ours - theirs).max() <= 1e-5 * max(1, np.abs(ours).max())
+
+
+def test_adaptive_pools_are_refused(tmp_path):
+    recipe = graph({"padding": 1}, {})
+    layers = recipe.net["arch"]["features"]["layers"]
+    layers["pool"] = {"operation": "adap_avg_pool2d", "params": {"output_size": 4}}
+    model = fitted(tmp_path, recipe)
+    with pytest.raises(BadInput, match="adaptive pool"):
         to_onnx(model.net, model.header, "features")
 
 

@@ -142,10 +142,14 @@ CONV = "features/layers/conv1"
         ("feature", {}, r"feature: unknown key\. Did you mean 'features'"),
         ("features/layers/a.b", {"operation": "relu"}, r"cannot be called 'a\.b'"),
         ("features/layers/x", {"operation": "max_pool3d", "params": {"kernel_size": 2}}, "mixes 2-D .* and 3-D"),
+        (f"{CONV}/params/pool", {"operation": "avg_pool2d", "params": {"kernel_size": [2, 3], "padding": [1, 2]}},
+         r"conv1\.params\.pool\.params\.padding: is \[1, 2\], more than half of the window \[2, 3\]"),
+        ("features/layers/x", {"operation": "max_pool3d", "params": {"kernel_size": 3, "padding": 2}},
+         r"layers\.x\.params\.padding: is \[2, 2, 2\], more than half of the window \[3, 3, 3\]"),
         ("features/layers/x", {"operation": "linear", "params": {"in_features": 1, "out_features": 1}}, "classifier"),
         ("classifier/layers/x", {"operation": "m_norm2d"}, r"classifier\.layers\.x: .*under `features`"),
     ],
-)
+)  # fmt: skip
 def test_what_is_wrong_names_its_path(path, value, message):
     with pytest.raises(BadRecipe, match=rf"(?s)^arch\.json: .*{message}"):
         arch_of(_with(path, value), source="arch.json")

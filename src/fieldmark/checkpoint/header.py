@@ -106,12 +106,14 @@ _KINDS: dict[str, type] = {
     "code_version": str,
 }
 _MOST = 1 << 16
-"""Channels, classes, strides and halos of any real model stay far below."""
+"""Strides and halos of any real model stay far below."""
+MOST_CHANNELS = (1 << 24) - 1
+"""A model of feature vectors has a channel for each feature: the flattened maps of an image may be millions."""
 
 
 def _parts(values: dict[str, Any]) -> dict[str, Any]:
     """The parts of a header that JSON has no words for, each checked."""
-    _int("channels", values["channels"], 1)
+    _int("channels", values["channels"], 1, MOST_CHANNELS + 1)
     if not all(isinstance(step, dict) for step in [*values["preparation"], *values.get("target_preparation", [])]):
         raise TypeError("preparation must be a list of steps")
     if not all(isinstance(output, str) for output in values["outputs"]):

@@ -106,7 +106,7 @@ def stratified(
         BadInput: More is asked for than there is, or a size is neither a share nor a whole number.
     """
     sizes = {"train": train, "val": val, "test": test}
-    counts = {part: _count(part, size, len(images)) for part, size in sizes.items() if size is not None}
+    counts = _counts({part: size for part, size in sizes.items() if size is not None}, len(images))
     if sum(counts.values()) > len(images):
         asked = " + ".join(f"{count} {part}" for part, count in counts.items())
         raise BadInput(f"{asked} are more than the data set's {len(images)} images. Ask for fewer.")
@@ -176,10 +176,19 @@ def _require_classes(source: Path, images: Sequence[LidsImage]) -> None:
         )
 
 
-def _count(part: str, size: float, total: int) -> int:
-    if not 0 <= size < float("inf") or (size >= 1 and size != int(size)):
-        raise BadInput(f"The size of {part} is {size}; give a share below 1, or a whole number of images.")
-    return round(size * total) if size < 1 else int(size)
+def _counts(sizes: dict[str, float], total: int) -> dict[str, int]:
+    """Images of each part. Shares are rounded together: where they add up to 1, the images are as many as there are."""
+    counts, share, given = {}, 0.0, 0
+    for part, size in sizes.items():
+        if not 0 <= size < float("inf") or (size >= 1 and size != int(size)):
+            raise BadInput(f"The size of {part} is {size}; give a share below 1, or a whole number of images.")
+        if size >= 1:
+            counts[part] = int(size)
+            continue
+        share += size
+        counts[part] = round(share * total) - given
+        given += counts[part]
+    return counts
 
 
 def _dealt(classes: Sequence[int], counts: Sequence[int], seed: int) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from fieldmark.checkpoint import ClassSpec, save
@@ -44,7 +45,7 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         net: Settings of the network, as `net.` in a recipe.
         head: How pixels are classified: `forest`, `logistic`, or `none` for features alone; or the settings of a head,
             as `head.` in a recipe, such as `{"kind": "adaptive", "decoder": "mean"}`.
-        random_state: The seed; the same one gives the same weights.
+        random_state: The seed; the same one gives the same weights. None or a generator: a seed is drawn in each fit.
 
     Attributes:
         n_features_in_: Channels of an image.
@@ -60,14 +61,14 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         *,
         net: dict[str, Any] | None = None,
         head: Literal["forest", "logistic", "none"] | dict[str, Any] = "forest",
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.arch = arch
         self.net = net
         self.head = head
         self.random_state = random_state
 
-    def fit(self, images: Images, markers: Markers) -> Self:
+    def fit(self, images: Images, markers: Markers | None = None) -> Self:
         """Learn from the marked images.
 
         A marker is a connected piece of one value. Unmarked pixels and images are unknown: they teach nothing.
@@ -146,7 +147,10 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _recipe(self) -> FitRecipe:
         net = dict(self.net or {})
         head = self.head if isinstance(self.head, dict) else {"kind": self.head}
-        values: dict[str, Any] = {"family": "flim", "net": net, "head": head, "seed": self.random_state}
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):  # None draws anew in each fit, as everywhere in scikit-learn
+            seed = int(check_random_state(seed).randint(np.iinfo(np.int32).max))
+        values: dict[str, Any] = {"family": "flim", "net": net, "head": head, "seed": int(seed)}
         if self.arch is not None:
             values |= {"family": "flim-net", "net": net | {"arch": _architecture(self.arch)}}
         return validate(FitRecipe, values)
@@ -209,6 +213,8 @@ def _channels_first(image: Any, place: int) -> np.ndarray:
 
 def _checked_markers(markers: Any, arrays: list[np.ndarray]) -> list[np.ndarray]:
     """One (y, x) int64 map for each image."""
+    if markers is None:
+        raise BadInput("FLIM learns from markers, and there are none. Give one for each image, None for one without.")
     given = list(markers)
     if not arrays or len(given) != len(arrays):
         raise BadInput(

@@ -111,9 +111,9 @@ def layer_names(net: Net) -> list[str]:
 
 
 def maps_in(output: object) -> Tensor | None:
-    """The maps (B, F, y, x) in what a layer gives: a tensor, or one with the places where it lies; None for others."""
+    """The maps (B, F, (z,) y, x) in what a layer gives: a tensor, or one with where it lies; None for others."""
     maps = output[0] if isinstance(output, tuple) and output else output
-    return maps if isinstance(maps, Tensor) and maps.ndim == 4 else None
+    return maps if isinstance(maps, Tensor) and maps.ndim in (4, 5) else None
 
 
 def _layer(net: Net, name: str) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
 from fieldmark.models.build import load_net
 from fieldmark.models.libift import write_layers
-from fieldmark.models.libift_nets import stacks_of
+from fieldmark.models.libift_nets import stacks_of, told_by
 
 if TYPE_CHECKING:
     from fieldmark.models.base import Net
@@ -21,6 +21,7 @@ UNREFINED = (
     "The graph gives what the head says; the walks that move borders onto those of the image are not part of it. "
     "Fit with head.refine=none for a model that answers as its graph does."
 )
+TOLD = "The folder has no place for colors and for what pixels are divided by. Whoever reads it must know: {}"
 
 
 def export_from_job(job: dict[str, Any]) -> Iterator[Event]:
@@ -37,16 +38,17 @@ def export_from_job(job: dict[str, Any]) -> Iterator[Event]:
                 yield Event("note", 0, 0, message=UNREFINED)
             written = [out]
         case "libift":
-            written = _write_libift(net, out)
+            written = _write_libift(net, header.preparation, out)
+            yield Event("note", 0, 0, message=TOLD.format(told_by(header.preparation)))
         case other:
             raise BadInput(f"No export format is called {other!r}. Choose onnx or libift.")
     for number, path in enumerate(written, start=1):
         yield Event("export", number, len(written), message=str(path))
 
 
-def _write_libift(net: Net, out: Path) -> list[Path]:
+def _write_libift(net: Net, preparation: Sequence[dict[str, Any]], out: Path) -> list[Path]:
     """A folder with the kernels of each layer and `arch.json`; a folder for each branch where there are several."""
-    stacks = stacks_of(net)
+    stacks = stacks_of(net, preparation)
     written = []
     for name, (layers, architecture) in stacks.items():
         folder = out / name if len(stacks) > 1 else out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,15 @@ from torch import Tensor, nn
 
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput, NotFound
-from fieldmark.infer.answers import read_whole, see_image
+from fieldmark.core.geometry import Box
+from fieldmark.errors import BadInput, InputMismatch, NotFound
+from fieldmark.infer.answers import MOST_PIXELS, read_whole, see_image
 from fieldmark.infer.cam import explain_image, layer_names, maps_in
 from fieldmark.infer.device import device_of
+from fieldmark.infer.forward import require_numbers
 from fieldmark.infer.predict import Model, model_of
+from fieldmark.prepare import Whole, apply
+from fieldmark.recipes.layers import layer_name as written
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -26,14 +31,19 @@ if TYPE_CHECKING:
 
 
 def layer_name(net: Net, typed: str) -> str:
-    """The full name of a layer, of which its last parts are enough. Raises NotFound for none, BadInput for several."""
+    """The full name of a layer, of which its last parts are enough. Raises NotFound for none, BadInput for several.
+
+    It may be typed as an architecture or `inspect` has it (`outer/pool`, `branch1/layer2`), or as weights are called.
+    """
     names = layer_names(net)
-    wanted = typed.replace("/", ".")
-    found = [name for name in names if name == wanted] or [name for name in names if name.endswith(f".{wanted}")]
+    wanted = typed.replace(".", "/")
+    found = [name for name in names if wanted in (name.replace(".", "/"), written(name))]
+    found = found or [name for name in names if name.replace(".", "/").endswith(f"/{wanted}")]
     if not found:
-        raise NotFound("layer", typed, names)
+        raise NotFound("layer", typed, [written(name) for name in names if name != "graph" and "after_it" not in name])
     if len(found) > 1:
-        raise BadInput(f"{typed!r} may be {' or '.join(found)}. Name the layer with what stands before it.")
+        several = " or ".join(name.replace(".", "/") for name in found)
+        raise BadInput(f"{typed!r} may be {several}. Name the layer with what stands before it.")
     return found[0]
 
 
@@ -54,20 +64,40 @@ def last_layer(net: Net) -> str:
 
 
 def layer_maps(model: Model, source: ImageSource, image: str, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """(F, y, x) float32 maps of each layer for a whole image, on the layer's own grid.
+    """(F, (z,) y, x) float32 maps of each layer for a whole image or volume, on the layer's own grid.
 
     The image is grown to the network's stride by reflection; rows and columns of a map that see nothing but what was
     added are cut off.
     """
     net = model.net
-    pixels = read_whole(model, source, image)
-    x = see_image(net, pixels, model.header.preparation)
-    size = net.image_head.look.size if net.image_head is not None else None
-    height, width = size or pixels.shape[1:]
+    if net.spatial == 3:
+        x = _see_volume(model, source, image)
+        size = tuple(x.shape[2:])
+    else:
+        pixels = read_whole(model, source, image)
+        x = see_image(net, pixels, model.header.preparation)
+        wanted = net.image_head.look.size if net.image_head is not None else None
+        size = wanted or pixels.shape[1:]
     maps = _run(net, x, names)
     if missing := [name for name in names if name not in maps]:
         raise BadInput(f"Layer {missing[0]!r} gives no maps. Layers that do: {', '.join(map_layers(net)[:20])}.")
-    return {name: _cut(maps[name], (height, width), tuple(x.shape[-2:])) for name in names}
+    return {name: _cut(maps[name], size, tuple(x.shape[2:])) for name in names}
+
+
+def _see_volume(model: Model, source: ImageSource, image: str) -> Tensor:
+    """(1, c, z, y, x) prepared voxels, at the volume's own size."""
+    times, channels, *size = source.shape
+    if channels != model.header.channels:
+        raise InputMismatch(model=model.name, expected=model.header.channels, found=channels, image=image)
+    if times > 1 or prod(size) > MOST_PIXELS:
+        raise BadInput(
+            f"{image} has {' x '.join(map(str, size))} voxels at {times} times; what layers give is written for one "
+            f"volume of up to {MOST_PIXELS} voxels. Cut it."
+        )
+    voxels = source.read(Box.whole(source.shape))[0]
+    require_numbers(voxels, image)
+    steps = Whole(lambda: source).at(model.header.preparation, Box((0,) * 4, (1, *size)))
+    return torch.from_numpy(apply(voxels, steps))[None]
 
 
 def layers_from_job(job: dict[str, Any]) -> Iterator[Event]:
@@ -112,13 +142,17 @@ def _named(net: Net, typed: Sequence[str], otherwise: Callable[[Net], list[str]]
     """The layers that were typed, each once, or others where none was; and what each is called in files."""
     called = {layer_name(net, name): name for name in typed}
     if not called:
-        called = {name: name.removeprefix("graph.") for name in otherwise(net) if name != "graph"}
+        called = {name: written(name) for name in otherwise(net) if name != "graph"}
+    folders = [folder_name(name) for name in called.values()]
+    if twice := [name for name, folder in zip(called.values(), folders, strict=True) if folders.count(folder) > 1]:
+        raise BadInput(f"{' and '.join(twice)} would be written into one folder. Name one of them alone (-l).")
     return list(called), called
 
 
 def folder_name(layer: str) -> str:
     """A layer's name as a folder's: never a path that leads elsewhere."""
-    return "".join(part if part.isalnum() or part in "-_." else "_" for part in layer).strip(".") or "_"
+    spelled = layer.replace("/", ".")
+    return "".join(part if part.isalnum() or part in "-_." else "_" for part in spelled).strip(".") or "_"
 
 
 @contextmanager
@@ -131,7 +165,7 @@ def _opened(item: dict[str, Any]) -> Iterator[ImageSource]:
 
 def _smallest(net: Net) -> Tensor:
     """An image of nothing: enough to see which layer answers."""
-    return torch.zeros(1, net.channels, *net.least_whole(), device=device_of(net))
+    return torch.zeros(1, net.channels, *(net.least if net.spatial == 3 else net.least_whole()), device=device_of(net))
 
 
 def _run(net: Net, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -142,7 +176,7 @@ def _run(net: Net, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
 
 @contextmanager
 def _outputs(net: Net, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """The maps (1, F, y, x) that layers give while the block runs, by name."""
+    """The maps (1, F, (z,) y, x) that layers give while the block runs, by name."""
     seen: dict[str, Tensor] = {}
 
     def keep(name: str) -> Any:
@@ -160,10 +194,10 @@ def _outputs(net: Net, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
         yield seen
 
 
-def _cut(maps: Tensor, size: tuple[int, int], grown: tuple[int, ...]) -> np.ndarray:
-    """(1, F, y, x) to (F, y, x) without what lies wholly beyond the image."""
-    rows, columns = (-(-n * m // g) for n, m, g in zip(size, maps.shape[-2:], grown, strict=True))
-    found: np.ndarray = maps[0, :, :rows, :columns].float().cpu().numpy()
+def _cut(maps: Tensor, size: tuple[int, ...], grown: tuple[int, ...]) -> np.ndarray:
+    """(1, F, (z,) y, x) to (F, (z,) y, x) without what lies wholly beyond the image."""
+    kept = tuple(slice(-(-n * m // g)) for n, m, g in zip(size, maps.shape[2:], grown, strict=True))
+    found: np.ndarray = maps[0][(slice(None), *kept)].float().cpu().numpy()
     return np.ascontiguousarray(found)
 
 

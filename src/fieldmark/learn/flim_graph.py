@@ -19,6 +19,7 @@ from fieldmark.learn.dropping import without
 from fieldmark.learn.estimate import Estimate
 from fieldmark.learn.given import given_layers
 from fieldmark.learn.kernels import Kernels, choose_points, estimate_kernels
+from fieldmark.learn.pieces import pieces_of
 from fieldmark.learn.pixel_head import thin_marks
 from fieldmark.learn.sampling import TILE
 from fieldmark.models.flim_ops import BatchNorm, Conv, Decoder, Grid, MarkerNorm, Seen
@@ -253,7 +254,8 @@ def _rows(layer: Layer, seed: int) -> np.ndarray:
 
 def _groups(layer: Layer, rows: np.ndarray) -> np.ndarray:
     marks = layer.samples.marks
-    groups: np.ndarray = (marks.stroke if layer.net.config.kernels.grouping == "stroke" else marks.klass)[rows]
+    by_stroke = layer.net.config.kernels.grouping == "stroke"
+    groups: np.ndarray = (pieces_of(marks, layer.net.spatial) if by_stroke else marks.klass)[rows]
     return groups
 
 
@@ -267,8 +269,9 @@ def _kernels(layer: Layer, op: Conv, flat: np.ndarray, rows: np.ndarray, seed: i
     most = None if params.out_channels is None else params.out_channels // params.groups
     config = _layer_config(layer.net.config.kernels, params, most, flat.shape[1])
     per_group = _per_group(params, len(np.unique(_groups(layer, rows))))
+    pieces = pieces_of(marks, layer.net.spatial)[rows]
     kernels = estimate_kernels(
-        flat, marks.stroke[rows], marks.klass[rows], config=config, per_group=per_group, most=most, seed=seed
+        flat, pieces, marks.klass[rows], config=config, per_group=per_group, most=most, seed=seed
     )
     if most is not None and len(kernels.weight) < most and config.similarity is None:
         raise BadInput(

@@ -37,7 +37,9 @@ PLANE_PIXELS = 1 << 16
 """Of a plane that is measured on its foreground; of larger ones every n-th row and column."""
 
 
-def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequence[Step] = ()) -> list[Step]:
+def estimate_preparation(
+    samples: Samples, *, color: str, seed: int, first: Sequence[Step] = (), standardize: bool = True
+) -> list[Step]:
     """Scale by the data set's maximum, L*a*b* for color images, then zero mean and unit spread.
 
     The constants come from crops drawn over all images of the fit (marked ones where
@@ -48,12 +50,15 @@ def estimate_preparation(samples: Samples, *, color: str, seed: int, first: Sequ
         color: One of `net.color` (see `prepare.color_steps`).
         seed: Draws the crops.
         first: Steps that come before.
+        standardize: Without it, mean and spread stay as they are.
     """
     crops = _crops(samples, seed, first)
     distinct = {(index, box): crop for index, box, crop in crops}  # small images are their only crop
     top = max(float(max(crop.max(), -crop.min())) for crop in distinct.values())
     integers = all(one.kind == "u" for one in _input_types(samples, first))
     color_of = color_steps(color, len(crops[0][2]), by=top if top > 0 else 1.0, integers=integers)
+    if not standardize:
+        return [*first, *color_of]
     prepared = {
         (index, box): apply(_thinned(crop), samples.whole(index).at([*first, *color_of], box)[len(first) :])
         for (index, box), crop in distinct.items()

@@ -132,7 +132,7 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     config = full_config(recipe)
     _resize(samples, recipe, config)
     notes = list(_find_targets(job, config))
-    steps = _preparation(samples, recipe, str(config.get("color", "auto")))
+    steps = _preparation(samples, recipe, config)
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
@@ -222,7 +222,8 @@ def _task(asked: str, targets: Targets) -> str:
     return found
 
 
-def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[str, Any]]:
+def _preparation(samples: Samples, recipe: FitRecipe, config: dict[str, Any]) -> list[dict[str, Any]]:
+    color = str(config.get("color", "auto"))
     if recipe.begin is not None:
         return given_preparation(recipe.begin, samples, color)
     asked, inputs = recipe.prepare.normalize, recipe.data.inputs
@@ -232,7 +233,8 @@ def _preparation(samples: Samples, recipe: FitRecipe, color: str) -> list[dict[s
     samples.foreground = foreground_of_fit(samples, recipe, first)
     if asked is not None or inputs:
         return estimate_normalization(samples, recipe.prepare, first, recipe.seed)
-    return estimate_preparation(samples, color=color, seed=recipe.seed, first=first)
+    standardize = bool(config.get("standardize", True))
+    return estimate_preparation(samples, color=color, seed=recipe.seed, first=first, standardize=standardize)
 
 
 def _silences(job: FitJob) -> Iterator[str]:

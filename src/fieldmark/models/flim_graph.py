@@ -73,10 +73,16 @@ class Block(nn.Module):
     def grids(self, grid: Grid, prefix: str = "") -> Iterator[tuple[str, Grid]]:
         """Where the maps of all nodes lie, by name."""
         for name, node in self.parts():
+            path = f"{prefix}{name}"
             if isinstance(node, Block):
-                yield from node.grids(grid, f"{prefix}{name}/")
-            end = node.after(grid)
-            yield f"{prefix}{name}", end
+                yield from node.grids(grid, f"{path}/")
+            try:
+                end = node.after(grid)
+            except TooSmall:
+                raise
+            except BadInput as error:
+                raise BadInput(f"{'.layers.'.join(['features', *path.split('/')])}: {error}") from error
+            yield path, end
             if self.spec.type == "sequential":
                 grid = end
 
@@ -84,7 +90,11 @@ class Block(nn.Module):
 def join(ends: Sequence[Seen], aggregate: str) -> Seen:
     """The maps of branches as one, on the finest of their grids; coarser ones are interpolated."""
     grid = joined_grid([end.grid for end in ends])
-    maps = [end.values if _same(end.grid, grid) else resample(end, grid.axes) for end in ends]
+    finest = next((end.values for end in ends if _same(end.grid, grid)), None)
+    axes = grid.axes
+    if finest is not None and not grid.flat:  # sizes as the map has them, so that they are traced
+        axes = tuple(replace(axis, size=size) for axis, size in zip(axes, finest.shape[2:], strict=True))
+    maps = [end.values if _same(end.grid, grid) else resample(end, axes) for end in ends]
     if aggregate == "concat":
         return Seen(torch.cat(maps, dim=1), grid)
     if len({level.shape[1] for level in maps}) > 1:
@@ -128,13 +138,13 @@ def resample(seen: Seen, axes: Sequence[Axis]) -> Tensor:
         if (here.size, here.jump, here.start) == (there.size, there.jump, there.start):
             continue
         at = there.start + there.jump * torch.arange(there.size, dtype=torch.float64, device="cpu")
-        at = ((at - here.start) / here.jump).clamp(0, here.size - 1)
-        low = at.floor().long().clamp(max=max(0, here.size - 2))
+        last = torch.as_tensor(values.shape[place] - 1, device="cpu")  # a tensor, so that it is traced
+        at = torch.minimum(((at - here.start) / here.jump).clamp(min=0), last.double())
+        low = torch.minimum(at.floor().long(), (last - 1).clamp(min=0))
         share = (at - low).to(values.dtype).view(-1, *(1,) * (values.ndim - 1 - place)).to(values.device)
-        low = low.to(values.device)
-        values = torch.lerp(
-            values.index_select(place, low), values.index_select(place, (low + 1).clamp(max=here.size - 1)), share
-        )
+        high = torch.minimum(low + 1, last)
+        below, above = (values.index_select(place, index.to(values.device)) for index in (low, high))
+        values = torch.lerp(below, above, share)
     return values
 
 

@@ -1,7 +1,4 @@
-"""The operations of FLIM architectures, each with its arithmetic of coordinates.
-
-What is learned from markers is empty until then. `n` below is 2 for images, 3 for volumes.
-"""
+"""The operations of FLIM architectures, each with its arithmetic of coordinates; empty until markers teach them."""
 
 from __future__ import annotations
 
@@ -316,11 +313,6 @@ class Pool(Op):
         self.padding = each(params.padding, axes)
         self.dilation = each(dilation, axes)
         self.ceil = params.ceil_mode
-        if any(p > k // 2 for p, k in zip(self.padding, self.size, strict=True)):
-            raise BadInput(
-                f"A pool of {list(self.size)} is padded by {list(self.padding)}, more than half of it; "
-                "torch allows no more. Correct the architecture."
-            )
 
     @property
     def pads(self) -> tuple[tuple[int, int], ...]:
@@ -364,6 +356,15 @@ class AvgPool(Pool):
     def __init__(self, params: AvgPoolParams, axes: int) -> None:
         super().__init__(params, axes)
         self.params = params
+
+    def after(self, grid: Grid) -> Grid:
+        thin = any(n < k for n, k in zip(grid.size, self.size, strict=True))
+        if self.axes == 3 and not grid.dense and thin:  # its twin in 2-D has no such rule
+            raise TooSmall(
+                f"The volume is too small for the network: torch takes no mean of {list(self.size)} over a map of "
+                f"{list(grid.size)}, however padded. Use larger volumes, or a smaller window."
+            )
+        return super().after(grid)
 
     def compute(self, x: Tensor, grid: Grid) -> Tensor:
         include, divisor = self.params.count_include_pad, self.params.divisor_override

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from fieldmark.core.extras import require_extra
 from fieldmark.errors import BadInput
 from fieldmark.models.flim_graph import FlimGraphNet
+from fieldmark.models.flim_ops import AdaptivePool
 from fieldmark.prepare.color import LINEAR_BELOW, RGB_TO_XYZ, WHITE
 
 if TYPE_CHECKING:
@@ -160,6 +161,11 @@ def _require_exportable(net: Net, output: str) -> None:
         raise BadInput(f"ONNX graphs give classes or features, not {output!r}. Choose one with --output.")
     if net.spatial != 2:
         raise BadInput("This model reads volumes; graphs are written for images. Export its kernels: --format libift.")
+    if any(isinstance(part, AdaptivePool) for part in net.modules()):
+        raise BadInput(
+            "This model has an adaptive pool: its windows follow the size of the image, and those of a graph do not. "
+            "Export its kernels: --format libift."
+        )
     if output == "classes" and net.head is None:
         raise BadInput("This model has no head, so it gives no classes. Export what it sees with --output features.")
     if output == "classes" and net.head is not None and net.head.rounds:
@@ -188,8 +194,8 @@ def _require_any_size(data: bytes, net: Net, header: Header, output: str) -> Non
         theirs = np.empty(0)
     if theirs.shape != ours.shape or not np.allclose(theirs, ours, atol=1e-3 * max(1.0, float(np.abs(ours).max()))):
         raise BadInput(
-            "This model's maps are brought onto the image by its size, which one graph for all sizes cannot do. Use a "
-            "padding of half the kernel in every layer, or export its kernels: --format libift."
+            "This model answers otherwise for images of other sizes, which one graph for all cannot do. Export its "
+            "kernels: --format libift."
         )
 
 

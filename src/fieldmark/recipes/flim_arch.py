@@ -388,6 +388,16 @@ def _check_axes(word: str, params: Params, place: _Place) -> None:
             place.inside(name).fail(f"wanted one number or {axes} of them, found {list(value)}")
     if isinstance(params, ConvParams):
         _check_conv(params, place)
+    if isinstance(params, MaxPoolParams | AvgPoolParams):
+        _check_pool(params, axes, place)
+
+
+def _check_pool(params: MaxPoolParams | AvgPoolParams, axes: int, place: _Place) -> None:
+    sizes, pads = (n if isinstance(n, tuple) else (n,) * axes for n in (params.kernel_size, params.padding))
+    if any(pad > size // 2 for size, pad in zip(sizes, pads, strict=True)):
+        place.inside("padding").fail(
+            f"is {list(pads)}, more than half of the window {list(sizes)}; torch allows no more"
+        )
 
 
 def _check_conv(params: ConvParams, place: _Place) -> None:
@@ -440,6 +450,8 @@ class FlimGraphConfig(NetConfig, frozen=True, extra="forbid"):
     """A FLIM network as an architecture describes it."""
 
     arch: Annotated[FlimArch, BeforeValidator(_as_arch)]
+    standardize: bool = True
+    """Whether channels get zero mean and unit spread over the teaching images before the first layer sees them."""
     pooling: Literal["rescale", "atrous"] = "rescale"
     """How a layer after a stride learns: on the thinned map, with the marks' coordinates rescaled, or on the map that
     no stride has thinned, with dilated kernels (intrinsic atrous)."""

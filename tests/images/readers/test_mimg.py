@@ -56,6 +56,12 @@ def test_a_plane_and_any_numbers_are_written(tmp_path):
         np.testing.assert_array_equal(source.read(Box.whole(source.shape))[0, :, 0], plane[:, ::-1])
 
 
+@pytest.mark.parametrize("height", [255, 256, 257, 512, 513])
+def test_images_higher_than_what_is_written_at_once(tmp_path, height):
+    write_mimg(tmp_path / "a.mimg", truth(2, height, 1, 2)[0])
+    assert (tmp_path / "a.mimg").read_bytes() == by_hand(2, height, 1, 2, "1.000000 1.000000 1.000000")
+
+
 def test_a_box_is_read(tmp_path):
     (tmp_path / "a.mimg").write_bytes(by_hand(5, 4, 3, 2))
     box = Box((0, 1, 1, 2, 1), (1, 2, 3, 4, 4))

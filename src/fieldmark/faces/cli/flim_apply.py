@@ -11,6 +11,7 @@ from fieldmark.faces.cli.many import ManyCommand, UnusedOption
 from fieldmark.workbench.flim.options import ExplainOptions, ValidateOptions
 
 _FILE = click.Path(path_type=Path)
+_BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared, with a hyphen
 
 
 @click.command(cls=ManyCommand)
@@ -28,7 +29,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("-smp", "--svm-path", type=_FILE, cls=UnusedOption, help="the machine is a part of the model.")
 @click.option("-rb", "--remove-border", type=int, cls=UnusedOption, help="it belongs to the model.")
 @click.option(
-    "-tm", "--torchvision-model", type=click.Choice(["vgg16_bn"]), help="Refused: torchvision is not used here."
+    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
 )
 @click.option("-nc", "--number-classes", type=int, cls=UnusedOption, help="the model knows its classes.")
 @click.option("--grad-cam", is_flag=True, help="Also draw what speaks for each class, as `explain` does, into -od.")
@@ -39,6 +40,7 @@ def validate(torchvision_model: str | None, grad_cam: bool, as_json: bool, **giv
     from fieldmark.faces.cli.show import errors_as_json, follow, note, say, say_json
     from fieldmark.workbench.flim.checks import refuse_torchvision
     from fieldmark.workbench.flim.explain import explain as draw
+    from fieldmark.workbench.flim.explain import require_drawable
     from fieldmark.workbench.flim.validate import Validation
 
     refuse_torchvision(torchvision_model, pretrained=False)
@@ -46,6 +48,8 @@ def validate(torchvision_model: str | None, grad_cam: bool, as_json: bool, **giv
     with errors_as_json(as_json):
         if grad_cam and options.outputs_dir is None:
             raise click.UsageError("--grad-cam draws pictures: say where with -od.")
+        if grad_cam and options.outputs_dir is not None:
+            require_drawable(options.model_path, options.dataset_dir, options.outputs_dir)
         validation = Validation(options)
         follow(validation.events())
         if grad_cam and options.outputs_dir is not None:
@@ -80,7 +84,7 @@ def _as_explain(options: ValidateOptions, out: Path) -> ExplainOptions:
     "-g", "--gpus", type=int, multiple=True, metavar="N...", help="Compute on these GPUs where there are any."
 )
 @click.option(
-    "-tm", "--torchvision-model", type=click.Choice(["vgg16_bn"]), help="Refused: torchvision is not used here."
+    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
 )
 @click.option(
     "-i", "--image-indices", type=click.IntRange(0), multiple=True, metavar="N...", help="Places in the split, from 0."

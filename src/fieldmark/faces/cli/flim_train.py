@@ -11,6 +11,7 @@ from fieldmark.faces.cli.many import ManyCommand, UnusedOption
 from fieldmark.workbench.flim.options import FORMATS, TrainOptions
 
 _FILE = click.Path(path_type=Path)
+_BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared, with a hyphen
 
 
 @click.command(cls=ManyCommand)
@@ -47,7 +48,7 @@ _FILE = click.Path(path_type=Path)
 @click.option("-ldd", "--lids-model-dir", type=_FILE, help="Their folder.")
 @click.option("-rb", "--remove-border", type=click.IntRange(0), default=TrainOptions.remove_border, show_default=True)
 @click.option(
-    "-tm", "--torchvision-model", type=click.Choice(["vgg16_bn"]), help="Refused: torchvision is not used here."
+    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
 )
 @click.option("-pt", "--pretrained", is_flag=True, help="Refused, as -tm.")
 @click.option("-nc", "--number-classes", type=click.IntRange(1), help="How many classes there are, if more than occur.")
@@ -56,6 +57,7 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "-l", "--layers", multiple=True, metavar="NAME...", help="Layers of the architecture; all where not given."
 )
+@click.option("--label-offset", type=int, help="Added to each label of marker files; detected where not given.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE...", help="Settings of the recipe (models.md).")
 def train(torchvision_model: str | None, pretrained: bool, **given: Any) -> None:
     """Learn filters from markers, and a classifier of images where a training split is given."""

@@ -35,18 +35,21 @@ class Teaching:
         dataset: The data set's images, in which images of markers are looked up; empty for none.
         split: The images whose class is taught.
         classes: How many classes there are at least.
+        label_offset: Added to every label of the markers; None to tell from the files.
     """
 
     markers: Path | None
     dataset: Sequence[LidsImage]
     split: Sequence[LidsImage]
     classes: int = 0
+    label_offset: int | None = None
 
     def fingerprint(self) -> str:
         """The hash of all that is taught: file names, sizes and times of images, bytes of markers."""
         images = [[one.name, one.klass, *_facts(one.path)] for one in self.split]
         markers = "" if self.markers is None else file_hash(self.markers)
-        return fingerprint([images, markers, self.classes])
+        offset = [] if self.label_offset is None else [self.label_offset]
+        return fingerprint([images, markers, self.classes, *offset])
 
 
 def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
@@ -80,7 +83,7 @@ def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list
     _add_classes(bench, teaching)
     notes = []
     if teaching.markers is not None:
-        report = bench.import_labels(teaching.markers, "markers")
+        report = bench.import_labels(teaching.markers, "markers", label_offset=teaching.label_offset)
         notes += report.notes + [f"{name} was left out: {why}." for name, why in report.left_out]
     if teaching.split:
         _answer(bench, teaching.split)
@@ -96,12 +99,12 @@ def _add_classes(bench: Workbench, teaching: Teaching) -> None:
     """Classes 1, 2, ... as many as the split or the markers name: in these data sets, classes are numbers."""
     count = max([teaching.classes, *(one.klass for one in teaching.split)])
     if teaching.markers is not None:
-        count = max(count, _highest_label(bench, teaching.markers))
+        count = max(count, _highest_label(bench, teaching.markers, teaching.label_offset))
     for number in range(1, count + 1):
         bench.labels.add_class(str(number))
 
 
-def _highest_label(bench: Workbench, markers: Path) -> int:
+def _highest_label(bench: Workbench, markers: Path, offset: int | None) -> int:
     """The class number of the highest label in the marker files; text files that begin at 0 are counted from 1."""
     values: set[int] = set()
     texts: set[int] = set()
@@ -111,7 +114,7 @@ def _highest_label(bench: Workbench, markers: Path) -> int:
         else:
             for _, _, plane in read_map(one.path, one.image.shape, one.plane, one.shown):
                 values.update(np.unique(plane).tolist())
-    return max(values | texts, default=0) + (1 if 0 in texts else 0)
+    return max(values | texts, default=0) + (int(0 in texts) if offset is None else offset)
 
 
 def _answer(bench: Workbench, split: Sequence[LidsImage]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput
 from fieldmark.workbench.flim.checks import refuse_originals
+from fieldmark.workbench.flim.layers import require_own_files
 from fieldmark.workbench.flim.options import ExplainOptions
 from fieldmark.workbench.flim.validate import classifier_header, image_items, split_images
 from fieldmark.workbench.flim.vectors import require_images
@@ -15,18 +17,31 @@ from fieldmark.workbench.jobs import run_job
 FOLDER = "CAMs"
 
 
+def require_drawable(model: Path, dataset: Path, out: Path) -> None:
+    """Raise BadInput where there is nothing to draw on, no gradient to follow, or `out` is not to be written into."""
+    header = classifier_header(model)
+    require_images(header, model, "Grad-CAM is drawn on images")
+    match header.config:
+        case {"image_head": {"kind": "svm"}}:
+            raise BadInput(
+                f"Grad-CAM follows the gradient of a dense classifier, and model {str(model)!r} has a support vector "
+                "machine. Train another without -s, or leave the drawing out."
+            )
+    refuse_originals(out, [("-d", dataset)])
+
+
 def explain(options: ExplainOptions) -> Iterator[Event]:
     """Write `CAMs/LAYER/IMAGE.png` for each image that was asked for.
 
     Raises:
-        BadInput: A place beyond the split, or a model that answers no images.
+        BadInput: A place beyond the split, or a model that answers no images, or not by a gradient.
     """
-    require_images(classifier_header(options.model_path), options.model_path, "explain draws on images")
-    refuse_originals(options.outputs_dir, [("-d", options.dataset_dir)])
+    require_drawable(options.model_path, options.dataset_dir, options.outputs_dir)
     images = split_images(options.dataset_dir, options.split, "-ts")
     places = options.image_indices or tuple(range(len(images)))
     if beyond := [place for place in places if place >= len(images)]:
         raise BadInput(f"-i {beyond[0]}: {options.split} names {len(images)} images; count them from 0.")
+    require_own_files([images[place] for place in places], "png")
     out = options.outputs_dir / FOLDER
     job = {
         "kind": "explain",

@@ -35,6 +35,8 @@ class TrainOptions:
     intermediate: bool = False
     format: str = "npy"
     layers: tuple[str, ...] = ()
+    label_offset: int | None = None
+    """Added to every label of the marker files; None to tell from them. The document does not know it."""
     settings: tuple[str, ...] = ()
     """`KEY=VALUE` of our own recipe, which the document does not know."""
 

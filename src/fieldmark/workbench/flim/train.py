@@ -22,6 +22,7 @@ from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, follow_fit
 from fieldmark.workbench.flim.assemble import HIDDEN, Teaching, assemble
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
+from fieldmark.workbench.flim.layers import require_layers, require_one_size, require_own_files, write_layers
 from fieldmark.workbench.flim.options import TrainOptions
 from fieldmark.workbench.flim.vectors import (
     FAMILY,
@@ -48,10 +49,15 @@ def train(options: TrainOptions) -> Iterator[Event]:
     dataset, split = _data(options)
     if options.load_lids_model and options.markers_dir is not None:
         yield _note("-ld takes filters as they are: no marker is looked at, and -md is not used.")
-    teaching = Teaching(
-        None if options.load_lids_model else options.markers_dir, dataset, split, options.number_classes or 0
-    )
+    if options.backpropagation and is_vectors(options.dataset_dir):
+        yield _note("-b trains filters too, and features come without any: the classifier alone is trained, as by -c.")
+    markers = None if options.load_lids_model else options.markers_dir
+    teaching = Teaching(markers, dataset, split, options.number_classes or 0, options.label_offset)
     recipe = recipe_of(options, classify=bool(split) and _classifies(options))
+    if options.intermediate:
+        require_layers(options.layers, recipe.net)
+        require_own_files(split or dataset, options.format)
+        require_one_size(options.format, split or dataset, recipe.net)
     if not _classifies(options) and split:
         yield _note("-i alone trains no classifier; add -c, -b or -s for one.")
     target = options.outputs_dir / checked_name("model", options.model_filename)
@@ -65,8 +71,6 @@ def train(options: TrainOptions) -> Iterator[Event]:
     _deliver(run, target)
     write_atomic(options.outputs_dir / "history.csv", (run.folder / "history.csv").read_bytes())
     if options.intermediate:
-        from fieldmark.workbench.flim.layers import write_layers
-
         yield from write_layers(options, target, split or dataset)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import numpy as np
 
 from fieldmark.checkpoint import Header
+from fieldmark.checkpoint.header import MOST_CHANNELS
 from fieldmark.collection.lids import MOST_CLASSES, LidsImage, some, split_names
 from fieldmark.errors import BadFile, BadInput, NothingLabelled
 from fieldmark.features.opf import read_opf
@@ -119,6 +120,10 @@ def read_vectors(path: Path) -> VectorSet:
     if not path.is_file():
         raise BadFile(path, "-d wants a folder of images or an OPF data set (.zip), and there is none. Check the name.")
     data = read_opf(path)
+    if data.feat.shape[1] > MOST_CHANNELS:
+        raise BadFile(
+            path, f"it holds {data.feat.shape[1]:,} features a sample; a model takes {MOST_CHANNELS:,}. Write fewer."
+        )
     numbers = zip(data.true_label.tolist(), data.id.tolist(), strict=True)
     names = tuple(Path(name.strip()).name for name in data.names) or tuple(f"{a}_{b}" for a, b in numbers)
     if too_long := [name for name in names if len(quote(name, safe="")) > _LONGEST_NAME]:
