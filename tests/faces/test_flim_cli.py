@@ -285,7 +285,9 @@ def test_a_zip_of_images_of_different_sizes_is_refused_before_anything_is_learne
     assert "npy or mimg" in err
     assert not (here / "outputs").exists()
     assert cli(*TRAIN, "-mn", "m", *layers, "-f", "npy")[0] == 0
-    shapes = {np.load(path).shape for path in (here / "outputs/intermediate-outputs/pool1").iterdir()}
+    shapes = {
+        np.load(path, allow_pickle=False).shape for path in (here / "outputs/intermediate-outputs/pool1").iterdir()
+    }
     assert shapes == {(6, 12, 12), (6, 16, 16)}
 
 
@@ -616,7 +618,7 @@ def test_layers_from_the_pixels_on_by_loops(cli, here, standardize):
         [[padded[:, 2 * y : 2 * y + 3, 2 * x : 2 * x + 3].max(axis=(1, 2)) for x in range(12)] for y in range(12)]
     ).transpose(2, 0, 1)
     for name, values in wanted.items():
-        found = np.load(here / f"outputs/intermediate-outputs/{name}/{stem}.npy")
+        found = np.load(here / f"outputs/intermediate-outputs/{name}/{stem}.npy", allow_pickle=False)
         assert found.shape == values.shape, name
         assert np.allclose(found, values, atol=1e-4 * np.abs(values).max()), name
 
@@ -630,8 +632,8 @@ def test_a_layer_is_named_as_in_the_architecture(cli, here):
     assert cli(*train, "-mn", "m", "-l", "conv1", "block/conv1", "last", "relu")[0] == 0
     folder = here / "outputs/intermediate-outputs"
     assert sorted(path.name for path in folder.iterdir()) == ["block.conv1", "conv1", "last", "relu"]
-    assert np.load(folder / "conv1/000001_00000000.npy").shape == (6, 24, 24)
-    assert np.load(folder / "block.conv1/000001_00000000.npy").shape == (6, 12, 12)
+    assert np.load(folder / "conv1/000001_00000000.npy", allow_pickle=False).shape == (6, 24, 24)
+    assert np.load(folder / "block.conv1/000001_00000000.npy", allow_pickle=False).shape == (6, 12, 12)
     status, out, err = cli(*train, "-mn", "other", "-l", "cnov1")
     assert (status, out) == (1, "")
     assert "No layer is called 'cnov1'. Did you mean 'conv1'" in err
@@ -650,7 +652,9 @@ def test_maps_of_our_own_network_cover_images_that_its_stride_does_not_divide(cl
     strides = np.cumprod([2 if one["pool"] != "none" else 1 for one in header.config["branches"][0]["layers"]])
     for name, side in (("000001_00000001", 25), ("000001_00000002", 33), ("000002_00000001", 24)):
         for layer, stride in zip(layers, strides.tolist(), strict=False):
-            found = np.load(here / f"outputs/intermediate-outputs/{layer.replace('/', '.')}/{name}.npy")
+            found = np.load(
+                here / f"outputs/intermediate-outputs/{layer.replace('/', '.')}/{name}.npy", allow_pickle=False
+            )
             assert found.shape[1:] == (-(-side // stride),) * 2, (name, layer)
 
 
@@ -697,9 +701,9 @@ def test_layers_of_volumes_by_loops(cli, here):
         windows = [padded[z : z + 3, y : y + 3, x : x + 3] for z, y, x in np.ndindex(*volume.shape)]
         wanted = np.array([[(kernel[0] * one).sum() for one in windows] for kernel in kernels])
         wanted = wanted.reshape(-1, *volume.shape)
-        found = np.load(folder / f"conv1/{number}_{number}.npy")
+        found = np.load(folder / f"conv1/{number}_{number}.npy", allow_pickle=False)
         assert np.allclose(found, wanted, atol=1e-4 * np.abs(wanted).max())
-        assert np.load(folder / f"pool1/{number}_{number}.npy").shape == (len(kernels), 4, 5, 6)
+        assert np.load(folder / f"pool1/{number}_{number}.npy", allow_pickle=False).shape == (len(kernels), 4, 5, 6)
         assert np.array_equal(rows[number - 1], found.ravel())
         data = (folder / f"conv1/{number}_{number}.mimg").read_bytes()
         head = f"MIG\n12 10 7 {len(kernels)}\n1.000000 1.000000 1.000000\n".encode()
@@ -847,6 +851,7 @@ def test_filters_of_libift_begin_a_classifier(cli, here):
              "--set", f"begin.scale={scale['by']}")  # fmt: skip
     status, _, err = cli(*given, "-mn", "given", *layers)
     assert status == 0, err
+    assert f"-ld: pixels are divided by {scale['by']:g}" in err
     found = [np.load(file, allow_pickle=False) for file in sorted(folder.iterdir())]
     assert all(np.abs(a - b).max() < 1e-4 for a, b in zip(found, truth, strict=True))
     status, out, _ = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/given", "--json")
