@@ -334,7 +334,7 @@ def test_an_image_without_any_contrast(cli, here):
         (("-mn", "m", "-s", "-b"), "one model has one"),
         (("-mn", "m", "-l", "conv1"), "Add -i"),
         (("-mn", "../m"), "cannot name a model"),
-        (("-mn", "m", "-i", "-l", "branchs.0.0"), "Did you mean 'branches.0.0'?"),
+        (("-mn", "m", "-i", "-l", "branch1/layr2"), "Did you mean 'branch1/layer2'?"),
         (("-mn", "m", "-ad", "nowhere.json"), "-ad wants a file"),
     ],
 )
