@@ -322,7 +322,7 @@ def test_an_image_without_any_contrast(cli, here):
         (("-mn", "m", "-s", "-b"), "one model has one"),
         (("-mn", "m", "-l", "conv1"), "Add -i"),
         (("-mn", "../m"), "cannot name a model"),
-        (("-mn", "m", "-i", "-l", "branchs.0.0"), "Did you mean 'branches.0.0'?"),
+        (("-mn", "m", "-i", "-l", "branch1/layr2"), "Did you mean 'branch1/layer2'?"),
         (("-mn", "m", "-ad", "nowhere.json"), "-ad wants a file"),
     ],
 )
@@ -839,6 +839,7 @@ def test_filters_of_libift_begin_a_classifier(cli, here):
              "--set", f"begin.scale={scale['by']}")  # fmt: skip
     status, _, err = cli(*given, "-mn", "given", *layers)
     assert status == 0, err
+    assert f"-ld: pixels are divided by {scale['by']:g}" in err
     found = [np.load(file, allow_pickle=False) for file in sorted(folder.iterdir())]
     assert all(np.abs(a - b).max() < 1e-4 for a, b in zip(found, truth, strict=True))
     status, out, _ = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/given", "--json")

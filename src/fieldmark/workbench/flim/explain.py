@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput
-from fieldmark.workbench.flim.checks import refuse_originals
+from fieldmark.workbench.flim.checks import refuse_originals, require_folder
 from fieldmark.workbench.flim.layers import require_own_files
 from fieldmark.workbench.flim.options import ExplainOptions
 from fieldmark.workbench.flim.validate import classifier_header, image_items, split_images
@@ -18,9 +18,15 @@ FOLDER = "CAMs"
 
 
 def require_drawable(model: Path, dataset: Path, out: Path) -> None:
-    """Raise BadInput where there is nothing to draw on, no gradient to follow, or `out` is not to be written into."""
+    """Raise where there is nothing to draw on, no gradient to follow, or `out` is not to be written into.
+
+    Raises:
+        BadFile: There is no such model or folder of images.
+        BadInput: The model has no dense classifier of images, or `out` lies in the data set.
+    """
     header = classifier_header(model)
     require_images(header, model, "Grad-CAM is drawn on images")
+    require_folder(dataset, "-d")
     match header.config:
         case {"image_head": {"kind": "svm"}}:
             raise BadInput(

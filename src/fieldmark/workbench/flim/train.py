@@ -54,6 +54,9 @@ def train(options: TrainOptions) -> Iterator[Event]:
     markers = None if options.load_lids_model else options.markers_dir
     teaching = Teaching(markers, dataset, split, options.number_classes or 0, options.label_offset)
     recipe = recipe_of(options, classify=bool(split) and _classifies(options))
+    if recipe.begin is not None:
+        said = f"-ld: pixels are divided by {recipe.begin.scale:g} before the filters see them (--set begin.scale=N)."
+        yield _note(said)
     if options.intermediate:
         require_layers(options.layers, recipe.net)
         require_own_files(split or dataset, options.format)
