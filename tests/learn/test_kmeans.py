@@ -127,3 +127,9 @@ def test_every_point_is_in_one_cluster_and_no_cluster_is_empty(many, count, leve
 def test_the_same_seed_gives_the_same_bits():
     first, second = (kmeans(blobs(seed=2), 7, seed=9) for _ in range(2))
     assert np.array_equal(first.centers, second.centers)
+
+
+def test_no_point_stands_for_two_clusters():
+    points = np.random.default_rng(214).normal(size=(40, 6))  # one is nearest to two of the eight centers
+    found = kmeans(points, 8, seed=0)
+    assert len(set(found.nearest)) == len(found.centers) == 8

@@ -21,7 +21,7 @@ class Clusters:
     Args:
         centers: (K, D) float64.
         counts: (K,) points of each; no cluster is empty.
-        nearest: (K,) row of the point nearest to each center.
+        nearest: (K,) row of a cluster's own point nearest to its center.
         inertia: Sum of the squared distances to the own center.
     """
 
@@ -165,10 +165,13 @@ def _members(scores: np.ndarray) -> np.ndarray:
 
 def _settle(table: np.ndarray, lengths: np.ndarray, centers: np.ndarray) -> Clusters:
     """The means of the points nearest to each center, where there are any."""
-    sums = _members(_scores(table, centers)).astype(np.float32) @ table.T
-    sums = sums[sums[:, -1] > 0.5].astype(np.float64)
+    members = _members(_scores(table, centers))
+    sums = members.astype(np.float32) @ table.T
+    filled = sums[:, -1] > 0.5
+    sums, members = sums[filled].astype(np.float64), members[filled]
     counts = sums[:, -1]
     means = sums[:, :-1] / counts[:, None]
-    nearest = (lengths - 2 * _scores(table, means.astype(np.float32))).argmin(axis=1)
+    distances = lengths - 2 * _scores(table, means.astype(np.float32))
+    nearest = np.where(members, distances, np.inf).argmin(axis=1)  # of its own points: none stands for two clusters
     inertia = float(lengths.sum(dtype=np.float64) - (counts * (means**2).sum(axis=1)).sum())
     return Clusters(means, np.rint(counts).astype(np.int64), nearest, max(inertia, 0.0))

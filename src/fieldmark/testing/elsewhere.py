@@ -30,9 +30,12 @@ def elsewhere() -> Iterator[torch.device]:
     def autocast(kind: str, **options: Any) -> torch.autocast:
         return _AUTOCAST("cpu" if kind == DEVICE.type else kind, **options)
 
+    def inference_mode(mode: bool = True) -> Any:
+        return torch.no_grad() if mode else torch.enable_grad()
+
     mode: Any = _Mode
     # wrapped tensors have no views in inference mode
-    with mode(), patch("torch.inference_mode", torch.no_grad), patch("torch.autocast", autocast):
+    with mode(), patch("torch.inference_mode", inference_mode), patch("torch.autocast", autocast):
         yield DEVICE
 
 
