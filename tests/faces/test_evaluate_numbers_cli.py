@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import subprocess
 import sys
@@ -13,9 +12,11 @@ import pytest
 from sklearn.metrics import r2_score
 
 from fieldmark.checkpoint import header_of
-from fieldmark.faces.cli import main
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from tests.faces.looking import table
+
+pytestmark = pytest.mark.usefixtures("worker_here")
 
 COUNT = 20
 FAST = (
@@ -50,24 +51,8 @@ def fitted(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def cli(capsys, monkeypatch):
-    use_fake_worker(monkeypatch)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(one) for one in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
-
-
 def columns(path: Path) -> dict[str, dict[str, str]]:
-    with path.open(newline="") as file:
-        return {row["image"].removesuffix(".npy"): row for row in csv.DictReader(file)}
+    return {row["image"].removesuffix(".npy"): row for row in table(path)}
 
 
 def test_a_model_is_scored_on_images_that_taught_nothing(cli, fitted):

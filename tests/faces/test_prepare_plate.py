@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import shutil
@@ -14,8 +13,8 @@ import tifffile
 import zarr
 
 from fieldmark.checkpoint import load
-from fieldmark.faces.cli import main
 from fieldmark.testing.worker import use_fake_worker
+from tests.faces.looking import table
 
 FIELDS = ("A/1/0", "A/1/1", "B/12/0", "B/12/1")
 SHAPE = (2, 3, 3, 60, 76)
@@ -80,19 +79,6 @@ def _here(monkeypatch, tmp_path):
             tifffile.imwrite(f"frames/im_c{c:03d}_z{z:03d}_t{t:03d}_p{number:03d}.tif", pixels[t, c, z])
 
 
-@pytest.fixture
-def cli(capsys):
-    def run(*words: object) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main([str(word) for word in words])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return ended.value.code or 0, out, err
-
-    return run
-
-
 def prepared(cli, out: str, folder: str, *, slices: object = -1, fields: object = -1, more: str = "") -> str:
     form = "image" if folder == "frames" else "zarr"
     Path("prep.yml").write_text(CONFIG.format(out=out, folder=folder, form=form, slices=slices, fields=fields) + more)
@@ -111,11 +97,10 @@ def tree(folder: str) -> dict[str, object]:
         if path.suffix != ".csv":
             made[name] = path.read_bytes()
             continue
-        with path.open(newline="") as file:
-            own = [
-                {key: value for key, value in row.items() if key not in ("", "dir_name", "file_name")}
-                for row in csv.DictReader(file)
-            ]
+        own = [
+            {key: value for key, value in row.items() if key not in ("", "dir_name", "file_name")}
+            for row in table(path)
+        ]
         made[name] = sorted(own, key=lambda row: sorted(row.items()))
     return made
 
@@ -136,8 +121,7 @@ def test_a_plate_is_prepared_as_its_frames_are(cli, chosen):
 
 def test_files_of_frames_meta_are_fields(cli):
     prepared(cli, "out", "plate.zarr")
-    with open("out/frames_meta.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = table("out/frames_meta.csv")
     assert [row["file_name"] for row in rows if row["pos_idx"] == "2"] == ["B/12/0"] * 12
     before = tree("out")
     err = prepared(cli, "out", "plate.zarr")
@@ -169,23 +153,18 @@ def test_one_image_and_a_folder_of_images_are_positions(cli):
         shutil.copytree(f"plate.zarr/{FIELDS[number]}", f"loose/{name}")
     prepared(cli, "folder", "loose")
     prepared(cli, "one", "loose/a.zarr")
-    with open("one/frames_meta.csv", newline="") as file:
-        assert {row["file_name"] for row in csv.DictReader(file)} == {"a.zarr"}
+    assert {row["file_name"] for row in table("one/frames_meta.csv")} == {"a.zarr"}
     mask = "mask_channels_1/im_c003_z001_t000_p000.png"
     assert Path("one", mask).is_file()
-    with open("folder/frames_meta.csv", newline="") as file:
-        assert {(row["pos_idx"], row["file_name"]) for row in csv.DictReader(file)} == {
-            ("0", "a.zarr"),
-            ("1", "b.zarr"),
-        }
+    found = {(row["pos_idx"], row["file_name"]) for row in table("folder/frames_meta.csv")}
+    assert found == {("0", "a.zarr"), ("1", "b.zarr")}
 
 
 def test_what_is_missing_is_said(cli):
     shutil.rmtree("plate.zarr/A/1/1")
     err = prepared(cli, "out", "plate.zarr")
     assert "position 1: the plate's metadata names it, but there is no such field" in err
-    with open("out/frames_meta.csv", newline="") as file:
-        assert {row["pos_idx"] for row in csv.DictReader(file)} == {"0", "2", "3"}
+    assert {row["pos_idx"] for row in table("out/frames_meta.csv")} == {"0", "2", "3"}
     for change, told in (
         ("pos_ids: [1]", "pos_ids names 1"),
         ("slice_ids: [3]", "slice_ids names 3"),

@@ -243,7 +243,7 @@ def _rows(layer: Layer, seed: int) -> np.ndarray:
     entry = Layer(net, first, layer.samples)
     op = cast("Conv", net.op(first))
     patches, rows = marked_patches(entry, op, rows, dense=False)
-    groups = _groups(layer, rows)
+    groups = _groups(layer, pieces_of(layer.samples.marks, net.spatial), rows)
     per_group = _per_group(op.params, len(np.unique(groups)))
     flat = patches.reshape(len(patches), -1)
     chosen: np.ndarray = rows[
@@ -252,10 +252,9 @@ def _rows(layer: Layer, seed: int) -> np.ndarray:
     return chosen
 
 
-def _groups(layer: Layer, rows: np.ndarray) -> np.ndarray:
-    marks = layer.samples.marks
+def _groups(layer: Layer, pieces: np.ndarray, rows: np.ndarray) -> np.ndarray:
     by_stroke = layer.net.config.kernels.grouping == "stroke"
-    groups: np.ndarray = (pieces_of(marks, layer.net.spatial) if by_stroke else marks.klass)[rows]
+    groups: np.ndarray = (pieces if by_stroke else layer.samples.marks.klass)[rows]
     return groups
 
 
@@ -268,10 +267,10 @@ def _kernels(layer: Layer, op: Conv, flat: np.ndarray, rows: np.ndarray, seed: i
     marks, params = layer.samples.marks, op.params
     most = None if params.out_channels is None else params.out_channels // params.groups
     config = _layer_config(layer.net.config.kernels, params, most, flat.shape[1])
-    per_group = _per_group(params, len(np.unique(_groups(layer, rows))))
-    pieces = pieces_of(marks, layer.net.spatial)[rows]
+    pieces = pieces_of(marks, layer.net.spatial)
+    per_group = _per_group(params, len(np.unique(_groups(layer, pieces, rows))))
     kernels = estimate_kernels(
-        flat, pieces, marks.klass[rows], config=config, per_group=per_group, most=most, seed=seed
+        flat, pieces[rows], marks.klass[rows], config=config, per_group=per_group, most=most, seed=seed
     )
     if most is not None and len(kernels.weight) < most and config.similarity is None:
         raise BadInput(

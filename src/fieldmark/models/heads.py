@@ -150,18 +150,15 @@ class ForestHead(Head):
 
     def _traced(self, rows: Tensor) -> Tensor:
         """The same as operations of a graph, which must not hold the size of the image that it was traced with."""
-        trees, inner = self.feature.shape
-        feature, threshold, values = self.feature.flatten(), self.threshold.flatten(), rows.flatten()
+        values = rows.flatten()
         row = torch.arange(rows.shape[0], dtype=torch.int32, device=rows.device)[:, None] * rows.shape[1]
-        tree = torch.arange(trees, dtype=torch.int32, device=rows.device)
-        node = torch.zeros(rows.shape[0], trees, dtype=torch.int32, device=rows.device)
-        for _ in range(self.depth):
-            at = (node + tree * inner).flatten()
+        node = torch.arange(len(self.feature), dtype=torch.int32, device=rows.device).expand(rows.shape[0], -1)
+        for feature, threshold in self._nodes():
+            at = node.flatten()
             place = (feature.index_select(0, at).view_as(node) + row).flatten()
             right = values.index_select(0, place) > threshold.index_select(0, at)
-            node = node * 2 + 1 + right.view_as(node)
-        leaf = node - inner + tree * (inner + 1)
-        return self.value.flatten(0, 1)[leaf.long()].mean(dim=1)
+            node = node * 2 + right.view_as(node)
+        return self.value.flatten(0, 1)[node.long()].mean(dim=1)
 
     def config(self) -> dict[str, Any]:
         return {"kind": "forest", "max_depth": self.depth}

@@ -150,10 +150,11 @@ class Workbench:
         return predict(self, model, self.chosen(images), out, form, recipe, **beside)
 
     def evaluate(self, model: str, truth: Path | None, **options: Any) -> Scored:
-        """Score a model on the images that taught it nothing."""
+        """Score a model on the images that taught it nothing; `options` are those of `cases.Asked`."""
+        from fieldmark.workbench.cases import Asked
         from fieldmark.workbench.evaluating import evaluate
 
-        return evaluate(self, model, truth, **options)
+        return evaluate(self, model, Asked(truth=truth, **options))
 
     def chosen(self, names: Sequence[str]) -> list[ImageRecord]:
         """The images of these names, each once; all images in use where none is named."""

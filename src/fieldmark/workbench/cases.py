@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,12 +15,12 @@ from fieldmark.errors import BadInput
 from fieldmark.evaluate.summary import ImageScore
 from fieldmark.evaluate.truth import Coding, Truth, pair_by_stem, read_truth
 from fieldmark.images import find_images, open_image
+from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.predicting import HIDDEN
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
     from fieldmark.images import ImageSource
-    from fieldmark.recipes.evaluate import EvaluateRecipe
     from fieldmark.workbench.bench import Workbench
 
 Watch = Callable[[str], None]
@@ -39,7 +39,9 @@ class Asked:
     """What is to be scored, and how.
 
     Args:
-        truth: What is right: a folder, or of numbers a table; None where something else says it.
+        truth: A folder of reference masks, numbered objects or true images, paired with the images by stem, or a table
+            of true numbers; None where channels of the images themselves are what a model of images should answer, or
+            the table that a model of numbers learned from has rows of others too.
         recipe: What is measured.
         mask: A folder of masks within which predicted images are compared too.
         report: Where the report goes; beside the model's run where None.
@@ -49,7 +51,7 @@ class Asked:
     """
 
     truth: Path | None
-    recipe: EvaluateRecipe
+    recipe: EvaluateRecipe = field(default_factory=EvaluateRecipe)
     mask: Path | None = None
     report: Path | None = None
     watch: Watch = lambda _line: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,18 +72,7 @@ class _Task:
         )
 
 
-def evaluate(
-    bench: Workbench,
-    name: str,
-    truth: Path | None,
-    *,
-    recipe: EvaluateRecipe | None = None,
-    mask: Path | None = None,
-    report: Path | None = None,
-    watch: Watch = lambda _line: None,
-    only: frozenset[str] = frozenset(),
-    made: Mapping[str, Path] | None = None,
-) -> Scored:
+def evaluate(bench: Workbench, name: str, asked: Asked) -> Scored:
     """Predict the images that have truth, compare, and write a report.
 
     Strokes are not carried through space here: a score is about what the model learned.
@@ -91,18 +80,8 @@ def evaluate(
     Args:
         bench: The project.
         name: A model of the project, or a model folder.
-        truth: A folder of reference masks, numbered objects or true images, paired with the images by stem, or a table
-            of true numbers; None where channels of the images themselves are what a model of images should answer, or
-            the table that a model of numbers learned from has rows of others too.
-        recipe: What is measured.
-        mask: A folder of masks within which predicted images are compared too.
-        report: Where the report goes; beside the model's run where None.
-        watch: Called with sentences about the progress.
-        only: Names of the images that are looked at; empty for all.
-        made: What the model predicted of them, by name, where that is there already; nothing is predicted then.
+        asked: What is right, and what is measured.
     """
-    chosen = recipe or EvaluateRecipe()
-    asked = Asked(truth=truth, recipe=chosen, mask=mask, report=report, watch=watch, only=only, made=made)
     if output_of(header_of(model_folder(bench, name)), name) == "numbers":
         from fieldmark.workbench.evaluating_numbers import evaluate_numbers
 
@@ -147,11 +126,12 @@ def evaluate_typed(
     from fieldmark.workbench.bench import Workbench
     from fieldmark.workbench.evaluating_numbers import evaluate_answers, is_answers
 
+    asked = Asked(truth=truth, **options)
     if is_answers(model):
-        return evaluate_answers(Path(model), Asked(truth=truth, **options))
+        return evaluate_answers(Path(model), asked)
     with Workbench.open(project) as bench:
         bench.allow = allow
-        return evaluate(bench, model, truth, **options)
+        return evaluate(bench, model, asked)
 
 
 def _kind(header: Header, name: str, recipe: EvaluateRecipe) -> Kind:

@@ -6,17 +6,11 @@ from pathlib import Path
 
 import click
 
+from fieldmark.faces.cli.options import recipe_options
+
 
 @click.command()
-@click.argument("family", required=False)
-@click.option("--config", type=click.Path(path_type=Path), help="A recipe (YAML, JSON or TOML); its paths begin at it.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting of the recipe; may be repeated. By Fieldmark's keys beside another system's file too.",
-)
+@recipe_options
 @click.option("--name", help="The model's name; the family's where none is given.")
 @click.option("--resume", metavar="RUN", help="Go on with a fit that was stopped.")
 @click.option("--gpu", type=click.IntRange(0), help="The one GPU to use; by itself all that are there.")

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from fieldmark.faces.cli.many import ManyCommand, UnusedOption
+from fieldmark.faces.cli.options import torchvision_option
 from fieldmark.workbench.flim.options import ExplainOptions, ValidateOptions
 
 _FILE = click.Path(path_type=Path)
-_BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared, with a hyphen
 
 
 @click.command(cls=ManyCommand)
@@ -28,9 +28,7 @@ _BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared,
 @click.option("-s", "--svm", is_flag=True, cls=UnusedOption, help="the model knows its classifier.")
 @click.option("-smp", "--svm-path", type=_FILE, cls=UnusedOption, help="the machine is a part of the model.")
 @click.option("-rb", "--remove-border", type=int, cls=UnusedOption, help="it belongs to the model.")
-@click.option(
-    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
-)
+@torchvision_option
 @click.option("-nc", "--number-classes", type=int, cls=UnusedOption, help="the model knows its classes.")
 @click.option("--grad-cam", is_flag=True, help="Also draw what speaks for each class, as `explain` does, into -od.")
 @click.option("-od", "--outputs-dir", type=_FILE, help="Where the pictures of --grad-cam go.")
@@ -83,9 +81,7 @@ def _as_explain(options: ValidateOptions, out: Path) -> ExplainOptions:
 @click.option(
     "-g", "--gpus", type=int, multiple=True, metavar="N...", help="Compute on these GPUs where there are any."
 )
-@click.option(
-    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
-)
+@torchvision_option
 @click.option(
     "-i", "--image-indices", type=click.IntRange(0), multiple=True, metavar="N...", help="Places in the split, from 0."
 )

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from fieldmark.faces.cli.many import ManyCommand, UnusedOption
+from fieldmark.faces.cli.options import torchvision_option
 from fieldmark.workbench.flim.options import FORMATS, TrainOptions
 
 _FILE = click.Path(path_type=Path)
-_BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared, with a hyphen
 
 
 @click.command(cls=ManyCommand)
@@ -47,9 +47,7 @@ _BACKBONES = click.Choice(["vgg16_bn"])  # help would show it as it is compared,
 @click.option("-ld", "--load-lids-model", is_flag=True, help="Take filters that libIFT has learned.")
 @click.option("-ldd", "--lids-model-dir", type=_FILE, help="Their folder.")
 @click.option("-rb", "--remove-border", type=click.IntRange(0), default=TrainOptions.remove_border, show_default=True)
-@click.option(
-    "-tm", "--torchvision-model", metavar="[vgg16_bn]", type=_BACKBONES, help="Refused: torchvision is not used here."
-)
+@torchvision_option
 @click.option("-pt", "--pretrained", is_flag=True, help="Refused, as -tm.")
 @click.option("-nc", "--number-classes", type=click.IntRange(1), help="How many classes there are, if more than occur.")
 @click.option("-i", "--intermediate", is_flag=True, help="Write what the layers of -l give for each image.")

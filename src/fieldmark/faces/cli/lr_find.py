@@ -6,17 +6,11 @@ from pathlib import Path
 
 import click
 
+from fieldmark.faces.cli.options import recipe_options
+
 
 @click.command()
-@click.argument("family", required=False)
-@click.option("--config", type=click.Path(path_type=Path), help="A recipe (YAML, JSON or TOML); its paths begin at it.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one setting of the recipe; may be repeated. By Fieldmark's keys beside another system's file too.",
-)
+@recipe_options
 @click.option("--base-lr", type=float, help="The first rate.")
 @click.option("--max-lr", type=float, help="The last rate.")
 @click.option("--steps", type=click.IntRange(10), help="Batches, one for each rate.")

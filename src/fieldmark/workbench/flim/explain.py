@@ -9,7 +9,7 @@ from fieldmark.core.events import Event
 from fieldmark.errors import BadInput
 from fieldmark.workbench.flim.checks import refuse_originals, require_folder
 from fieldmark.workbench.flim.layers import require_own_files
-from fieldmark.workbench.flim.options import ExplainOptions
+from fieldmark.workbench.flim.options import ExplainOptions, computing
 from fieldmark.workbench.flim.validate import classifier_header, image_items, split_images
 from fieldmark.workbench.flim.vectors import require_images
 from fieldmark.workbench.jobs import run_job
@@ -56,7 +56,6 @@ def explain(options: ExplainOptions) -> Iterator[Event]:
         "images": image_items([images[place] for place in places]),
         "layers": list(options.target_layers),
         "out": str(out),
-        "gpus": list(options.gpus),
-        "accelerator": "auto" if options.gpus else "cpu",
+        **computing(options.gpus),
     }
     yield from run_job(job, options.outputs_dir / ".fieldmark" / "explain.json")

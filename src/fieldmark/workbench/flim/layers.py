@@ -11,7 +11,7 @@ from fieldmark.collection.lids import LidsImage
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, NotFound, NothingLabelled
 from fieldmark.images import open_image
-from fieldmark.workbench.flim.options import TrainOptions
+from fieldmark.workbench.flim.options import TrainOptions, computing
 from fieldmark.workbench.flim.validate import image_items
 from fieldmark.workbench.jobs import run_job
 
@@ -105,7 +105,6 @@ def write_layers(options: TrainOptions, model: Path, images: Sequence[LidsImage]
         "layers": list(options.layers),
         "format": options.format,
         "out": str(options.outputs_dir / FOLDER),
-        "gpus": list(options.gpus),
-        "accelerator": "auto" if options.gpus else "cpu",
+        **computing(options.gpus),
     }
     yield from run_job(job, options.outputs_dir / ".fieldmark" / "layers.json")

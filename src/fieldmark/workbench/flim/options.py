@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 FORMATS = ("zip", "mimg", "npy")
+
+
+def computing(gpus: Sequence[int]) -> dict[str, Any]:
+    """What a job says of where it computes: the GPUs that `-g` names where there are any, else the processor."""
+    return {"gpus": list(gpus), "accelerator": "auto" if gpus else "cpu"}
 
 
 @dataclass(frozen=True, kw_only=True)

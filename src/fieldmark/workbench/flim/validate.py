@@ -19,7 +19,7 @@ from fieldmark.core.fingerprint import file_hash
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.evaluate.answers import AnswerScores, score_answers
 from fieldmark.workbench.flim.checks import require_file, require_folder
-from fieldmark.workbench.flim.options import ValidateOptions
+from fieldmark.workbench.flim.options import ValidateOptions, computing
 from fieldmark.workbench.flim.vectors import is_vectors, read_vectors, require_features, require_same_kind
 from fieldmark.workbench.jobs import run_job
 
@@ -95,8 +95,7 @@ class Validation:
             "name": self.options.model_path.name,
             "images": image_items(self.images),
             "target": str(target),
-            "gpus": list(self.options.gpus),
-            "accelerator": "auto" if self.options.gpus else "cpu",
+            **computing(self.options.gpus),
         }
 
 
