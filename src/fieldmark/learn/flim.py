@@ -143,9 +143,9 @@ def marker_statistics(values: np.ndarray, markers: np.ndarray, epsilon: float) -
         epsilon: Part of the mean spread that is added, so that a constant channel divides by more than nothing.
     """
     _, inverse, counts = np.unique(markers, return_inverse=True, return_counts=True)
-    weights = (1.0 / counts[inverse] / len(counts))[:, None]
-    mean = (weights * values).sum(axis=0)
-    std = np.sqrt((weights * (values - mean) ** 2).sum(axis=0))
+    weights = (1.0 / len(counts) / counts)[inverse]
+    mean = weights @ values
+    std = np.sqrt(weights @ np.square(values - mean))
     return mean, std + epsilon * std.mean() + 1e-6
 
 

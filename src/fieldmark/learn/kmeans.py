@@ -13,6 +13,9 @@ import numpy as np
 
 from fieldmark.core.seeds import derive_seed
 
+SEEDED = 1000
+"""Points that seeds are drawn from; more of them make no better start, but each costs as much as a round of Lloyd's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Clusters:
@@ -79,9 +82,10 @@ def _as_they_are(points: np.ndarray, distinct: dict[bytes, list[int]]) -> Cluste
 
 def _start(table: np.ndarray, count: int, seed: int, max_iter: int, tol: float) -> Clusters:
     """One start, for points near zero, a column each, with a 1 below each."""
-    points = table[:-1]
+    points, rng = table[:-1], np.random.default_rng(seed)
     lengths = np.einsum("dn,dn->n", points, points)
-    seeds = _seeds(points, lengths, count, np.random.default_rng(seed))
+    some = slice(None) if len(lengths) <= SEEDED else rng.choice(len(lengths), SEEDED, replace=False)
+    seeds = _seeds(points[:, some], lengths[some], count, rng)
     limit = tol * float(lengths.mean(dtype=np.float64)) / len(points)
     return _settle(table, lengths, _lloyd(table, lengths, seeds, max_iter, limit))
 
@@ -150,8 +154,10 @@ def _lloyd(table: np.ndarray, lengths: np.ndarray, centers: np.ndarray, max_iter
 
 def _scores(table: np.ndarray, centers: np.ndarray) -> np.ndarray:
     """(K, N): the larger, the nearer; half the point's squared length less half its squared distance."""
-    halves = -0.5 * np.einsum("kd,kd->k", centers, centers)
-    scores: np.ndarray = np.column_stack([centers, halves]) @ table
+    factors = np.empty((len(centers), len(table)), table.dtype)
+    factors[:, :-1] = centers
+    factors[:, -1] = -0.5 * np.einsum("kd,kd->k", centers, centers)
+    scores: np.ndarray = factors @ table
     return scores
 
 

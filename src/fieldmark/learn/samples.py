@@ -242,11 +242,20 @@ class Samples:
             strides = (1, stride, stride) if isinstance(stride, int) else stride
             halo = (0, radius, radius) if isinstance(radius, int) else radius
             plan = plan_tiles(shape, tile=tile, stride=strides, halo=halo)
-            owner = places[rows] // np.array(plan.tile)
+            inside = _by_tile(rows, places[rows] // np.array(plan.tile))
             for tile_box in plan:
-                inside = rows[(owner == np.array(tile_box.core.start) // np.array(plan.tile)).all(axis=1)]
-                if len(inside):
-                    yield int(index), tile_box, inside
+                at = tuple(start // side for start, side in zip(tile_box.core.start, plan.tile, strict=True))
+                if at in inside:
+                    yield int(index), tile_box, inside[at]
+
+
+def _by_tile(rows: np.ndarray, owner: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
+    """The (N,) rows of each tile, in their order, by its place in the grid: `owner` (N, 4) t, z, y, x."""
+    keys = np.ravel_multi_index(tuple(owner.T), tuple(owner.max(axis=0) + 1))
+    order = np.argsort(keys, kind="stable")
+    firsts = np.flatnonzero(np.diff(keys[order], prepend=-1))
+    parts = np.split(order, firsts[1:])
+    return {tuple(owner[part[0]].tolist()): rows[part] for part in parts}
 
 
 def resized_marks(marks: Marks, sizes: Sequence[tuple[int, ...]], factors: Factors) -> Marks:
