@@ -90,7 +90,7 @@ def fit_forest(
 def _empty_forest(pixels: int, config: HeadConfig, seed: int, *, bagged: bool) -> Any:
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
-    options = {"max_depth": config.max_depth, "random_state": seed % (1 << 32), "n_jobs": 1}
+    options = {"max_depth": config.max_depth, "random_state": seed % (1 << 32), "n_jobs": torch.get_num_threads()}
     if not bagged:
         return ExtraTreesClassifier(config.trees, min_samples_leaf=config.min_pixels_per_leaf, **options)
     share = min(1.0, max(SHARE, FEWEST / pixels))
