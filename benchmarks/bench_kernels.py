@@ -126,7 +126,7 @@ def _read_markers(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def measure(repeats: int = REPEATS) -> list[Row]:
     """Seconds of each estimation, inertias, and images a second."""
-    with one_thread():
+    with threads(1):
         return [row for case in (bear(), eggs()) for row in (*_estimation(case, repeats), *_inference(case, repeats))]
 
 
@@ -140,7 +140,7 @@ def _estimation(case: Case, repeats: int) -> Iterator[Row]:
     }
     for action in actions.values():
         action()
-    taken = cpu_seconds(actions, repeats)
+    taken = in_turns(actions, repeats)
     same = "every patch, one start for both"
     yield _row(f"{case.name}: equal n_init", taken, "equal", "peer 1", same)
     yield _row(f"{case.name}: our defaults, peer n_init 10", taken, "default", "peer 10")
@@ -211,7 +211,7 @@ def _inference(case: Case, repeats: int) -> Iterator[Row]:
     actions: dict[str, Callable[[], object]] = {"peer": peer, "fp32": lambda: ours(False), "bf16": lambda: ours(True)}
     for action in actions.values():
         action()
-    taken = cpu_seconds(actions, repeats)
+    taken = in_turns(actions, repeats)
     speeds = {name: [1 / second for second in seconds] for name, seconds in taken.items()}
     for precision in ("fp32", "bf16"):
         units = "" if bf16_units() or precision == "fp32" else "; without bfloat16 units"
@@ -220,26 +220,28 @@ def _inference(case: Case, repeats: int) -> Iterator[Row]:
         yield Row(f"{case.name}: inference on a core, {precision}", own, other, "images/s", True, told)
 
 
-def cpu_seconds(actions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Processor time of each action, in turns; with one thread it is what a free core needs, and others count less."""
+def in_turns(
+    actions: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
+    """Seconds of each action; processor time of one thread is what a free core needs, whatever else runs."""
     taken: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(repeats):
         for name, action in actions.items():
-            start = time.process_time()
+            start = clock()
             action()
-            taken[name].append(time.process_time() - start)
+            taken[name].append(clock() - start)
     return taken
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
     import torch
     from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
-        with threadpool_limits(1):
+        with threadpool_limits(count):
             yield
     finally:
         torch.set_num_threads(before)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from fieldmark.errors import BadInput
 from fieldmark.images import ArraySource
 from fieldmark.infer.forward import pad_to_stride, require_numbers
 from fieldmark.infer.sinks import ArraySink, ClassSink
-from fieldmark.infer.tiles import plan_tiles, predict_tiles, with_channels
+from fieldmark.infer.tiles import VOLUME_READ, plan_tiles, predict_tiles, with_channels
 
 SHAPES = st.tuples(*[st.integers(1, n) for n in (2, 3, 3, 40, 40)])
 
@@ -66,6 +68,27 @@ def test_memory_follows_the_tile():
     plan = plan_tiles(shape, tile=32, stride=forward.stride, halo=forward.halo)
     list(predict_tiles(forward, ArraySource(image(shape)), plan, ArraySink(shape, 2)))
     assert forward.largest <= 36 * 36
+
+
+SIDES = st.integers(1, 300)
+
+
+@given(st.tuples(SIDES, SIDES, SIDES), st.integers(0, 40), st.sampled_from([1, 2, 4, 8]), st.sampled_from([8, 64, 512]))
+def test_tiles_of_volumes_fit_in_memory(sizes, halo, stride, tile):
+    plan = plan_tiles((1, 1, *sizes), tile=tile, stride=(stride,) * 3, halo=(max(1, halo), halo, halo))
+    depth, side = plan.tile[1:3]
+    assert plan.tile[3] == side <= max(tile, stride)
+    largest = max(prod(tile.read.shape) for tile in plan)
+    assert largest <= VOLUME_READ or (depth, side) == (16, min(16, tile))
+
+
+def test_flat_volumes_are_cut_into_wide_tiles_and_deep_ones_into_cubes():
+    def cores(shape):
+        return plan_tiles((1, 1, *shape), tile=512, stride=(4, 4, 4), halo=(29, 29, 29)).tile[1:]
+
+    assert cores((32, 1024, 1024)) == (32, 192, 192)  # 32 * 256 * 256 pixels are read, 16 pixels more would not fit
+    depth, side, _ = cores((600, 600, 600))
+    assert 0.5 < depth / side < 2
 
 
 def test_finished_tiles_are_not_predicted_again():

@@ -317,7 +317,8 @@ def test_volumes_have_a_stride_and_a_radius_an_axis():
     assert net.features(torch.rand(1, 1, 3, 8, 8)).shape == (1, 2, 3, 8, 8)
 
 
-def test_volumes_are_cut_along_z_too():
+def test_volumes_are_cut_along_z_too(monkeypatch):
+    monkeypatch.setattr("fieldmark.infer.tiles.VOLUME_READ", 46 * 16 * 20)
     net = net_of(
         layer("conv3d", kernel_size=3, padding=1, out_channels=2),
         layer("max_pool3d", kernel_size=[2, 2, 2]),

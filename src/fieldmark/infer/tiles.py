@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from math import lcm, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 
 
 VOLUME_TILE = (32, 128)
-"""Tile of 3-D models: slices, and the most pixels along y and x; a tile of planes would not fit in memory."""
+"""Tile of 3-D models that see an image at another size: slices, and the most pixels along y and x."""
+VOLUME_READ = 2_100_000
+"""Pixels that a tile of another 3-D model reads at most, halo and all: its maps must fit in memory."""
+VOLUME_STEP = 16
+"""Sides of such tiles are tried in steps of about so many pixels."""
 
 
 AnyPlan = TilePlan | BlendPlan
@@ -64,22 +69,47 @@ def plan_tiles(
 
     Args:
         shape: (t, c, z, y, x) of the image.
-        tile: Core side along y and x, in pixels; rounded up to the stride. For 3-D models see `VOLUME_TILE`.
+        tile: Core side along y and x, in pixels; rounded up to the stride. Cores of 3-D models may be smaller: they
+            are chosen so that all tiles read as little as they can, with no more than `VOLUME_READ` pixels in one.
         stride: Total downsampling along z, y, x.
         halo: Receptive-field radius along z, y, x, in pixels; rounded up to the stride.
-        depth: Slices of a core; 0 for one, or those of `VOLUME_TILE` where the model sees several.
+        depth: Slices of a core; 0 for one, or as many as a tile of a model that sees several may have.
     """
     t, _, z, y, x = shape
     sz, sy, sx = stride
+    hz, hy, hx = halo_on_grid = tuple(round_up(h, s) for h, s in zip(halo, stride, strict=True))
     if not depth and (sz > 1 or halo[0] > 0):
-        depth, tile = VOLUME_TILE[0], min(tile, VOLUME_TILE[1])
-    hz, hy, hx = (round_up(h, s) for h, s in zip(halo, stride, strict=True))
+        depth, tile = _volume_core((z, y, x), tile, stride, halo_on_grid)
     return TilePlan(
         shape=(t, z, y, x),
         tile=(1, round_up(max(1, depth), sz), round_up(tile, sy), round_up(tile, sx)),
         halo=(0, hz, hy, hx),
         stride=(1, *stride),
     )
+
+
+def _volume_core(shape: tuple[int, ...], most: int, stride: tuple[int, ...], halo: tuple[int, ...]) -> tuple[int, int]:
+    """Slices of a core, and its side along y and x."""
+    step_z, step = (round_up(VOLUME_STEP, side) for side in (stride[0], lcm(*stride[1:])))
+    cores = [
+        (depth, side, side)
+        for depth in range(step_z, round_up(shape[0], step_z) + 1, step_z)
+        for side in range(min(step, most), min(most, round_up(max(shape[1:]), step)) + 1, step)
+    ]
+    read = {core: _read_by_one(core, shape, halo) for core in cores}
+    small = [core for core in cores if read[core] <= VOLUME_READ] or [min(cores, key=lambda core: read[core])]
+    depth, side, _ = min(small, key=lambda core: (_read_by_all(core, shape, halo), -prod(core)))
+    return depth, side
+
+
+def _read_by_one(core: tuple[int, ...], shape: tuple[int, ...], halo: tuple[int, ...]) -> int:
+    """Pixels of the largest tile."""
+    return prod(min(n, side + 2 * h) for side, n, h in zip(core, shape, halo, strict=True))
+
+
+def _read_by_all(core: tuple[int, ...], shape: tuple[int, ...], halo: tuple[int, ...]) -> int:
+    """Pixels of all tiles, those that several of them read counted for each."""
+    return prod(n + 2 * h * (-(-n // side) - 1) for side, n, h in zip(core, shape, halo, strict=True))
 
 
 def with_channels(box: Box, channels: int) -> Box:

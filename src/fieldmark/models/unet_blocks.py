@@ -92,10 +92,13 @@ class Blocks(nn.Module):
             seen = [gather(maps) for gather, maps in zip(self.gather, seen, strict=True)]
         maps = seen.pop()
         for riser, block in zip(self.risers, self.up, strict=True):
-            across, raised = seen.pop(), riser(maps)
-            maps = block(torch.cat([raised, across], dim=1) if self.config.skip == "concat" else raised + across)
+            maps = block(self._joined(riser(maps), seen.pop()))
         scores: Tensor = self.last(maps)
         return scores
+
+    def _joined(self, raised: Tensor, across: Tensor) -> Tensor:
+        """What a block of the way up sees; no name holds its parts while the block computes, for memory's sake."""
+        return torch.cat([raised, across], dim=1) if self.config.skip == "concat" else raised + across
 
 
 class Descent(nn.Module):
