@@ -167,7 +167,7 @@ def dissimilarity(scores: Tensor, target: Tensor, weight: Tensor, span: float | 
     """(1 - SSIM) / 2, plane by plane: 0 for equal images. (microDL's was 1 - SSIM / 2, at least one half)."""
     similar, _, known = _similar(*_planes(scores, target, weight), span)
     if scores.ndim == 5:  # a volume is one sample, however many of its planes are known
-        similar, known = (part.unflatten(0, (len(scores), -1)).transpose(1, 2) for part in (similar, known))
+        similar, known = (part.reshape(len(scores), -1, *part.shape[1:]).transpose(1, 2) for part in (similar, known))
     return masked_mean((1 - similar) / 2, known)
 
 
