@@ -195,3 +195,38 @@ def test_volumes_are_taken_plane_by_plane():
     whole = planes(scores, target, weight).item()
     flat = planes(*(part.transpose(1, 2).flatten(0, 1) for part in (scores, target, weight))).item()
     assert whole == pytest.approx(flat, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["dssim", "ms-ssim"])
+def test_answers_at_unknown_pixels_do_not_count_at_any_scale(name):
+    rng = np.random.default_rng(10)
+    target, noise = (torch.from_numpy(rng.random((1, 1, 64, 104)).astype(np.float32)) for _ in range(2))
+    scores = target + 0.2 * noise  # unlike images have no similarity left to change
+    weight = torch.ones(1, 1, 64, 104)
+    weight[..., :13] = 0  # odd: coarser pixels are half known
+    own = scores.clone().requires_grad_()
+    build_loss(only(name), classes=False)(own, target, weight).backward()
+    assert own.grad[..., :13].abs().max() == 0
+    assert own.grad[..., 13:].abs().max() > 0
+
+
+def test_a_volume_does_not_feel_which_slices_of_another_are_known():
+    rng = np.random.default_rng(11)
+    scores, target = (torch.from_numpy(rng.random((2, 1, 3, 16, 16)).astype(np.float32)) for _ in range(2))
+    gradients = []
+    for unknown in (0, 2):
+        weight = torch.ones(2, 1, 3, 16, 16)
+        weight[1, :, :unknown] = 0
+        own = scores.clone().requires_grad_()
+        build_loss(only("dssim"), classes=False)(own, target, weight).backward()
+        gradients.append(own.grad[0])
+    assert torch.allclose(*gradients, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])
+def test_focal_of_a_certain_answer_has_a_gradient(gamma):
+    own = torch.tensor([60.0, 0.0]).reshape(1, 2, 1, 1).requires_grad_()
+    build_loss(only("focal", focal_gamma=gamma), classes=True)(
+        own, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)
+    ).backward()
+    assert own.grad.isfinite().all()

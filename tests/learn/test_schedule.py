@@ -62,3 +62,9 @@ def test_a_fit_may_end_where_a_cycle_ends():
     config = StepsConfig(schedule="cyclic", warmup_steps=0, cycle=cycle)
     assert [ends_cycle(config, 10 * epoch, 10) for epoch in range(1, 5)] == [False, True, False, True]
     assert ends_cycle(StepsConfig(), 10, 10)
+
+
+def test_no_cycle_has_ended_in_the_epoch_in_which_the_warm_up_ends():
+    cycle = CycleConfig(half_epochs=1, end_of_cycle=True)
+    config = StepsConfig(schedule="cyclic", warmup_steps=5, cycle=cycle)
+    assert [ends_cycle(config, 10 * epoch, 10) for epoch in range(1, 6)] == [False, False, True, False, True]

@@ -135,7 +135,8 @@ def _classed(weight: Tensor, target: Tensor, class_weights: Tensor | None) -> Te
 def _focal(scores: Tensor, target: Tensor, gamma: float) -> Tensor:
     """Lin et al. 2017: what is nearly right already counts little."""
     entropy = _cross_entropy(scores, target)
-    return (1 - torch.exp(-entropy)) ** gamma * entropy
+    # not 0: its power of less than 1 has no gradient
+    return (1 - torch.exp(-entropy)).clamp_min(TINY) ** gamma * entropy
 
 
 def overlap_loss(
@@ -165,6 +166,8 @@ def _kl(scores: Tensor, target: Tensor) -> Tensor:
 def dissimilarity(scores: Tensor, target: Tensor, weight: Tensor, span: float | None = None) -> Tensor:
     """(1 - SSIM) / 2, plane by plane: 0 for equal images. (microDL's was 1 - SSIM / 2, at least one half)."""
     similar, _, known = _similar(*_planes(scores, target, weight), span)
+    if scores.ndim == 5:  # a volume is one sample, however many of its planes are known
+        similar, known = (part.reshape(len(scores), -1, *part.shape[1:]).transpose(1, 2) for part in (similar, known))
     return masked_mean((1 - similar) / 2, known)
 
 
@@ -182,7 +185,9 @@ def many_scales(scores: Tensor, target: Tensor, weight: Tensor, span: float | No
         mean = (part * seen).sum(dim=(2, 3)) / sums.clamp_min(TINY)
         total = total + share * mean.clamp_min(TINY).log()
         known = known & (sums[:, 0] > 0)
+        whole = functional.avg_pool2d((w > 0).to(w.dtype), 2) == 1  # what is unknown reaches no coarser pixel
         x, y, w = (functional.avg_pool2d(part, 2) for part in (x, y, w))
+        w = w * whole
     return over_samples(1 - total.exp(), known)
 
 

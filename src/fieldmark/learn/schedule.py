@@ -74,7 +74,8 @@ def ends_cycle(config: StepsConfig, steps: int, per_epoch: int) -> bool:
     if config.schedule != "cyclic" or not config.cycle.end_of_cycle:
         return True
     since = steps - config.warmup_steps
-    return since > 0 and since % (2 * half_steps(config.cycle, per_epoch)) < per_epoch
+    whole = 2 * half_steps(config.cycle, per_epoch)
+    return since >= whole and since % whole < per_epoch
 
 
 def one_cycle(most: float, done: float) -> float:
