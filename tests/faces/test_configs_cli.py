@@ -211,3 +211,15 @@ def test_files_for_other_commands_are_sent_there(cli, tmp_path, text, verb):
     status, _, err = cli("fit", "--config", "config.yml")
     assert status == 1
     assert f"fieldmark {verb} --config config.yml" in err
+
+
+def test_a_fit_that_cannot_begin_leaves_nothing_behind(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    before = tree(tmp_path)
+    status, _, err = cli("fit", "--config", config, "--set", "accelerator=gpu")
+    assert status == 1
+    assert "no GPU" in err
+    assert tree(tmp_path) == before

@@ -19,11 +19,12 @@ from fieldmark.infer.layers import last_layer, layer_maps, map_layers
 from fieldmark.infer.predict import Model, model_of
 from fieldmark.infer.vectors import image_vector
 from fieldmark.learn.engine import make_engine
+from fieldmark.learn.run import run_fit
 from fieldmark.models.scale_space import ScaleSpace
 from fieldmark.recipes import ClassifyConfig, FitRecipe, HeadConfig, ImageHeadConfig
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.testing.elsewhere import elsewhere
-from fieldmark.testing.families import fitted
+from fieldmark.testing.families import drawn_job, fitted
 from fieldmark.workbench import worker
 
 
@@ -151,3 +152,11 @@ def test_scale_spaces_are_smoothed_by_the_same_numbers_everywhere():
     with elsewhere() as device:
         there = [level.cpu() for level in ScaleSpace([1.0, 4.0])(x.to(device))]
     assert all(torch.equal(*pair) for pair in zip(there, ScaleSpace([1.0, 4.0])(x), strict=True))
+
+
+@pytest.mark.parametrize(("accelerator", "said"), [("gpu", True), ("auto", False)])
+def test_a_closed_form_says_that_it_uses_no_gpu(machine, tmp_path, accelerator, said):
+    machine()
+    recipe = FitRecipe(family="flim", accelerator=accelerator)
+    messages = [event.message for event in run_fit(drawn_job(tmp_path, recipe))]
+    assert any("gpu is not used" in message for message in messages) == said

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 MODEL = "model"
 STATE = "state"
 CHECKPOINTS = "checkpoints"
+CLOSED_FORM = "accelerator: {} is not used: this fit descends no gradient, and is solved on the processor."
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     for said in _silences(job):
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
+    if recipe.accelerator not in ("auto", "cpu") and not any(phase.descends for phase in phases):
+        yield Event("note", 0, 0, message=CLOSED_FORM.format(recipe.accelerator))
     engine = make_engine(recipe, phases)
     loggers = loggers_of(phases) if engine.is_global_zero else []
     yield from logged(fit(engine, net, phases, state), loggers, job.folder, recipe.model_dump(mode="json"))

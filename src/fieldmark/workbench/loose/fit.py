@@ -23,7 +23,7 @@ from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
-from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, refuse_inside
+from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
 from fieldmark.workbench.project import checked_name
@@ -135,18 +135,22 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
     The work lies in a project beside the model, in `.fieldmark`, one for each set of inputs and settings.
     """
     yield from (_note(text) for text in plan.notes)
-    bench, recipe = opened(plan)
-    with bench:
-        run = yield from _fit(bench, recipe, plan)
+    with nothing_begun(_work(plan, _pairs(plan.fit))):
+        bench, recipe = opened(plan)
+        with bench:
+            run = yield from _fit(bench, recipe, plan)
     _deliver(run, plan.target)
 
 
 def opened(plan: Plan) -> tuple[Workbench, FitRecipe]:
     """The project that holds what is learned from, and the recipe in full."""
     pairs = _pairs(plan.fit)
-    work = plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
-    bench = assemble(work, lambda bench: _fill(bench, plan, pairs))
+    bench = assemble(_work(plan, pairs), lambda bench: _fill(bench, plan, pairs))
     return bench, validate(FitRecipe, _completed(plan, pairs, bench))
+
+
+def _work(plan: Plan, pairs: Sequence[Pairs]) -> Path:
+    return plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
 
 
 def _begun(fit: ForeignFit) -> dict[str, Any]:

@@ -57,6 +57,24 @@ def nothing_left(out: Path) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def nothing_begun(work: Path) -> Iterator[None]:
+    """Leave nothing of a fit's project, nor of folders made for it, where an error of ours comes before its first step.
+
+    What was stopped, has crashed or has learned something stays: the same command goes on from there.
+    """
+    above = _missing(work.parent)
+    begun = work.exists()
+    try:
+        yield
+    except FieldmarkError as error:
+        learned = any(any(work.glob(f"runs/*/{name}")) for name in ("state", "model"))
+        if not begun and not learned and not isinstance(error, (Cancelled, WorkerFailed)):
+            shutil.rmtree(work, ignore_errors=True)
+            _remove_empty(above)
+        raise
+
+
 def _holds_predictions(hidden: Path) -> bool:
     """Whether an image was delivered, or a tile of one is finished (see `infer.jobs`)."""
     if any((hidden / "made").rglob("*.json")):
