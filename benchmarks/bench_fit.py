@@ -38,20 +38,21 @@ def measure(repeats: int = REPEATS) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         for side in SIDES:
             case = replace(_at(eggs(), side, Path(name) / str(side)), layers=layers)
-            rows += [_row(case, f"{side} px, one thread", 1, "CPU s", repeats)]
-            rows += [_row(case, f"{side} px, {CORES} threads", CORES, "s", repeats)]
+            rows += [_row(case, side, count, repeats) for count in (1, CORES)]
     return rows
 
 
-def _row(case: Case, told: str, count: int, unit: str, repeats: int) -> Row:
+def _row(case: Case, side: int, count: int, repeats: int) -> Row:
+    """On one thread, what a processor was busy; on several, what a person waited."""
     actions: dict[str, Callable[[], object]] = {"ours": partial(_fit, _lessons(case)), "peer": partial(_fit_peer, case)}
     with threads(count):
         for action in actions.values():
             action()  # imports, and memory that is taken once
-        taken = in_turns(actions, repeats, time.process_time if unit == "CPU s" else time.perf_counter)
+        taken = in_turns(actions, repeats, time.process_time if count == 1 else time.perf_counter)
     ours, peer = (float(np.median(taken[who])) for who in ("ours", "peer"))
-    said = f"{spread(taken['ours'])}; peer {spread(taken['peer'])}"
-    return Row(f"eggs, five images of {told}: fit", ours, peer, unit, spread=said)
+    told = f"{spread(taken['ours'])}; peer {spread(taken['peer'])}"
+    name = f"eggs, five images of {side} px: fit, {count} thread{'s' * (count > 1)}"
+    return Row(name, ours, peer, "CPU s" if count == 1 else "s", spread=told)
 
 
 def _lessons(case: Case) -> list[Marked]:

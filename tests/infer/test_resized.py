@@ -121,11 +121,11 @@ def test_tiles_equal_the_whole_where_slices_are_scaled(dims, factors, monkeypatc
     model = model_of(factors, dims=dims, steps=[standardize_each_step("volume", "mean-std")])
     assert model.header.tile_exact
     monkeypatch.setattr("fieldmark.infer.predict.STACK_TILE", 64)
-    monkeypatch.setattr("fieldmark.infer.predict.VOLUME_TILE", (64, 512))
+    monkeypatch.setattr("fieldmark.infer.predict.FIXED_VOLUME", (64, 512))
     whole, one = predicted(model, pixels, 4096)
     assert one == 1
     monkeypatch.setattr("fieldmark.infer.predict.STACK_TILE", 4)
-    monkeypatch.setattr("fieldmark.infer.predict.VOLUME_TILE", (4, 24))
+    monkeypatch.setattr("fieldmark.infer.predict.FIXED_VOLUME", (4, 24))
     tiled, many = predicted(model, pixels, 64)
     assert many >= 8
     assert np.abs(tiled - whole).max() <= 1e-5

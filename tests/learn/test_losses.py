@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fieldmark.errors import BadRecipe
-from fieldmark.learn.losses import FOR_CLASSES, FOR_VALUES, build_loss
+from fieldmark.learn.losses import FOR_CLASSES, FOR_VALUES, build_loss, dissimilarity, many_scales
 from fieldmark.recipes.train import LossConfig
 
 
@@ -210,7 +210,8 @@ def test_answers_at_unknown_pixels_do_not_count_at_any_scale(name):
     assert own.grad[..., 13:].abs().max() > 0
 
 
-def test_a_volume_does_not_feel_which_slices_of_another_are_known():
+@pytest.mark.parametrize("name", ["dssim", "ms-ssim"])
+def test_a_volume_does_not_feel_which_slices_of_another_are_known(name):
     rng = np.random.default_rng(11)
     scores, target = (torch.from_numpy(rng.random((2, 1, 3, 16, 16)).astype(np.float32)) for _ in range(2))
     gradients = []
@@ -218,9 +219,67 @@ def test_a_volume_does_not_feel_which_slices_of_another_are_known():
         weight = torch.ones(2, 1, 3, 16, 16)
         weight[1, :, :unknown] = 0
         own = scores.clone().requires_grad_()
-        build_loss(only("dssim"), classes=False)(own, target, weight).backward()
+        build_loss(only(name), classes=False)(own, target, weight).backward()
         gradients.append(own.grad[0])
     assert torch.allclose(*gradients, rtol=1e-5, atol=0)
+
+
+def multiscale(x: np.ndarray, y: np.ndarray, known: np.ndarray, span: float) -> float:
+    """MS-SSIM of one plane by Wang, Simoncelli and Bovik 2003, with square windows of 7 x 7 known pixels."""
+    small, little = (0.01 * span) ** 2, (0.03 * span) ** 2
+    terms = []
+    while min(x.shape) >= 7 and len(terms) < 5:
+        both = []
+        for i, j in np.ndindex(x.shape[0] - 6, x.shape[1] - 6):
+            a, b, seen = (part[i : i + 7, j : j + 7] for part in (x, y, known))
+            if seen.all():
+                structure = (2 * np.mean((a - a.mean()) * (b - b.mean())) + little) / (a.var() + b.var() + little)
+                light = (2 * a.mean() * b.mean() + small) / (a.mean() ** 2 + b.mean() ** 2 + small)
+                both.append((structure, structure * light))
+        if not both:
+            break
+        terms.append(np.mean(both, axis=0))
+        x, y, known = (
+            part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2].reshape(len(part) // 2, 2, -1, 2)
+            for part in (x, y, known)
+        )
+        x, y, known = x.mean(axis=(1, 3)), y.mean(axis=(1, 3)), known.all(axis=(1, 3))
+    shares = np.array([0.0448, 0.2856, 0.3001, 0.2363, 0.1333])[: len(terms)]
+    parts = [structure for structure, _ in terms[:-1]] + [terms[-1][1]]
+    return float(np.prod(np.array(parts) ** (shares / shares.sum())))
+
+
+@pytest.mark.parametrize("unknown", [0, 5, 13, 40])
+def test_multiscale_similarity_equals_the_formula(unknown):
+    """A mask that leaves no window at a coarse scale leaves the finer ones."""
+    rng = np.random.default_rng(12)
+    y = 5 + rng.random((56, 56))
+    x = y + 0.3 * rng.random((56, 56))
+    known = np.ones((56, 56), bool)
+    known[:, :unknown] = False
+    tensors = [torch.from_numpy(part.astype(np.float64))[None, None] for part in (x, y, known)]
+    found = many_scales(*tensors, span=1.5).item()
+    assert found == pytest.approx(1 - multiscale(x, y, known, 1.5), rel=1e-6)
+
+
+def test_a_mask_that_leaves_no_window_at_the_coarsest_scale_still_teaches():
+    rng = np.random.default_rng(13)
+    target = torch.from_numpy(rng.random((1, 1, 56, 56)).astype(np.float32))
+    own = (target + 0.1).requires_grad_()
+    weight = torch.ones(1, 1, 56, 56)
+    weight[..., ::16] = 0
+    many_scales(own, target, weight).backward()
+    assert own.grad[..., 1:].abs().max() > 0
+
+
+def test_the_range_of_values_is_that_of_known_ones():
+    rng = np.random.default_rng(14)
+    target = torch.from_numpy((5 + rng.random((1, 1, 20, 24))).astype(np.float32))
+    weight = torch.ones(1, 1, 20, 24)
+    weight[..., :6] = 0
+    scores, seen = target + 0.1, target[..., 6:]
+    told = dissimilarity(scores, target, weight, span=float(seen.max() - seen.min())).item()
+    assert dissimilarity(scores, target, weight).item() == pytest.approx(told, rel=1e-5)
 
 
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0])

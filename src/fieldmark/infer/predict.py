@@ -20,7 +20,7 @@ from fieldmark.infer.device import device_for
 from fieldmark.infer.forward import NetForward
 from fieldmark.infer.resized import ResizedForward
 from fieldmark.infer.sinks import ClassSink, DoneLog, ImageSink, LoggedSink
-from fieldmark.infer.tiles import VOLUME_TILE, AnyPlan, plan_blend, plan_tiles, predict_tiles
+from fieldmark.infer.tiles import AnyPlan, plan_blend, plan_tiles, predict_tiles
 from fieldmark.prepare import Whole, resize_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ FIXED_TILE = 512
 FIXED_OVERLAP = 32
 """Pixels along y and x by which such tiles reach over their borders."""
 FIXED_VOLUME = (32, 128)
-"""The same tile of 3-D models: slices, and pixels along y and x."""
+"""The same of 3-D models, and their largest for an image that is seen at another size: slices, and pixels of a side."""
 VOLUME_OVERLAP = (4, 16)
 """And by how much it reaches over its borders, along z, and along y and x."""
 VOLUME_HALO = 32
@@ -128,8 +128,8 @@ def _resized_plan(model: Model, source: ImageSource, recipe: PredictRecipe, fact
     """Cores in the image's own grid; what surrounds them is read at the other size (`infer.resized`)."""
     window, side = window_of(model.net), own_side(recipe.tile, sqrt(factors[1] * factors[2]))
     if model.net.spatial == 3 and not window:
-        side = own_side(min(recipe.tile, VOLUME_TILE[1]), sqrt(factors[1] * factors[2]))
-        depth = own_depth(VOLUME_TILE[0], factors[0])
+        side = own_side(min(recipe.tile, FIXED_VOLUME[1]), sqrt(factors[1] * factors[2]))
+        depth = own_depth(FIXED_VOLUME[0], factors[0])
     elif window or factors[0] != 1:
         side, depth = min(side, FIXED_TILE), own_depth(STACK_TILE, factors[0])
     else:

@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from fieldmark.images import ImageSource
 
 
-VOLUME_TILE = (32, 128)
-"""Tile of 3-D models that see an image at another size: slices, and the most pixels along y and x."""
 VOLUME_READ = 2_100_000
-"""Pixels that a tile of another 3-D model reads at most, halo and all: its maps must fit in memory."""
+"""Pixels that a tile of a 3-D model reads at most, halo and all: its maps must fit in memory."""
 VOLUME_STEP = 16
 """Sides of such tiles are tried in steps of about so many pixels."""
 
@@ -89,7 +87,7 @@ def plan_tiles(
 
 
 def _volume_core(shape: tuple[int, ...], most: int, stride: tuple[int, ...], halo: tuple[int, ...]) -> tuple[int, int]:
-    """Slices of a core, and its side along y and x."""
+    """Slices of a core, and its side along y and x; see `plan_tiles`."""
     step_z, step = (round_up(VOLUME_STEP, side) for side in (stride[0], lcm(*stride[1:])))
     cores = [
         (depth, side, side)

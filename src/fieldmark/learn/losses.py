@@ -166,29 +166,38 @@ def _kl(scores: Tensor, target: Tensor) -> Tensor:
 def dissimilarity(scores: Tensor, target: Tensor, weight: Tensor, span: float | None = None) -> Tensor:
     """(1 - SSIM) / 2, plane by plane: 0 for equal images. (microDL's was 1 - SSIM / 2, at least one half)."""
     similar, _, known = _similar(*_planes(scores, target, weight), span)
-    if scores.ndim == 5:  # a volume is one sample, however many of its planes are known
-        similar, known = (part.reshape(len(scores), -1, *part.shape[1:]).transpose(1, 2) for part in (similar, known))
-    return masked_mean((1 - similar) / 2, known)
+    return masked_mean(*(_of_samples(part, len(scores)) for part in ((1 - similar) / 2, known)))
 
 
 def many_scales(scores: Tensor, target: Tensor, weight: Tensor, span: float | None = None) -> Tensor:
-    """1 - MS-SSIM over as many scales as the planes have room for."""
+    """1 - MS-SSIM, plane by plane, over the scales at which a plane has a window of known pixels.
+
+    Brightness is compared at the last of them alone.
+    """
     x, y, w = _planes(scores, target, weight)
     count = max(1, min(len(SCALES), int(log2(max(1.0, min(x.shape[2:]) / WINDOW))) + 1))
-    shares = [share / sum(SCALES[:count]) for share in SCALES[:count]]
-    known = torch.ones(x.shape[0], dtype=torch.bool, device=x.device)
-    total = torch.zeros(x.shape[0], x.shape[1], device=x.device)
-    for scale, share in enumerate(shares):
+    total = brightness = shares = torch.zeros_like(x[:, :1, 0, 0])
+    has = shares == 0
+    for share in SCALES[:count]:
         similar, contrast, seen = _similar(x, y, w, span)
-        part = similar if scale == count - 1 else contrast
         sums = seen.sum(dim=(2, 3))
-        mean = (part * seen).sum(dim=(2, 3)) / sums.clamp_min(TINY)
-        total = total + share * mean.clamp_min(TINY).log()
-        known = known & (sums[:, 0] > 0)
-        whole = functional.avg_pool2d((w > 0).to(w.dtype), 2) == 1  # what is unknown reaches no coarser pixel
-        x, y, w = (functional.avg_pool2d(part, 2) for part in (x, y, w))
-        w = w * whole
-    return over_samples(1 - total.exp(), known)
+        whole, part = (
+            ((values * seen).sum(dim=(2, 3)) / sums.clamp_min(TINY)).clamp_min(TINY).log()
+            for values in (similar, contrast)
+        )
+        has = has & (sums > 0)
+        total, shares = total + share * has * part, shares + share * has
+        brightness = torch.where(has, share * (whole - part), brightness)
+        known = functional.avg_pool2d((w > 0).to(w.dtype), 2) == 1  # what is unknown reaches no coarser pixel
+        x, y, w = (functional.avg_pool2d(values, 2) for values in (x, y, w))
+        w = w * known
+    each = 1 - ((total + brightness) / shares.clamp_min(TINY)).exp()
+    return masked_mean(*(_of_samples(part, len(scores)) for part in (each, (shares > 0).to(each.dtype))))
+
+
+def _of_samples(part: Tensor, count: int) -> Tensor:
+    """(B, C, Z, ...) of (B * Z, C, ...) planes: a volume is one sample, however many of its planes are known."""
+    return part.reshape(count, -1, *part.shape[1:]).transpose(1, 2)
 
 
 def _planes(scores: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -208,8 +217,10 @@ def _similar(x: Tensor, y: Tensor, weight: Tensor, span: float | None) -> tuple[
         span: Of the values of y; None for that of each sample, so that none changes another's loss.
     """
     side = min(WINDOW, *x.shape[2:])
-    x, y = x * (weight > 0), y * (weight > 0)
-    own = (y.amax(dim=(1, 2, 3)) - y.amin(dim=(1, 2, 3))).detach().clamp_min(1e-3)[:, None, None, None]
+    unknown = weight == 0
+    high, low = (y.masked_fill(unknown, far).flatten(1) for far in (-torch.inf, torch.inf))
+    own = (high.amax(dim=1) - low.amin(dim=1)).detach().clamp_min(1e-3)[:, None, None, None]
+    x, y = x.masked_fill(unknown, 0), y.masked_fill(unknown, 0)
     values = own if span is None else torch.full_like(own, span)
     small, little = (0.01 * values) ** 2, (0.03 * values) ** 2
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from fieldmark.core.axes import AS_IS
 from fieldmark.core.fingerprint import require_content
-from fieldmark.core.geometry import Box, Tile
+from fieldmark.core.geometry import Box, Tile, TilePlan
 from fieldmark.infer.forward import require_numbers
 from fieldmark.infer.tiles import plan_tiles, with_channels
 from fieldmark.learn.blocks import Blocks
@@ -242,20 +242,19 @@ class Samples:
             strides = (1, stride, stride) if isinstance(stride, int) else stride
             halo = (0, radius, radius) if isinstance(radius, int) else radius
             plan = plan_tiles(shape, tile=tile, stride=strides, halo=halo)
-            inside = _by_tile(rows, places[rows] // np.array(plan.tile))
+            inside = _by_tile(rows, places[rows], plan)
             for tile_box in plan:
-                at = tuple(start // side for start, side in zip(tile_box.core.start, plan.tile, strict=True))
-                if at in inside:
-                    yield int(index), tile_box, inside[at]
+                if tile_box.index in inside:
+                    yield int(index), tile_box, inside[tile_box.index]
 
 
-def _by_tile(rows: np.ndarray, owner: np.ndarray) -> dict[tuple[int, ...], np.ndarray]:
-    """The (N,) rows of each tile, in their order, by its place in the grid: `owner` (N, 4) t, z, y, x."""
-    keys = np.ravel_multi_index(tuple(owner.T), tuple(owner.max(axis=0) + 1))
-    order = np.argsort(keys, kind="stable")
-    firsts = np.flatnonzero(np.diff(keys[order], prepend=-1))
-    parts = np.split(order, firsts[1:])
-    return {tuple(owner[part[0]].tolist()): rows[part] for part in parts}
+def _by_tile(rows: np.ndarray, places: np.ndarray, plan: TilePlan) -> dict[int, np.ndarray]:
+    """(N,) rows of pixels at (N, 4) t, z, y, x, in their order, by the index of the tile whose core holds them."""
+    owner = tuple((places // np.array(plan.tile)).T)
+    index = np.ravel_multi_index(owner, tuple(-(-n // side) for n, side in zip(plan.shape, plan.tile, strict=True)))
+    order = np.argsort(index, kind="stable")
+    first = np.flatnonzero(np.diff(index[order], prepend=-1))
+    return {int(index[part[0]]): rows[part] for part in np.split(order, first[1:])}
 
 
 def resized_marks(marks: Marks, sizes: Sequence[tuple[int, ...]], factors: Factors) -> Marks:

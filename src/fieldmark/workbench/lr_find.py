@@ -51,8 +51,7 @@ def begin_foreign(
         refuse_inside(figure, plan.fit.images)
     if "steps" in given:
         file.pop("epochs", None)
-    bench, recipe = opened(plan)
-    with bench:
+    with opened(plan) as (bench, recipe):
         return begin_find(bench, recipe, validate(FindConfig, file | given)), recipe, figure
 
 

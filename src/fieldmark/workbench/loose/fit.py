@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -135,22 +136,18 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
     The work lies in a project beside the model, in `.fieldmark`, one for each set of inputs and settings.
     """
     yield from (_note(text) for text in plan.notes)
-    with nothing_begun(_work(plan, _pairs(plan.fit))):
-        bench, recipe = opened(plan)
-        with bench:
-            run = yield from _fit(bench, recipe, plan)
+    with opened(plan) as (bench, recipe):
+        run = yield from _fit(bench, recipe, plan)
     _deliver(run, plan.target)
 
 
-def opened(plan: Plan) -> tuple[Workbench, FitRecipe]:
-    """The project that holds what is learned from, and the recipe in full."""
+@contextmanager
+def opened(plan: Plan) -> Iterator[tuple[Workbench, FitRecipe]]:
+    """The project that holds what is learned from, and the recipe in full; see `nothing_begun`."""
     pairs = _pairs(plan.fit)
-    bench = assemble(_work(plan, pairs), lambda bench: _fill(bench, plan, pairs))
-    return bench, validate(FitRecipe, _completed(plan, pairs, bench))
-
-
-def _work(plan: Plan, pairs: Sequence[Pairs]) -> Path:
-    return plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
+    work = plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
+    with nothing_begun(work), assemble(work, lambda bench: _fill(bench, plan, pairs)) as bench:
+        yield bench, validate(FitRecipe, _completed(plan, pairs, bench))
 
 
 def _begun(fit: ForeignFit) -> dict[str, Any]:

@@ -44,17 +44,8 @@ def nothing_left(out: Path) -> Iterator[None]:
 
     What was stopped or has crashed stays: it goes on from there, and its log lies there.
     """
-    hidden = out.resolve() / HIDDEN
-    above = _missing(hidden.parent)
-    begun = hidden.exists()
-    try:
+    with _nothing_of(out.resolve() / HIDDEN, unless=_holds_predictions):
         yield
-    except FieldmarkError as error:
-        stays = isinstance(error, (Cancelled, WorkerFailed)) or _holds_predictions(hidden)
-        if not begun and not stays:
-            shutil.rmtree(hidden, ignore_errors=True)
-            _remove_empty(above)
-        raise
 
 
 @contextmanager
@@ -63,16 +54,25 @@ def nothing_begun(work: Path) -> Iterator[None]:
 
     What was stopped, has crashed or has learned something stays: the same command goes on from there.
     """
-    above = _missing(work.parent)
-    begun = work.exists()
+    with _nothing_of(work, unless=_has_learned):
+        yield
+
+
+@contextmanager
+def _nothing_of(folder: Path, *, unless: Callable[[Path], bool]) -> Iterator[None]:
+    above = _missing(folder.parent)
+    begun = folder.exists()
     try:
         yield
     except FieldmarkError as error:
-        learned = any(any(work.glob(f"runs/*/{name}")) for name in ("state", "model"))
-        if not begun and not learned and not isinstance(error, (Cancelled, WorkerFailed)):
-            shutil.rmtree(work, ignore_errors=True)
+        if not begun and not isinstance(error, (Cancelled, WorkerFailed)) and not unless(folder):
+            shutil.rmtree(folder, ignore_errors=True)
             _remove_empty(above)
         raise
+
+
+def _has_learned(work: Path) -> bool:
+    return any(any(work.glob(f"runs/*/{name}")) for name in ("state", "model"))
 
 
 def _holds_predictions(hidden: Path) -> bool:
