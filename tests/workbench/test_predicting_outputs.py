@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
+import zarr
 from scipy import ndimage
 
 from fieldmark.checkpoint import Header, save
@@ -165,6 +167,40 @@ def test_objects_are_numbered(bench, tmp_path):
     assert [event.message for event in events] == ["drawn2.png: already there"]
     predict(bench, tmp_path / "split", instances="disc", split="watershed", split_distance=4)
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
+
+
+AXES_OF_FILES = [("YX", (31, 40)), ("ZYX", (2, 31, 40)), ("TYX", (3, 31, 40)), ("TZYX", (2, 3, 31, 40))]
+
+
+@pytest.mark.parametrize(("axes", "shape"), AXES_OF_FILES)
+@pytest.mark.parametrize("model", ["classes", "image"])
+def test_axes_and_pixel_size_are_those_of_the_image(bench, tmp_path, model, axes, shape):
+    """Read back by the libraries of the formats."""
+    at = np.random.default_rng(1).integers(0, 200, (*shape[:-2], 3, *shape[-2:])).astype(np.uint8)
+    sizes = {"X": 0.25, "Y": 0.5} | ({"Z": 2.0} if "Z" in axes else {})
+    facts = {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
+    facts |= {f"PhysicalSize{axis}Unit": "µm" for axis in sizes}
+    options = {"metadata": facts | {"axes": f"{axes[:-2]}CYX"}, "photometric": "minisblack", "ome": True}
+    tifffile.imwrite(tmp_path / "a.ome.tif", at, **options)
+    bench.add([tmp_path / "a.ome.tif"])
+    name = "tiny" if model == "classes" else painted(tmp_path, 3)
+    also = {"probabilities": True, "instances": "disc", "min_area": 2} if model == "classes" else {}
+    named = "".join(axis for axis in "TCZYX" if axis in f"C{axes}")
+    made = {"a": axes, "a-instances": axes, "a-probabilities": named} if also else {"a": named}
+    for form in ("ome-zarr", "tiff"):
+        predict(bench, tmp_path / form, form=form, images=["a.ome.tif"], model=name, **also)
+    for stem, wanted in made.items():
+        group = zarr.open_group(tmp_path / f"ome-zarr/{stem}.ome.zarr", mode="r")
+        multi = group.attrs["ome"]["multiscales"][0]
+        assert "".join(axis["name"] for axis in multi["axes"]).upper() == wanted
+        scale = multi["datasets"][0]["coordinateTransformations"][0]["scale"]
+        assert scale == [sizes.get(axis, 1.0) for axis in wanted]
+        with tifffile.TiffFile(tmp_path / f"tiff/{stem}.tif") as file:
+            assert file.series[0].axes == wanted
+            assert np.array_equal(file.asarray(), group["0"][:])
+            if len(wanted) > 2:
+                told = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+                assert {axis: told[f"PhysicalSize{axis}"] for axis in sizes} == sizes
 
 
 def test_objects_of_no_class_are_refused(bench, tmp_path):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import read_bundle
+from fieldmark.core.axes import AXES
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import require_content
@@ -125,7 +126,7 @@ def _image(
         shape=(t, answer_channels(model), z, y, x),
         dtype=dtype,
         pixel_size=source.pixel_size,
-        axes="".join(axis for axis in "tczyx" if axis in source.axes or axis == "c"),
+        axes=kept_axes(source, channels=True),
         channel_names=target_names(model),
         resume=True,
         chunk=chunk_for(plan_for(model, source, recipe, item["name"])),
@@ -133,6 +134,11 @@ def _image(
     options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["begun_from"]}
     yield from predict_values(model, source, recipe, writer=writer, dtype=dtype, **options)
     writer.finish()
+
+
+def kept_axes(source: ImageSource, *, channels: bool) -> str:
+    """Those of `tczyx` that the file of an image has, with or without `c` whatever channels it has itself."""
+    return "".join(axis for axis in AXES if (channels if axis == "c" else axis in source.axes))
 
 
 def chunk_for(plan: AnyPlan) -> tuple[int, ...]:
@@ -181,7 +187,12 @@ def _writers(
     values = np.array([spec.value for spec in model.header.classes])
     options: dict[str, Any] = {"pixel_size": source.pixel_size, "resume": True, "chunk": chunk}
     labels = create_writer(
-        work / "labels.ome.zarr", "ome-zarr", shape=(t, 1, z, y, x), dtype=value_dtype(values), **options
+        work / "labels.ome.zarr",
+        "ome-zarr",
+        shape=(t, 1, z, y, x),
+        dtype=value_dtype(values),
+        axes=kept_axes(source, channels=False),
+        **options,
     )
     if shares is None:
         return labels, None
@@ -191,6 +202,7 @@ def _writers(
         "ome-zarr",
         shape=(t, len(names), z, y, x),
         dtype=shares,
+        axes=kept_axes(source, channels=True),
         channel_names=names,
         **options,
     )
@@ -253,9 +265,8 @@ def _filtered(model: Model, recipe: PredictRecipe, item: dict[str, Any], work: P
     shutil.rmtree(target, ignore_errors=True)
     background = model.header.classes[background_of(model)].value
     with open_image(made) as source:
-        writer = create_writer(
-            target, "ome-zarr", shape=source.shape, dtype=source.dtype, pixel_size=source.pixel_size, chunk=CHUNK
-        )
+        options: dict[str, Any] = {"pixel_size": source.pixel_size, "axes": source.axes, "chunk": CHUNK}
+        writer = create_writer(target, "ome-zarr", shape=source.shape, dtype=source.dtype, **options)
         filter_components(source, writer, SizeRule(background, recipe.min_area, recipe.max_area), _drawn_on(item))
         writer.finish()
     return target
