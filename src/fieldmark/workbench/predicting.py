@@ -13,6 +13,7 @@ from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
+from fieldmark.core.locks import alone
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
@@ -99,14 +100,6 @@ def predict(
     _refuse_clashes(items)
     _refuse_strangers(items)
     right = _own_channels(records, targets) if targets else _truth_of(records, truth)
-    for item, record in zip(items, records, strict=True):
-        item["truth"], shown = right.get(record.id, (None, ""))
-        item["truth_channels"] = list(targets)
-        item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
-        item["strokes"], digest = None, ""
-        if output == "classes":
-            item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
-        item["made_from"] = fingerprint([*made_from, record.content_hash, digest, *([shown] if shown else [])])
     job = {
         "kind": "predict",
         "model": str(folder),
@@ -117,8 +110,23 @@ def predict(
         "images": items,
         "allow": list(bench.allow),
         "gpus": list(gpus),
+        "lock": str(out / HIDDEN / "worker.lock"),
     }
-    yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
+    with alone(out / HIDDEN / "predict.lock", busy_text(out)):
+        for item, record in zip(items, records, strict=True):
+            item["truth"], shown = right.get(record.id, (None, ""))
+            item["truth_channels"] = list(targets)
+            item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
+            item["strokes"], digest = None, ""
+            if output == "classes":
+                item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
+            item["made_from"] = fingerprint([*made_from, record.content_hash, digest, *([shown] if shown else [])])
+        yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
+
+
+def busy_text(out: Path) -> str:
+    """What is said where somebody else predicts into a folder."""
+    return f"{out}: another run is writing predictions there. Wait until it has ended, or choose another --out."
 
 
 ROWS = ("numbers", "image-classes", "vector")
