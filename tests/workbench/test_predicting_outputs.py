@@ -169,6 +169,37 @@ def test_objects_are_numbered(bench, tmp_path):
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
 
 
+def test_what_an_earlier_run_wrote_beside_stays_ours(bench, tmp_path):
+    """Probabilities once, then not, then again: they are named when they are left, and replaced when asked for."""
+    out = tmp_path / "out"
+    also = {"probabilities": True, "figures": True, "form": "tiff"}
+    predict(bench, out, **also)
+    old = pixels(out / "drawn2-probabilities.tif")
+    for form in range(2):
+        (note,) = [event for event in predict(bench, out, form="tiff", tile=128 * (form + 1)) if event.phase == "note"]
+        assert "drawn2.png: drawn2-probabilities.tif, drawn2.png of an earlier prediction" in note.message
+    assert np.array_equal(pixels(out / "drawn2-probabilities.tif"), old)
+    events = predict(bench, out, **also, probabilities_dtype="uint8")
+    assert not [event for event in events if event.phase == "note"]
+    assert pixels(out / "drawn2-probabilities.tif").dtype == np.uint8
+    predict(bench, out, form="tiff")
+    (out / "drawn2-probabilities.tif").unlink()
+    predict(bench, out, form="tiff", tile=256)
+    (out / "drawn2-probabilities.tif").write_bytes(b"mine")  # ours is gone: this is a stranger's
+    with pytest.raises(BadInput, match="Fieldmark did not write it"):
+        predict(bench, out, **also)
+
+
+def test_blends_for_class_maps_give_nothing_else(bench, painter, tmp_path):
+    for blend in ("any", "max"):
+        for also in ("probabilities", "saliency"):
+            with pytest.raises(BadRecipe, match=f"'{blend}' is for class maps"):
+                predict(bench, tmp_path / "out", blend=blend, **{also: True})
+    with pytest.raises(BadInput, match="makes images, not classes: --blend any"):
+        predict(bench, tmp_path / "out", model=painter, blend="any")
+    predict(bench, tmp_path / "out", blend="any")
+
+
 AXES_OF_FILES = [("YX", (31, 40)), ("ZYX", (2, 31, 40)), ("TYX", (3, 31, 40)), ("TZYX", (2, 3, 31, 40))]
 
 
