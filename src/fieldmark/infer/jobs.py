@@ -13,7 +13,7 @@ from fieldmark.checkpoint import read_bundle
 from fieldmark.core.axes import AXES
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.core.fingerprint import require_content
+from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
 from fieldmark.core.locks import alone
 from fieldmark.infer import deliver
@@ -30,6 +30,7 @@ from fieldmark.infer.predict import (
     value_dtype,
 )
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
+from fieldmark.models.own_code import own_code
 from fieldmark.recipes import PredictRecipe, validate
 
 if TYPE_CHECKING:
@@ -52,8 +53,12 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
 def _predict_items(job: dict[str, Any]) -> Iterator[Event]:
     recipe = validate(PredictRecipe, job["recipe"])
     model = model_of({**job, "accelerator": recipe.accelerator})
-    kind = device_of(model.net).type
+    kind, code = device_of(model.net).type, own_code(model.net)
+    if model.header.details.get("code", code) != code:
+        yield Event("note", 0, 0, message=_other_code(model))
     for number, item in enumerate(job["images"], start=1):
+        if code:
+            item = item | {"made_from": fingerprint([item["made_from"], code])}
         if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
             continue
@@ -61,6 +66,13 @@ def _predict_items(job: dict[str, Any]) -> Iterator[Event]:
         begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
         yield from _predict_item(model, recipe, item | {"begun_from": begun}, job)
         yield Event("image", number, len(job["images"]), message=item["name"])
+
+
+def _other_code(model: Model) -> str:
+    return (
+        f"Model {model.name!r}: the code of {model.header.family} has changed since it was fitted, and its weights may "
+        "mean something else now. Fit it again, or go back to the code that it was fitted with."
+    )
 
 
 def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job: dict[str, Any]) -> Iterator[Event]:
