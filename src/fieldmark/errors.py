@@ -11,6 +11,7 @@
     |  `- NothingLabelled        nothing-labelled  a fit was asked for without labels
     |- NotFound                  not-found         a name that nothing has
     |- Conflict                  conflict          a write based on a state that another write has changed
+    |- InUse                     in-use            a folder that another run is writing into
     |- MissingExtra              missing-extra     an optional package that is not installed
     |- Cancelled                 cancelled         the user stopped a job
     `- WorkerFailed              worker-failed     a job's process ended without an answer
@@ -108,6 +109,12 @@ class Conflict(FieldmarkError):
         super().__init__(message)
         self.mine = mine
         self.theirs = theirs
+
+
+class InUse(FieldmarkError):
+    """A folder that another run is writing into; nothing was begun."""
+
+    code = "in-use"
 
 
 class MissingExtra(FieldmarkError, ImportError):

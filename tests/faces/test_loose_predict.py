@@ -17,6 +17,7 @@ from fieldmark.testing.elsewhere import DEVICE, elsewhere
 from fieldmark.testing.projects import drawn_images, drawn_project
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from fieldmark.workbench.loose.predict import loose_bench
 from tests.faces.looking import read
 
 pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
@@ -78,6 +79,17 @@ def test_what_is_there_is_not_computed_again(cli, taught, tmp_path):
     status, _, err = cli(*command)
     assert (status, (tmp_path / "out/drawn0.png").stat().st_mtime_ns) == (0, made)
     assert "already there" in err
+
+
+def test_two_runs_never_work_in_one_folder(cli, taught, tmp_path):
+    drawn_images(tmp_path / "images", images=1)
+    command = ["predict", taught / "model", "images", "--out", "out", "--format", "png"]
+    with loose_bench([tmp_path / "images"], tmp_path / "out"):
+        status, _, err = cli(*command)
+        assert status == 1
+        assert "out: another run is at work there" in err
+        assert (tmp_path / "out/.fieldmark/project/fieldmark.toml").is_file()  # it is not taken from under its feet
+    assert cli(*command)[0] == 0
 
 
 def test_a_project_in_this_folder_does_not_stand_in_the_way(cli, taught, tmp_path):

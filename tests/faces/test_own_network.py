@@ -130,6 +130,34 @@ def test_an_answer_of_another_shape_is_refused(cli, tmp_path, answer, found):
     assert "(4, 2, 32, 32) is wanted" in said
 
 
+def test_an_answer_that_is_no_tensor_is_refused(cli, tmp_path):
+    module = tmp_path / "my_lab/nets.py"
+    module.write_text(module.read_text().replace("return self.body(x)", "return self.body(x), x"))
+    code, said = cli("fit", FAMILY, *QUICK)
+    assert code == 1
+    assert "DilatedNet: forward gives a tuple, and one tensor of scores is wanted. Correct it." in said
+
+
+def test_code_that_has_changed_since_the_fit_is_told_and_nothing_of_the_old_is_kept(cli, project, tmp_path):
+    assert cli("fit", FAMILY, *QUICK)[0] == 0
+    words = f"predict own --format npy --propagate none --allow-family {FAMILY} --out"
+    command = [*words.split(), str(tmp_path / "masks")]
+    code, said = cli(*command)
+    assert (code, "has changed" in said) == (0, False)
+    before = np.load(tmp_path / "masks/drawn1.npy")  # nobody drew on it: all of it is what the network says
+    assert "already there" in cli(*command)[1]
+
+    module = tmp_path / "my_lab/nets.py"
+    module.write_text(module.read_text().replace("return self.body(x)", "return -self.body(x)"))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+        del sys.modules[name]  # as in a new process
+    code, said = cli(*command)
+    assert code == 0
+    assert f"Model 'own': the code of {FAMILY} has changed since it was fitted" in said
+    assert "already there" not in said
+    assert np.array_equal(np.load(tmp_path / "masks/drawn1.npy"), 3 - before)
+
+
 def test_a_file_of_openfibsem_lends_it_no_name(tmp_path):
     for kind, value in (("images", 90), ("labels", 1)):
         (tmp_path / "data" / kind).mkdir(parents=True)

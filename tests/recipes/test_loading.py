@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fieldmark.errors import BadRecipe
-from fieldmark.recipes import FitRecipe, FlimConfig, PredictRecipe, load_recipe, parse_override, validate
+from fieldmark.recipes import FitRecipe, FlimConfig, PredictRecipe, UNetConfig, load_recipe, parse_override, validate
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES, with_overrides
+from fieldmark.recipes.unet import NumbersConfig
 
 SETTINGS = {
     "family": "flim",
@@ -247,3 +248,18 @@ def test_a_recipe_survives_its_own_writing(tmp_path):
     recipe = validate(FitRecipe, SETTINGS)
     path = written(tmp_path, yaml.safe_dump(recipe.model_dump(mode="json")))
     assert validate(FitRecipe, load_recipe(path)) == recipe
+
+
+@pytest.mark.parametrize("typed", ["2.5", 2.5, "3", 3, 3.0])
+def test_dims_are_read_as_they_are_typed(typed):
+    """`--set net.dims=2.5` and YAML give a number."""
+    config = validate(UNetConfig, with_overrides({}, [f"dims={typed}"]))
+    assert config.dims == {"2.5": "2.5", "3": "3", "3.0": "3"}[str(typed)]
+    assert config == UNetConfig(dims=typed)
+
+
+@pytest.mark.parametrize("typed", [4, True, None, [2], float("nan")])
+def test_dims_that_cannot_be_are_refused(typed):
+    for config in (UNetConfig, NumbersConfig):
+        with pytest.raises(BadRecipe, match="dims"):
+            validate(config, {"dims": typed})

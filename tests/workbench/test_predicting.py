@@ -10,7 +10,8 @@ import pytest
 
 from fieldmark.checkpoint import load, save
 from fieldmark.core.geometry import Box
-from fieldmark.errors import BadFile, BadInput, InputMismatch, NotFound
+from fieldmark.core.locks import alone
+from fieldmark.errors import BadFile, BadInput, InputMismatch, InUse, NotFound
 from fieldmark.images import open_image
 from fieldmark.infer import jobs
 from fieldmark.recipes import PredictRecipe
@@ -101,6 +102,33 @@ def test_a_second_run_changes_nothing_and_another_recipe_writes_anew(bench, tmp_
     assert hashes(tmp_path / "out") == before | hashes(tmp_path / "out")
     events = predict(bench, tmp_path / "out", recipe=PredictRecipe(propagate="none", tile=128))
     assert any(event.phase == "predict" for event in events)
+
+
+def test_two_runs_never_write_into_one_folder(bench, tmp_path):
+    predict(bench, tmp_path / "good")
+    first = bench.predict("tiny", (), out=tmp_path / "out", form="png", recipe=MODEL_ALONE)
+    next(first)
+    for recipe in (MODEL_ALONE, PredictRecipe(propagate="none", tile=128)):
+        with pytest.raises(InUse, match=r"out: another run is writing predictions there"):
+            predict(bench, tmp_path / "out", recipe=recipe)
+    predict(bench, tmp_path / "elsewhere")
+    list(first)
+    predict(bench, tmp_path / "out")
+    for number in range(3):
+        name = f"drawn{number}.png"
+        assert np.array_equal(pixels(tmp_path / "out" / name), pixels(tmp_path / "good" / name))
+
+
+def test_a_worker_waits_for_the_one_before_it(bench, tmp_path, monkeypatch):
+    """A command that was killed leaves its worker behind, until that is done with a tile."""
+    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.0)
+    with (
+        alone(tmp_path / "out" / ".fieldmark" / "worker.lock", "held by the test"),
+        pytest.raises(InUse, match=r"worker\.lock: another worker is still writing there"),
+    ):
+        predict(bench, tmp_path / "out")
+    assert seen(tmp_path / "out") == []
+    predict(bench, tmp_path / "out")
 
 
 def test_two_images_of_one_stem_are_both_named(bench, tmp_path):

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
+import zarr
 from scipy import ndimage
 
 from fieldmark.checkpoint import Header, save
@@ -165,6 +167,71 @@ def test_objects_are_numbered(bench, tmp_path):
     assert [event.message for event in events] == ["drawn2.png: already there"]
     predict(bench, tmp_path / "split", instances="disc", split="watershed", split_distance=4)
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
+
+
+def test_what_an_earlier_run_wrote_beside_stays_ours(bench, tmp_path):
+    """Probabilities once, then not, then again: they are named when they are left, and replaced when asked for."""
+    out = tmp_path / "out"
+    also = {"probabilities": True, "figures": True, "form": "tiff"}
+    predict(bench, out, **also)
+    old = pixels(out / "drawn2-probabilities.tif")
+    for form in range(2):
+        (note,) = [event for event in predict(bench, out, form="tiff", tile=128 * (form + 1)) if event.phase == "note"]
+        assert "drawn2.png: drawn2-probabilities.tif, drawn2.png of an earlier prediction" in note.message
+    assert np.array_equal(pixels(out / "drawn2-probabilities.tif"), old)
+    events = predict(bench, out, **also, probabilities_dtype="uint8")
+    assert not [event for event in events if event.phase == "note"]
+    assert pixels(out / "drawn2-probabilities.tif").dtype == np.uint8
+    predict(bench, out, form="tiff")
+    (out / "drawn2-probabilities.tif").unlink()
+    predict(bench, out, form="tiff", tile=256)
+    (out / "drawn2-probabilities.tif").write_bytes(b"mine")  # ours is gone: this is a stranger's
+    with pytest.raises(BadInput, match="Fieldmark did not write it"):
+        predict(bench, out, **also)
+
+
+def test_blends_for_class_maps_give_nothing_else(bench, painter, tmp_path):
+    for blend in ("any", "max"):
+        for also in ("probabilities", "saliency"):
+            with pytest.raises(BadRecipe, match=f"'{blend}' is for class maps"):
+                predict(bench, tmp_path / "out", blend=blend, **{also: True})
+    with pytest.raises(BadInput, match="makes images, not classes: --blend any"):
+        predict(bench, tmp_path / "out", model=painter, blend="any")
+    predict(bench, tmp_path / "out", blend="any")
+
+
+AXES_OF_FILES = [("YX", (31, 40)), ("ZYX", (2, 31, 40)), ("TYX", (3, 31, 40)), ("TZYX", (2, 3, 31, 40))]
+
+
+@pytest.mark.parametrize(("axes", "shape"), AXES_OF_FILES)
+@pytest.mark.parametrize("model", ["classes", "image"])
+def test_axes_and_pixel_size_are_those_of_the_image(bench, tmp_path, model, axes, shape):
+    """Read back by the libraries of the formats."""
+    at = np.random.default_rng(1).integers(0, 200, (*shape[:-2], 3, *shape[-2:])).astype(np.uint8)
+    sizes = {"X": 0.25, "Y": 0.5} | ({"Z": 2.0} if "Z" in axes else {})
+    facts = {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
+    facts |= {f"PhysicalSize{axis}Unit": "µm" for axis in sizes}
+    options = {"metadata": facts | {"axes": f"{axes[:-2]}CYX"}, "photometric": "minisblack", "ome": True}
+    tifffile.imwrite(tmp_path / "a.ome.tif", at, **options)
+    bench.add([tmp_path / "a.ome.tif"])
+    name = "tiny" if model == "classes" else painted(tmp_path, 3)
+    also = {"probabilities": True, "instances": "disc", "min_area": 2} if model == "classes" else {}
+    named = "".join(axis for axis in "TCZYX" if axis in f"C{axes}")
+    made = {"a": axes, "a-instances": axes, "a-probabilities": named} if also else {"a": named}
+    for form in ("ome-zarr", "tiff"):
+        predict(bench, tmp_path / form, form=form, images=["a.ome.tif"], model=name, **also)
+    for stem, wanted in made.items():
+        group = zarr.open_group(tmp_path / f"ome-zarr/{stem}.ome.zarr", mode="r")
+        multi = group.attrs["ome"]["multiscales"][0]
+        assert "".join(axis["name"] for axis in multi["axes"]).upper() == wanted
+        scale = multi["datasets"][0]["coordinateTransformations"][0]["scale"]
+        assert scale == [sizes.get(axis, 1.0) for axis in wanted]
+        with tifffile.TiffFile(tmp_path / f"tiff/{stem}.tif") as file:
+            assert file.series[0].axes == wanted
+            assert np.array_equal(file.asarray(), group["0"][:])
+            if len(wanted) > 2:
+                told = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+                assert {axis: told[f"PhysicalSize{axis}"] for axis in sizes} == sizes
 
 
 def test_objects_of_no_class_are_refused(bench, tmp_path):

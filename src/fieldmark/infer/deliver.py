@@ -25,8 +25,9 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 
 def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
-    """What an image's outputs were made from (nothing while they are being written), and their names."""
-    files = [Path(path).name for path in item["files"]]
+    """What an image's outputs were made from (nothing while they are being written), and the names of all that is ours:
+    these, and what earlier runs wrote beside."""
+    files = [*(Path(path).name for path in item["files"]), *item.get("before", [])]
     values = {"made_from": made_from, "files": files}
     return json.dumps(values, indent=2).encode()
 

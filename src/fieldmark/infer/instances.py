@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -145,7 +145,8 @@ def _written(path: Path, like: ImageSource) -> Iterator[ImageWriter]:
     """A uint32 image as large as another; it is one when the block ends well."""
     from fieldmark.images.writers import create_writer
 
-    writer = create_writer(path, "ome-zarr", shape=like.shape, dtype="uint32", pixel_size=like.pixel_size)
+    options: dict[str, Any] = {"pixel_size": like.pixel_size, "axes": like.axes}
+    writer = create_writer(path, "ome-zarr", shape=like.shape, dtype="uint32", **options)
     yield writer
     writer.finish()
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import read_bundle
+from fieldmark.core.axes import AXES
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.core.fingerprint import require_content
+from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
+from fieldmark.core.locks import alone
 from fieldmark.infer import deliver
 from fieldmark.infer.components import SizeRule, filter_components
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
@@ -28,6 +30,7 @@ from fieldmark.infer.predict import (
     value_dtype,
 )
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
+from fieldmark.models.own_code import own_code
 from fieldmark.recipes import PredictRecipe, validate
 
 if TYPE_CHECKING:
@@ -36,12 +39,26 @@ if TYPE_CHECKING:
     from fieldmark.infer.tiles import AnyPlan
 
 
+PATIENCE_SECONDS = 60.0
+"""How long a worker waits for one before it whose command was killed: that one stops after its next tile."""
+
+
 def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
-    """Predict the images of a job (see `fieldmark.workbench.predicting`), one after the other."""
+    """Predict the images of a job (see `fieldmark.workbench.predicting`), one after the other, alone in its folder."""
+    busy = f"{job['lock']}: another worker is still writing there. Wait until it has ended, then run the command again."
+    with alone(Path(job["lock"]), busy, patience=PATIENCE_SECONDS):
+        yield from _predict_items(job)
+
+
+def _predict_items(job: dict[str, Any]) -> Iterator[Event]:
     recipe = validate(PredictRecipe, job["recipe"])
     model = model_of({**job, "accelerator": recipe.accelerator})
-    kind = device_of(model.net).type
+    kind, code = device_of(model.net).type, own_code(model.net)
+    if model.header.details.get("code", code) != code:
+        yield Event("note", 0, 0, message=_other_code(model))
     for number, item in enumerate(job["images"], start=1):
+        if code:
+            item = item | {"made_from": fingerprint([item["made_from"], code])}
         if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
             continue
@@ -49,6 +66,13 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
         begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
         yield from _predict_item(model, recipe, item | {"begun_from": begun}, job)
         yield Event("image", number, len(job["images"]), message=item["name"])
+
+
+def _other_code(model: Model) -> str:
+    return (
+        f"Model {model.name!r}: the code of {model.header.family} has changed since it was fitted, and its weights may "
+        "mean something else now. Fit it again, or go back to the code that it was fitted with."
+    )
 
 
 def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job: dict[str, Any]) -> Iterator[Event]:
@@ -125,7 +149,7 @@ def _image(
         shape=(t, answer_channels(model), z, y, x),
         dtype=dtype,
         pixel_size=source.pixel_size,
-        axes="".join(axis for axis in "tczyx" if axis in source.axes or axis == "c"),
+        axes=kept_axes(source, channels=True),
         channel_names=target_names(model),
         resume=True,
         chunk=chunk_for(plan_for(model, source, recipe, item["name"])),
@@ -133,6 +157,11 @@ def _image(
     options: dict[str, Any] = {"image": item["name"], "done": work / "done.log", "made_from": item["begun_from"]}
     yield from predict_values(model, source, recipe, writer=writer, dtype=dtype, **options)
     writer.finish()
+
+
+def kept_axes(source: ImageSource, *, channels: bool) -> str:
+    """Those of `tczyx` that the file of an image has, with or without `c` whatever channels it has itself."""
+    return "".join(axis for axis in AXES if (channels if axis == "c" else axis in source.axes))
 
 
 def chunk_for(plan: AnyPlan) -> tuple[int, ...]:
@@ -181,7 +210,12 @@ def _writers(
     values = np.array([spec.value for spec in model.header.classes])
     options: dict[str, Any] = {"pixel_size": source.pixel_size, "resume": True, "chunk": chunk}
     labels = create_writer(
-        work / "labels.ome.zarr", "ome-zarr", shape=(t, 1, z, y, x), dtype=value_dtype(values), **options
+        work / "labels.ome.zarr",
+        "ome-zarr",
+        shape=(t, 1, z, y, x),
+        dtype=value_dtype(values),
+        axes=kept_axes(source, channels=False),
+        **options,
     )
     if shares is None:
         return labels, None
@@ -191,6 +225,7 @@ def _writers(
         "ome-zarr",
         shape=(t, len(names), z, y, x),
         dtype=shares,
+        axes=kept_axes(source, channels=True),
         channel_names=names,
         **options,
     )
@@ -253,9 +288,8 @@ def _filtered(model: Model, recipe: PredictRecipe, item: dict[str, Any], work: P
     shutil.rmtree(target, ignore_errors=True)
     background = model.header.classes[background_of(model)].value
     with open_image(made) as source:
-        writer = create_writer(
-            target, "ome-zarr", shape=source.shape, dtype=source.dtype, pixel_size=source.pixel_size, chunk=CHUNK
-        )
+        options: dict[str, Any] = {"pixel_size": source.pixel_size, "axes": source.axes, "chunk": CHUNK}
+        writer = create_writer(target, "ome-zarr", shape=source.shape, dtype=source.dtype, **options)
         filter_components(source, writer, SizeRule(background, recipe.min_area, recipe.max_area), _drawn_on(item))
         writer.finish()
     return target

@@ -33,6 +33,7 @@ from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build, family_class
 from fieldmark.models.encoder_weights import take_encoder, weights_file, weights_hash
+from fieldmark.models.own_code import own_code
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels, resize_step
 from fieldmark.recipes import validate
@@ -293,9 +294,15 @@ def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:
         classes=job.classes if net.gives_classes or net.image_head is not None else (),
         taught=tuple(Taught(image=samples.images[i].name, content_hash=samples.images[i].content_hash) for i in taught),
         fingerprint=job.made_from(),
-        details=net.details() | _told_of_images(samples),
+        details=net.details() | _told_of_images(samples) | _told_of_code(net),
         code_version=__version__,
     )
+
+
+def _told_of_code(net: Net) -> dict[str, str]:
+    """What a network of the user's own was when it was fitted."""
+    code = own_code(net)
+    return {"code": code} if code else {}
 
 
 def _told_of_images(samples: Samples) -> dict[str, Any]:

@@ -20,7 +20,7 @@ class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
     """Side of a tile in pixels, for models that any tile answers alike; others have one fixed grid."""
     max_halo: PositiveInt = 128
     blend: Literal["linear", "gaussian", "mean", "max", "any"] = "linear"
-    """How overlapping tiles share a seam, for models with a fixed grid."""
+    """How overlapping tiles share a seam, for models with a fixed grid; `any` and `max` are for class maps."""
     overlap: NonNegativeInt | None = None
     """Pixels along y and x by which a tile reaches over its border there; by itself 32, in 3-D 16."""
     overlap_z: NonNegativeInt | None = None
@@ -55,6 +55,11 @@ class PredictRecipe(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(f"tile must be a multiple of 64; got {self.tile}")
         if self.max_area is not None and self.max_area < self.min_area:
             raise ValueError(f"max_area {self.max_area} is less than min_area {self.min_area}")
+        if self.blend in ("any", "max") and (self.probabilities or self.saliency):
+            raise ValueError(
+                f"blend {self.blend!r} is for class maps, what it joins does not sum to one: leave probabilities and "
+                "saliency out, or blend by linear, gaussian or mean"
+            )
         if self.split != "none" and self.instances is None:
             raise ValueError("split takes objects apart: name their class with instances")
         return self

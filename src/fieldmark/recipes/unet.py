@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fieldmark.recipes.families import TaughtConfig
 from fieldmark.recipes.places import IsPath
 
 _Width = Annotated[int, Field(ge=1, le=8192)]
 _Side = Annotated[int, Field(ge=1, le=8192)]
+
+
+def _as_word(value: object) -> object:
+    """A number as it is written: YAML and `--set net.dims=2.5` give numbers."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"{value:g}" if is_number else value
+
+
+_Word = BeforeValidator(_as_word)
 
 
 class BlocksConfig(TaughtConfig, frozen=True, extra="forbid"):
@@ -42,7 +51,7 @@ class BlocksConfig(TaughtConfig, frozen=True, extra="forbid"):
 class UNetConfig(BlocksConfig, frozen=True, extra="forbid"):
     """A U-Net: what goes down in blocks of convolutions comes up again beside what was seen on the way."""
 
-    dims: Literal["2", "2.5", "3"] = "2"
+    dims: Annotated[Literal["2", "2.5", "3"], _Word] = "2"
     """`2.5`: a stack of `depth` slices in, the middle slice (or the stack) out."""
     gives: Literal["slice", "stack"] = "slice"
     """Of 2.5-D networks: the middle slice or all."""
@@ -68,7 +77,7 @@ class UNetConfig(BlocksConfig, frozen=True, extra="forbid"):
 class NumbersConfig(BlocksConfig, frozen=True, extra="forbid"):
     """From a whole image to numbers: blocks down, mean and maximum of what they see, dense layers."""
 
-    dims: Literal["2", "3"] = "2"
+    dims: Annotated[Literal["2", "3"], _Word] = "2"
     hidden: tuple[_Width, ...] = Field(default=(64,), max_length=8)
     """Widths of the dense layers before the last."""
     size: tuple[_Side, _Side] | None = None

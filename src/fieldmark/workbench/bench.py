@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ class Workbench:
         self.author = _user()
         self.allow: tuple[str, ...] = ()
         """Classes of the user's own that were typed on this run, by module and name; workers may import these."""
+        self.until_closed = ExitStack()
+        """What is let go of when the project is closed."""
 
     @classmethod
     def init(cls, folder: Path, classes: Sequence[str] = (), name: str | None = None) -> Workbench:
@@ -62,6 +65,7 @@ class Workbench:
 
     def close(self) -> None:
         self.store.close()
+        self.until_closed.close()
 
     def __enter__(self) -> Workbench:
         return self

@@ -13,6 +13,7 @@ from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
+from fieldmark.core.locks import alone
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
@@ -99,14 +100,6 @@ def predict(
     _refuse_clashes(items)
     _refuse_strangers(items)
     right = _own_channels(records, targets) if targets else _truth_of(records, truth)
-    for item, record in zip(items, records, strict=True):
-        item["truth"], shown = right.get(record.id, (None, ""))
-        item["truth_channels"] = list(targets)
-        item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
-        item["strokes"], digest = None, ""
-        if output == "classes":
-            item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
-        item["made_from"] = fingerprint([*made_from, record.content_hash, digest, *([shown] if shown else [])])
     job = {
         "kind": "predict",
         "model": str(folder),
@@ -117,8 +110,24 @@ def predict(
         "images": items,
         "allow": list(bench.allow),
         "gpus": list(gpus),
+        "lock": str(out / HIDDEN / "worker.lock"),
     }
-    yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
+    with alone(out / HIDDEN / "predict.lock", busy_text(out)):
+        for item, record in zip(items, records, strict=True):
+            item["truth"], shown = right.get(record.id, (None, ""))
+            item["truth_channels"] = list(targets)
+            item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
+            item["strokes"], digest = None, ""
+            if output == "classes":
+                item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
+            item["made_from"] = fingerprint([*made_from, record.content_hash, digest, *([shown] if shown else [])])
+        yield from _about_before(items)
+        yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
+
+
+def busy_text(out: Path) -> str:
+    """What is said where somebody else predicts into a folder."""
+    return f"{out}: another run is writing predictions there. Wait until it has ended, or choose another --out."
 
 
 ROWS = ("numbers", "image-classes", "vector")
@@ -143,6 +152,8 @@ def _require_possible(header: Header, name: str, output: str, form: str, recipe:
         raise NotFound("output format", form, FORMAT_SUFFIX)
     if output == "image" and (recipe.probabilities or recipe.saliency or recipe.instances):
         raise BadInput(f"Model {name!r} makes images, not classes: it has no probabilities, saliency or instances.")
+    if output == "image" and recipe.blend == "any":
+        raise BadInput(f"Model {name!r} makes images, not classes: --blend any joins objects. Take linear or max.")
     names = [spec.name for spec in header.classes]
     if recipe.instances is not None and recipe.instances not in names:
         raise NotFound("class", recipe.instances, names)
@@ -232,6 +243,7 @@ def _item(
         "saliency": [str(out / f"{stem}-saliency{suffix}")] if recipe.saliency else [],
         "instances": [str(out / f"{stem}-instances{suffix}")] if recipe.instances else [],
         "figures": _figures(record, stem, out) if recipe.figures else [],
+        "figures_at": str((out / "figures" / stem).parent),
         "work": str(hidden / "work" / f"{stem}{suffix}"),
         "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
     }
@@ -290,11 +302,26 @@ def _refuse_clashes(items: list[dict[str, Any]]) -> None:
             owners[path] = item["name"]
 
 
+def _left_before(item: dict[str, Any], known: Sequence[str]) -> list[str]:
+    """Names of files that an earlier run wrote for an image, with other options, and that are still there."""
+    own = {Path(path).name for path in item["files"]}
+    folders = (Path(item["target"]).parent, Path(item["figures_at"]))
+    return [name for name in known if name not in own and any((folder / name).exists() for folder in folders)]
+
+
+def _about_before(items: list[dict[str, Any]]) -> Iterator[Event]:
+    for item in items:
+        if item["before"]:
+            left = f"{', '.join(item['before'])} of an earlier prediction was not asked for now, and stays as it was."
+            yield Event("note", 0, 0, message=f"{item['name']}: {left}")
+
+
 def _refuse_strangers(items: list[dict[str, Any]]) -> None:
-    """A file that Fieldmark did not write is never overwritten."""
+    """A file that Fieldmark did not write is never overwritten; what earlier runs wrote beside stays known as ours."""
     for item in items:
         stamp = Path(item["stamp"])
         known = read_json(stamp).get("files", []) if stamp.is_file() else []
+        item["before"] = _left_before(item, known)
         for path in map(Path, item["files"]):
             if path.exists() and path.name not in known:
                 raise BadInput(f"{path} is there already and Fieldmark did not write it. Choose another --out.")

@@ -111,7 +111,13 @@ class OnTargets:
         return self.loss(scores, engine.to_device(batch.target), engine.to_device(batch.weight))
 
     def _answer(self, engine: Fabric, batch: Lesson) -> Tensor:
-        scores: Tensor = self._module(engine.to_device(batch.x)).float()
+        scores: Tensor = self._module(engine.to_device(batch.x))
+        if not isinstance(scores, Tensor):
+            raise BadInput(
+                f"{type(self.net).__name__}: forward gives a {type(scores).__name__}, and one tensor of scores is wanted. "
+                "Correct it."
+            )
+        scores = scores.float()
         wanted = (len(batch.x), self.targets.channels, *batch.target.shape[2:])
         if scores.shape != wanted:  # else a loss could stretch the one to the other, silently
             raise BadInput(

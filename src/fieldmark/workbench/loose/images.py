@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from fieldmark.collection import AddReport
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput, Cancelled, FieldmarkError, WorkerFailed
+from fieldmark.core.locks import alone
+from fieldmark.errors import BadInput, Cancelled, FieldmarkError, InUse, WorkerFailed
 from fieldmark.workbench.bench import Workbench
 
 HIDDEN = ".fieldmark"
@@ -20,8 +21,26 @@ _MOST_NAMED = 5
 def assemble(folder: Path, fill: Callable[[Workbench], None], *, again: bool = False) -> Workbench:
     """The project in `folder`, filled; made anew unless it was finished before, or where `again` is asked for.
 
-    Where it cannot be filled nothing is left of it, nor of the folders that were made for it.
+    Where it cannot be filled nothing is left of it, nor of the folders that were made for it. One that is made again
+    each time is nobody else's until it is closed.
+
+    Raises:
+        InUse: One that is made again each time is somebody else's.
     """
+    if not again:
+        return _filled(folder, fill, again=False)
+    with ExitStack() as held:
+        held.enter_context(alone(folder.with_name(f"{folder.name}.lock"), _busy(folder)))
+        bench = _filled(folder, fill, again=True)
+        bench.until_closed.push(held.pop_all())
+    return bench
+
+
+def _busy(folder: Path) -> str:
+    return f"{folder.parent.parent}: another run is at work there. Wait until it has ended, or choose another folder."
+
+
+def _filled(folder: Path, fill: Callable[[Workbench], None], *, again: bool) -> Workbench:
     if (folder / _READY).is_file() and not again:
         return Workbench.open(folder)
     above = _missing(folder.parent)
@@ -65,7 +84,7 @@ def _nothing_of(folder: Path, *, unless: Callable[[Path], bool]) -> Iterator[Non
     try:
         yield
     except FieldmarkError as error:
-        if not begun and not isinstance(error, (Cancelled, WorkerFailed)) and not unless(folder):
+        if not begun and not isinstance(error, (Cancelled, InUse, WorkerFailed)) and not unless(folder):
             shutil.rmtree(folder, ignore_errors=True)
             _remove_empty(above)
         raise
