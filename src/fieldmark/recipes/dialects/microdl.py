@@ -5,10 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from fieldmark.errors import near_miss
-from fieldmark.recipes.dialects.keys import Chosen, ForeignFit, ForeignPrepare, Group, Numbers, Place, Words, path_of, refuse
+from fieldmark.recipes.dialects.keys import (
+    Chosen,
+    ForeignFit,
+    ForeignPrepare,
+    Group,
+    Numbers,
+    Place,
+    Words,
+    path_of,
+    refuse,
+)
 from fieldmark.recipes.dialects.microdl_net import TO_NUMBERS, Network, net_of
 from fieldmark.recipes.loading import validate
 
