@@ -410,3 +410,48 @@ def test_losses_with_a_share_of_absolute_error_weigh_it_once(name, share):
     loss = build_loss(config, classes=False, span=1e3)
     truth = torch.zeros(1, 1, 48, 48)
     assert float(loss(truth + 1, truth, torch.ones_like(truth))) == pytest.approx(1 - share, abs=0.01)
+
+
+def changed(text: str, **groups: dict[str, Any]) -> dict[str, Any]:
+    """The values of a file with keys set: `trainer={"model_dir": ""}`."""
+    values = copy.deepcopy(parse_yaml(text))
+    for name, keys in groups.items():
+        values.setdefault(name, {}).update(keys)
+    return values
+
+
+@pytest.mark.parametrize(("group", "key"), [("dataset", "data_dir"), ("trainer", "model_dir")])
+def test_an_empty_path_is_refused_by_its_key(group, key):
+    with pytest.raises(BadRecipe, match=rf"{group}\.{key}: "):
+        microdl.fit_of(changed(TRAINING, **{group: {key: ""}}), beside=Path("/configs"))
+
+
+def test_cycles_that_run_downwards_are_refused():
+    rates = {"LearningRateScheduler": {"base_lr": 0.01, "max_lr": 0.001}}
+    with pytest.raises(BadRecipe, match=r"LearningRateScheduler: max_lr 0\.001 must be more than base_lr 0\.01"):
+        microdl.fit_of(changed(TRAINING, trainer={"callbacks": rates}), beside=Path("/configs"))
+
+
+@pytest.mark.parametrize(
+    ("groups", "named"),
+    [
+        ({"dataset": {"label_weights": [1, 2]}, "trainer": {"masked_loss": False}}, "dataset.label_weights"),
+        ({"network": {"final_activation": "softmax"}}, "network.final_activation"),
+        (
+            {"trainer": {"callbacks": {"LearningRateScheduler": {"lr": 0.001, "gamma": 0.5}}}},
+            "trainer.callbacks.LearningRateScheduler.gamma",
+        ),
+    ],
+)
+def test_what_decides_nothing_beside_other_keys_is_named(groups, named):
+    notes = microdl.fit_of(changed(TRAINING, **groups), beside=Path("/configs")).notes
+    assert [note for note in notes if note.startswith(f"{named}: ")]
+
+
+@pytest.mark.parametrize(
+    ("images", "form"),
+    [({}, "png"), ({"im_ext": ".npy"}, "npy"), ({"im_ext": ".npy", "image_ext": ".tif"}, "tiff")],
+)
+def test_the_older_word_for_the_format_counts_where_the_newer_is_missing(images, form):
+    values = {"model_dir": "model", "image_dir": "frames", "images": images}
+    assert microdl_predict.predict_of(values, beside=Path("/configs")).form == form

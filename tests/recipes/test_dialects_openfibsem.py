@@ -165,3 +165,22 @@ def test_every_key_acts_or_is_named(text, model):
             assert changed != plain, key
         else:
             assert key in model.ACCEPTED, key
+
+
+@pytest.mark.parametrize("lost", ["data_dir", "save_dir"])
+def test_a_file_that_lost_a_folder_is_still_openfibsems(lost):
+    values = parse_yaml(DOCUMENT)
+    del values["train"][lost]
+    assert dialect_of(values) == "openfibsem"
+    with pytest.raises(BadRecipe, match=rf"train\.{lost}: Field required"):
+        fit_of(values, beside=BESIDE, source="config.yaml")
+
+
+@pytest.mark.parametrize(("key", "value"), [("data_dir", ""), ("save_dir", ""), ("encoder", ""), ("num_classes", 1)])
+def test_what_names_nothing_is_refused_by_its_key(key, value):
+    with pytest.raises(BadRecipe, match=rf"train\.{key}: "):
+        read(DOCUMENT, **{key: value})
+
+
+def test_an_empty_checkpoint_is_none():
+    assert read(DOCUMENT, checkpoint="").notes == read(DOCUMENT, checkpoint=None).notes

@@ -46,7 +46,8 @@ def build_loss(
         class_weights: (K,) of the classes; None for ones.
         span: The range of the targets' values, for SSIM; None for that of each sample's known pixels.
 
-    Raises BadRecipe for a loss that is unknown, or for the other kind of target.
+    Raises BadRecipe for a loss that is unknown, or for the other kind of target, and for weights of classes where
+    there are none.
     """
     own, others = (FOR_CLASSES, FOR_VALUES) if classes else (FOR_VALUES, FOR_CLASSES)
     terms = dict(config.terms) or ({"ce": 1.0, "dice": 1.0} if classes else {"mae": 1.0})
@@ -56,6 +57,8 @@ def build_loss(
             raise BadRecipe(f"train.loss.terms: {name!r} does not suit targets that are {kind}. Use {', '.join(own)}.")
         if name not in own:
             raise BadRecipe(f"train.loss.terms: unknown loss {name!r}. {near_miss(name, own)}")
+    if config.class_weights is not None and not classes:
+        raise BadRecipe("train.loss.class_weights: these targets are values, which have no classes. Leave it out.")
     parts = [(share, _loss(name, config, class_weights, span)) for name, share in terms.items()]
 
     def total(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -91,9 +94,7 @@ def _loss(name: str, config: LossConfig, class_weights: Tensor | None, span: flo
         case "focal":
             return lambda s, t, w: masked_mean(_focal(s, t, config.focal_gamma), _classed(w, t, class_weights))
         case "bce":
-            return lambda s, t, w: masked_mean(
-                functional.binary_cross_entropy_with_logits(s, one_hot(t, s.shape[1]), reduction="none"), w
-            )
+            return lambda s, t, w: masked_mean(_questions(s, t, class_weights), w)
         case "dice":
             return lambda s, t, w: overlap_loss(s, t, w, 0.5, 0.5, class_weights)
         case "tversky":
@@ -130,6 +131,15 @@ def _classed(weight: Tensor, target: Tensor, class_weights: Tensor | None) -> Te
     if class_weights is None:
         return weight
     return weight * class_weights.to(weight)[target.long()]
+
+
+def _questions(scores: Tensor, target: Tensor, class_weights: Tensor | None) -> Tensor:
+    """(B, K, *S) cross entropy of "is it this class?"; classes weigh in the mean over K as they are asked to."""
+    each = functional.binary_cross_entropy_with_logits(scores, one_hot(target, scores.shape[1]), reduction="none")
+    if class_weights is None:
+        return each
+    shares = class_weights.to(each) / class_weights.mean()
+    return each * shares.reshape(-1, *[1] * (each.ndim - 2))
 
 
 def _focal(scores: Tensor, target: Tensor, gamma: float) -> Tensor:

@@ -68,6 +68,7 @@ class LossConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     terms: dict[str, PositiveFloat] = Field(default_factory=dict)
     """Name to weight; empty for cross entropy and Dice (classes) or the mean absolute error (values)."""
     class_weights: tuple[NonNegativeFloat, ...] | Literal["balanced"] | None = None
+    """One for each class, in their order; `balanced`: each as one over how many of the pixels are its own."""
     tversky_alpha: float = Field(default=0.3, gt=0, le=1)
     """Weight of false positives; that of false negatives is one minus it."""
     focal_gamma: NonNegativeFloat = 2.0

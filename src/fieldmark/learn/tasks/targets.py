@@ -8,13 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.lessons import LessonBatches, Shape
 from fieldmark.learn.losses import build_loss
 from fieldmark.learn.optimizers import descend, make_optimizer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lightning_fabric import Fabric
 
     from fieldmark.learn.lessons import Lesson
@@ -139,7 +141,7 @@ class OnTargets:
         if asked is None or not self.targets.classes:
             return None
         if asked != "balanced":
-            return torch.tensor(asked, dtype=torch.float32)
+            return _checked_weights(asked, self.targets.channels)
         counts = np.zeros(self.targets.channels)
         for index in range(-(-BALANCE_CROPS // self.config.batch_size)):
             lesson = self.batches.get(0, index)
@@ -148,6 +150,18 @@ class OnTargets:
             counts += np.bincount(places, weights=lesson.weight[known].numpy(), minlength=len(counts))[: len(counts)]
         shares = np.maximum(counts, 1) / max(1.0, counts.sum())
         return torch.from_numpy((1 / shares / np.mean(1 / shares)).astype(np.float32))
+
+
+def _checked_weights(asked: Sequence[float], classes: int) -> Tensor:
+    """(K,) weights. Raises BadRecipe where they are not one for each class, or none counts."""
+    if len(asked) != classes:
+        raise BadRecipe(
+            f"train.loss.class_weights: found {len(asked)} of them for {classes} classes. Give one for each, in the "
+            "order of the classes."
+        )
+    if not any(asked):
+        raise BadRecipe("train.loss.class_weights: all of them are 0, so nothing is learned. Raise one.")
+    return torch.tensor(asked, dtype=torch.float32)
 
 
 def voice(engine: Fabric, weight: Tensor) -> float:

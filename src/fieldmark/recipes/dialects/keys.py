@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, NonNegativeInt, model_validator
+from pydantic import BaseModel, BeforeValidator, NonNegativeInt, StringConstraints, model_validator
 
 from fieldmark.errors import BadRecipe
 
 Dialect = Literal["openfibsem", "microdl-fit", "microdl-prepare", "microdl-predict"]
 
 _OPENFIBSEM = {"data_paths", "label_paths"}
+_IN_TRAIN = {"data_dir", "save_dir", "save_path", "num_classes", *_OPENFIBSEM}
+"""Keys that the group `train` of our own recipes does not have."""
 _FIT = {"dataset", "trainer", "network"}
 _PREDICT = {"model_dir", "model_fname", "train_config", "image_dir"}
 _PREPARE = {"input_dir", "output_dir"}
@@ -27,7 +29,7 @@ _PREPARE = {"input_dir", "output_dir"}
 def dialect_of(values: Mapping[str, Any]) -> Dialect | None:
     """Whose file this is, by its keys; None for a recipe of our own (whose keys are others)."""
     train = values.get("train")
-    if values.keys() & _OPENFIBSEM or (isinstance(train, dict) and train.keys() & {"data_dir", *_OPENFIBSEM}):
+    if values.keys() & _OPENFIBSEM or (isinstance(train, dict) and train.keys() & _IN_TRAIN):
         return "openfibsem"
     if values.keys() & {"trainer", "network"}:
         return "microdl-fit"
@@ -77,6 +79,8 @@ Numbers = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(as_list)]
 """Whole numbers; one alone stands for a list of it."""
 Ids = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(_all_or_some)]
 """Whole numbers; empty, or -1 in the file, for all."""
+Place = Annotated[str, StringConstraints(min_length=1)]
+"""A path; nothing would be the folder that the file lies in."""
 Words = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 """Words; one alone stands for a list of it."""
 

@@ -5,10 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 from fieldmark.errors import near_miss
-from fieldmark.recipes.dialects.keys import Chosen, ForeignFit, ForeignPrepare, Group, Numbers, Words, path_of, refuse
+from fieldmark.recipes.dialects.keys import (
+    Chosen,
+    ForeignFit,
+    ForeignPrepare,
+    Group,
+    Numbers,
+    Place,
+    Words,
+    path_of,
+    refuse,
+)
 from fieldmark.recipes.dialects.microdl_net import TO_NUMBERS, Network, net_of
 from fieldmark.recipes.loading import validate
 
@@ -78,7 +96,7 @@ class Dataset(Group, frozen=True, extra="forbid"):
         "num_workers": _WORKERS,
     }
 
-    data_dir: str
+    data_dir: Place
     input_channels: Numbers = Field(min_length=1)
     target_channels: Numbers = Field(min_length=1)
     mask_channels: Numbers = ()
@@ -162,6 +180,12 @@ class RateScheduler(Group, frozen=True, extra="forbid"):
     fig_fname: str = ""
     lr: PositiveFloat | None = None
 
+    @model_validator(mode="after")
+    def _rises(self) -> RateScheduler:
+        if self.lr is None and {"base_lr", "max_lr"} <= self.model_fields_set and self.max_lr <= self.base_lr:
+            raise ValueError(f"max_lr {self.max_lr:g} must be more than base_lr {self.base_lr:g}")
+        return self
+
 
 class Callbacks(Group, frozen=True, extra="forbid"):
     """Keras's helpers, by its names."""
@@ -194,7 +218,7 @@ class Trainer(Group, frozen=True, extra="forbid"):
         "gpu_mem_frac": "memory is taken as it is needed.",
     }
 
-    model_dir: str
+    model_dir: Place
     batch_size: PositiveInt = 64
     max_epochs: PositiveInt = 50
     metrics: Words = ()
@@ -339,8 +363,8 @@ def _mask(
     channels = file.dataset.mask_channels
     weights = list(file.dataset.label_weights)
     if not file.trainer.masked_loss:
-        if channels:
-            notes.append("dataset.mask_channels: is not looked at, since trainer.masked_loss is off.")
+        unused = [key for key in ("mask_channels", "label_weights") if getattr(file.dataset, key)]
+        notes += [f"dataset.{key}: is not looked at, since trainer.masked_loss is off." for key in unused]
         return None
     if len(channels) != 1:
         raise refuse(
@@ -430,6 +454,9 @@ def _unused_rates(trainer: Trainer) -> list[str]:
     place = "trainer.callbacks.LearningRateScheduler"
     unused = [key for key in (of_cycles if rates.lr_find else of_finder) if key in rates.model_fields_set]
     notes = [f"{place}.{key}: {why}" for key in unused]
+    if rates.lr is not None and not rates.lr_find:
+        beside = [key for key in ("base_lr", "max_lr", *of_cycles[:-1]) if key in rates.model_fields_set]
+        notes += [f"{place}.{key}: `lr` beside it is one rate for all steps." for key in beside]
     if "lr" in trainer.optimizer.model_fields_set:
         notes.append(f"trainer.optimizer.lr: {place} decides the rate.")
     return notes

@@ -104,6 +104,8 @@ def net_of(network: Network, inputs: int, targets: int, source: object, notes: l
     if network.padding == "valid":
         raise refuse(source, "network.padding", "valid makes the answer smaller than the image; leave it at same.")
     kind = network.activation.type.lower()
+    if network.final_activation == "softmax":
+        notes.append("network.final_activation: softmax is what makes probabilities of classes; images stay linear.")
     if kind == "selu":
         notes.append("network.activation: selu is elu here.")
     net = {

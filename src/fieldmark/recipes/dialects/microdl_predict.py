@@ -43,7 +43,6 @@ class Images(Group, frozen=True, extra="forbid"):
         "suffix": _NAMES,
         "flat_field_dir": "the model knows its flat field.",
         "crop_shape": "images are predicted whole; nothing is cropped.",
-        "im_ext": "the format is `image_ext`'s.",
     }
 
     image_format: str = "zyx"
@@ -148,6 +147,8 @@ def predict_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
     notes = file.told()
     if file.save_to_image_dir:
         notes.append("save_to_image_dir: originals are only read; predictions go into the model's folder.")
+    if {"im_ext", "image_ext"} <= file.images.model_fields_set:
+        notes.append("images.im_ext: the format is `image_ext`'s.")
     if file.model_dir and file.model_fname:
         notes.append("model_fname: the folder in model_dir holds one model.")
     model = _model(file, beside, source)
@@ -190,7 +191,8 @@ def _model(file: InferenceFile, beside: Path, source: object) -> Path:
 
 
 def _form(images: Images, source: object) -> str:
-    suffix = images.image_ext or images.im_ext
+    older = images.im_ext and "image_ext" not in images.model_fields_set
+    suffix = images.im_ext if older else images.image_ext
     if suffix not in FORMS:
         raise refuse(source, "images.image_ext", f"{suffix!r} is no format here. {near_miss(suffix, FORMS)}")
     return FORMS[suffix]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AliasChoices, Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from fieldmark.errors import near_miss
-from fieldmark.recipes.dialects.keys import ForeignFit, Group, Words, path_of, refuse
+from fieldmark.recipes.dialects.keys import ForeignFit, Group, Place, Words, path_of, refuse
 from fieldmark.recipes.loading import validate
 
 _WANDB = "Weights & Biases takes it from the environment; set WANDB_PROJECT or WANDB_ENTITY."
@@ -44,7 +44,7 @@ class _Settings(Group, frozen=True, extra="forbid"):
     }
 
     checkpoint: str | None = None
-    encoder: str = "resnet34"
+    encoder: str = Field(default="resnet34", min_length=1)
     cuda: bool = True
     batch_size: PositiveInt = 4
     optimizer: Annotated[Literal["adam", "sgd"], Field()] = "adam"
@@ -61,10 +61,10 @@ class _Settings(Group, frozen=True, extra="forbid"):
 class FolderStyle(_Settings, frozen=True, extra="forbid"):
     """The group `train` of the documented file."""
 
-    data_dir: str
-    save_dir: str
+    data_dir: Place
+    save_dir: Place
     epochs: PositiveInt = 20
-    num_classes: PositiveInt = 3
+    num_classes: int = Field(default=3, ge=2)
     learning_rate: PositiveFloat = 1e-4
     split: float = Field(default=0.15, ge=0, lt=1, validation_alias=AliasChoices("split", "val_split"))
     apply_transforms: bool = False
@@ -76,9 +76,9 @@ class PathsStyle(_Settings, frozen=True, extra="forbid"):
 
     data_paths: Words = Field(min_length=1)
     label_paths: Words = Field(min_length=1)
-    save_path: str
+    save_path: Place
     epochs: PositiveInt = 50
-    num_classes: PositiveInt = 6
+    num_classes: int = Field(default=6, ge=2)
     lr: PositiveFloat = 3e-4
     split: float = Field(default=0.1, ge=0, lt=1)
     apply_transforms: bool = True
@@ -198,7 +198,7 @@ def _said(settings: _Settings, where: str, source: object) -> list[str]:
         f"{begin}encoder: {settings.encoder} begins with random weights, so that nothing is downloaded; "
         "--set net.weights=FILE takes weights from a file."
     ]
-    return said if settings.checkpoint is None else []
+    return said if not settings.checkpoint else []
 
 
 def _name(settings: FolderStyle | PathsStyle) -> str:

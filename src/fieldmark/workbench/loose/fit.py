@@ -73,6 +73,8 @@ def read_foreign(config: Path) -> ForeignFit:
         return microdl.fit_of(values, beside=beside, source=config, prepared=prepared_before(data, beside))
     if dialect in VERBS:
         raise BadRecipe(f"{config}: is no file for fit. Give it to: fieldmark {VERBS[dialect]} --config {config}.")
+    if "train" in values:
+        raise BadRecipe(f"{config}: `train` names no data_dir, and no data_paths. Say where the images lie.")
     raise BadRecipe(f"{config}: holds none of `train`, `dataset`, `trainer`, `network`. {near_miss('train', values)}")
 
 
