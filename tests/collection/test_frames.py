@@ -19,6 +19,7 @@ from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
 from fieldmark.images.source import channel_dtypes
 from fieldmark.workbench import Workbench
+from fieldmark.workbench.frames import write_table
 
 TIMES, CHANNELS, SLICES, POSITIONS = (0, 2), (0, 1), (3, 4, 7), (1, 12)
 
@@ -193,6 +194,21 @@ def test_names_of_other_programs(tmp_path):
     assert [row.pos_idx for row in rows] == [0, 0, 3, 3]
 
 
+def test_a_channel_has_a_name_or_a_number(tmp_path):
+    """Together, nobody would say which number a name has: both could become channel 0."""
+    for name in ("img_GFP_t000_p000_z001.tif", "im_c000_z000_t000_p000.tif"):
+        write_atomic(tmp_path / "x" / name, b"")
+    with pytest.raises(BadInput, match="im_c000_z000_t000_p000.tif has a number for its channel, and img_GFP.* a name"):
+        frames_in(tmp_path / "x")
+    assert [row.file_name for row in frames_in(tmp_path / "x", names="sms").rows] == ["img_GFP_t000_p000_z001.tif"]
+
+
+def test_indices_that_were_written_as_fractions(folder):
+    text = table_csv(frames_in(folder)).decode().replace(",12,", ",12.0,")
+    (folder / "frames_meta.csv").write_text(text)
+    assert {row.pos_idx for row in frames_in(folder).rows} == {1, 12}
+
+
 def test_numbers_in_any_order(tmp_path):
     write_atomic(tmp_path / "x" / "A7-11-2-30.png", b"")
     assert frames_in(tmp_path / "x", order="ptzc").rows == [FrameRow(30, 2, 11, 7, "A7-11-2-30.png", "channel 30")]
@@ -231,7 +247,11 @@ def test_some_positions_and_slices(folder, tmp_path):
     [
         ("a,b\n1,2\n", "no column"),
         ("channel_idx,slice_idx,time_idx,pos_idx,file_name\n0,x,0,0,a.png\n", "line 2: slice_idx is 'x'"),
+        ("channel_idx,slice_idx,time_idx,pos_idx,file_name\n0,inf,0,0,a.png\n", "line 2: slice_idx is 'inf'"),
+        ("channel_idx,slice_idx,time_idx,pos_idx,file_name\n0,0,0,-1,a.png\n", "line 2: pos_idx is '-1'"),
+        ("channel_idx,slice_idx,time_idx,pos_idx,file_name\n0,0,1.5,0,a.png\n", "line 2: time_idx is '1.5'"),
         ("channel_idx,slice_idx,time_idx,pos_idx,file_name\n0,0,0,0,../a.png\n", "no path inside"),
+        ("channel_idx,slice_idx,time_idx,pos_idx,file_name\n0,0,0,0,.\n", "no path inside"),
         ("channel_idx,slice_idx,time_idx,pos_idx,file_name\n0,0,0,0,gone.png\n", "no such file"),
         ("", "no row"),
     ],
@@ -302,7 +322,31 @@ def test_the_command_never_writes_into_the_users_folder(folder, tmp_path, capsys
     assert written.is_file()
     assert status("frames", str(folder), "--out", str(folder)) == 1
     assert not (folder / "frames_meta.csv").exists()
+    own = folder / "frames_meta.csv"
+    own.write_bytes(written.read_bytes() + b"\n")
+    assert status("frames", str(own), "--out", str(folder)) == 1, "nor by the way of its table"
+    assert status("frames", str(written), "--out", str(folder / "other.csv")) == 1
+    assert own.read_bytes() == written.read_bytes() + b"\n"
+    assert sorted(path.suffix for path in folder.iterdir()) == [".csv", *[".png"] * 24]
+    assert status("frames", str(written)) == 1
+    assert "is the table that is read" in capsys.readouterr().err
+    own.unlink()
     assert status("add", "--layout", "frames", str(written)) == 0
+
+
+def test_tables_of_folders_of_one_name_lie_beside_each_other(folder, tmp_path):
+    away = tmp_path / "away" / "frames"
+    shutil.copytree(folder, away)
+    project = tmp_path / "project"
+    Workbench.init(project).close()
+    first, _ = write_table(folder, None, project=project)
+    edited = first.read_bytes().replace(b"channel 0", b"phase")
+    first.write_bytes(edited)
+    second, _ = write_table(away, None, project=project)
+    assert second != first
+    assert first.read_bytes() == edited
+    assert write_table(away, None, project=project)[0] == second
+    assert write_table(folder, None, project=project)[0] == first
 
 
 def test_tiff_frames_keep_their_pixel_size(tmp_path):

@@ -23,6 +23,8 @@ META_COLUMNS = ("channel_idx", "slice_idx", "time_idx", "channel_name", "file_na
 _INDICES = {"c": "channel_idx", "z": "slice_idx", "t": "time_idx", "p": "pos_idx"}
 _LETTERED = re.compile(r"(?:^|[_\W])([cztp])(\d+)(?=[_\W]|$)", re.IGNORECASE)
 _SMS = re.compile(r"img_(?P<channel>.+?)_t(?P<t>\d+)_p(?P<p>\d+)_z(?P<z>\d+)(?:_.*)?")
+_WHOLE = re.compile(r"(\d{1,18})(?:\.0*)?")
+"""An index in a table; programs that had empty cells in the column write it with a fraction of zero."""
 _COUNTS = {
     "nbr_channels": ("channel_idx", "channels"),
     "nbr_slices": ("slice_idx", "slices"),
@@ -217,11 +219,23 @@ def _from_names(folder: Path, parse: Callable[[str], FrameRow | None]) -> FrameT
 
 
 def _with_channels(rows: list[FrameRow]) -> list[FrameRow]:
-    """Channels that have names instead of numbers are numbered in the order of their names."""
-    named = sorted({row.channel_name for row in rows} - {""})
-    if not named:
-        return [replace(row, channel_name=f"channel {row.channel_idx}") for row in rows]
-    return [replace(row, channel_idx=named.index(row.channel_name)) if row.channel_name else row for row in rows]
+    """Channels that have names instead of numbers are numbered in the order of their names.
+
+    Raises:
+        BadInput: Some have names and some have numbers: nobody says which number a name has.
+    """
+    named = {row.channel_name: row.file_name for row in rows}
+    if "" not in named:
+        numbers = {name: number for number, name in enumerate(sorted(named))}
+        return [replace(row, channel_idx=numbers[row.channel_name]) for row in rows]
+    numbered = named.pop("")
+    if named:
+        name, other = next(iter(named.items()))
+        raise BadInput(
+            f"{numbered} has a number for its channel, and {other} a name ({name}). "
+            "Say which are meant (fieldmark frames --names letters or sms), or put them into folders of their own."
+        )
+    return [replace(row, channel_name=f"channel {row.channel_idx}") for row in rows]
 
 
 def _from_table(file: Path, folder: Path | None) -> FrameTable:
@@ -246,10 +260,10 @@ def _from_table(file: Path, folder: Path | None) -> FrameTable:
 def _row(line: dict[str, str | None], file: Path, number: int) -> FrameRow:
     values = {}
     for name in _INDICES.values():
-        try:
-            values[name] = int(float(line[name] or ""))
-        except ValueError:
-            raise BadFile(file, f"line {number}: {name} is {line[name]!r}; it is a whole number. Correct it.") from None
+        found = _WHOLE.fullmatch((line[name] or "").strip())
+        if found is None:
+            raise BadFile(file, f"line {number}: {name} is {line[name]!r}; it is a whole number from 0 on. Correct it.")
+        values[name] = int(found[1])
     place = (line["file_name"] or "").replace("\\", "/")
     if not is_inside(place):
         raise BadFile(file, f"line {number}: file_name {place!r} is no path inside the folder of frames. Correct it.")

@@ -26,10 +26,10 @@ def frames(project: Path, folder: Path, names: str, order: str | None, out: Path
     FOLDER itself is only read. To have its positions as images of the project: fieldmark add --layout frames.
     """
     from fieldmark.faces.cli.show import errors_as_json, note, say, say_json
-    from fieldmark.workbench.frames import table_place, write_table
+    from fieldmark.workbench.frames import write_table
 
     with errors_as_json(as_json):
-        file, table = write_table(folder, out or table_place(project, folder), names=names, order=order)
+        file, table = write_table(folder, out, project=project, names=names, order=order)
     for line in table.notes:
         note(line)
     for shown, why in table.left_out:

@@ -220,7 +220,7 @@ def _frame_of(row: dict[str, str]) -> Frame:
 def is_inside(file: str) -> bool:
     """Whether a relative path stays below its folder."""
     path = PurePosixPath(file.replace("\\", "/"))
-    return bool(file) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
 
 def _folder(ask: OpenRequest) -> Path:
