@@ -144,7 +144,8 @@ def test_code_that_has_changed_since_the_fit_is_told_and_nothing_of_the_old_is_k
     command = [*words.split(), str(tmp_path / "masks")]
     code, said = cli(*command)
     assert (code, "has changed" in said) == (0, False)
-    before = np.load(tmp_path / "masks/drawn1.npy")  # nobody drew on it: all of it is what the network says
+    # nobody drew on it: all of it is what the network says
+    before = np.load(tmp_path / "masks/drawn1.npy", allow_pickle=False)
     assert "already there" in cli(*command)[1]
 
     module = tmp_path / "my_lab/nets.py"
@@ -155,7 +156,7 @@ def test_code_that_has_changed_since_the_fit_is_told_and_nothing_of_the_old_is_k
     assert code == 0
     assert f"Model 'own': the code of {FAMILY} has changed since it was fitted" in said
     assert "already there" not in said
-    assert np.array_equal(np.load(tmp_path / "masks/drawn1.npy"), 3 - before)
+    assert np.array_equal(np.load(tmp_path / "masks/drawn1.npy", allow_pickle=False), 3 - before)
 
 
 def test_a_file_of_openfibsem_lends_it_no_name(tmp_path):

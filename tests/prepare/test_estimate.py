@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -36,7 +38,9 @@ def drawn(count: int = 12, *, dark: float = 300.0) -> list[np.ndarray]:
 
 
 def run(images: list[np.ndarray], config: PrepareConfig, **options) -> Estimated:
-    work = estimate([lambda pixels=pixels: ArraySource(pixels) for pixels in images], config, **options)
+    work = estimate(
+        [partial(ArraySource, pixels, shown=f"p{place}") for place, pixels in enumerate(images)], config, **options
+    )
     while True:
         try:
             next(work)
@@ -132,11 +136,11 @@ def test_what_cannot_be_measured_is_said():
     spoiled = images[1].copy()
     spoiled[0, 0, 1, 5, 5] = np.nan
     flat = FlatFieldConfig(block=8)
-    with pytest.raises(BadInput, match="Image 2, time 0, slice 1: holds pixels that are NaN"):
+    with pytest.raises(BadInput, match="p1, time 0, slice 1: holds pixels that are NaN"):
         run([images[0], spoiled], PrepareConfig(flat_field=flat))
     with pytest.raises(BadInput, match="one illumination belongs to one size"):
         run([images[0], images[1][..., :100]], PrepareConfig(flat_field=flat))
-    with pytest.raises(BadInput, match="Image 2 has 1 channels, and the first one 2"):
+    with pytest.raises(BadInput, match="p1 has 1 channels, and the first image 2"):
         run([images[0], images[1][:, :1]], PrepareConfig(normalize=NormalizeConfig()))
     with pytest.raises(BadRecipe, match="nothing says what foreground is"):
         run(images, PrepareConfig(normalize=NormalizeConfig(min_fraction=0.5)))

@@ -10,12 +10,12 @@ import pytest
 
 from fieldmark.checkpoint import load, save
 from fieldmark.core.geometry import Box
-from fieldmark.core.locks import alone
 from fieldmark.errors import BadFile, BadInput, InputMismatch, InUse, NotFound
 from fieldmark.images import open_image
 from fieldmark.infer import jobs
 from fieldmark.recipes import PredictRecipe
 from fieldmark.testing.drawn import draw_discs
+from fieldmark.workbench.locks import alone
 from fieldmark.workbench.predicting import stem_of, unique_stems
 
 SUFFIX = {"ome-zarr": ".ome.zarr", "tiff": ".tif", "png": ".png"}
@@ -121,7 +121,7 @@ def test_two_runs_never_write_into_one_folder(bench, tmp_path):
 
 def test_a_worker_waits_for_the_one_before_it(bench, tmp_path, monkeypatch):
     """A command that was killed leaves its worker behind, until that is done with a tile."""
-    monkeypatch.setattr(jobs, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("fieldmark.workbench.worker.PATIENCE_SECONDS", 0.0)
     with (
         alone(tmp_path / "out" / ".fieldmark" / "worker.lock", "held by the test"),
         pytest.raises(InUse, match=r"worker\.lock: another worker is still writing there"),

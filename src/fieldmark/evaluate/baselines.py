@@ -119,7 +119,11 @@ def forest(
     rows = np.concatenate([forest_features(image)[one > 0] for image, one in taught])
     answers = np.concatenate([one[one > 0] for _, one in taught])
     model = RandomForestClassifier(
-        n_estimators=50, max_depth=10, max_samples=0.05, n_jobs=1, random_state=derive_seed(seed, "forest") % 2**32
+        n_estimators=50,
+        max_depth=10,
+        max_samples=max(1, int(0.05 * len(rows))),
+        n_jobs=1,
+        random_state=derive_seed(seed, "forest") % 2**32,
     ).fit(rows, answers)
 
     def predict(image: np.ndarray, name: str) -> Answer:  # the interface of all baselines

@@ -26,7 +26,8 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
     """What an image's outputs were made from (nothing while they are being written), and the names of all that is ours:
-    these, and what earlier runs wrote beside."""
+    these, and what earlier runs wrote beside.
+    """
     files = [*(Path(path).name for path in item["files"]), *item.get("before", [])]
     values = {"made_from": made_from, "files": files}
     return json.dumps(values, indent=2).encode()

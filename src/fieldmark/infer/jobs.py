@@ -15,7 +15,6 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
-from fieldmark.core.locks import alone
 from fieldmark.infer import deliver
 from fieldmark.infer.components import SizeRule, filter_components
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
@@ -39,18 +38,8 @@ if TYPE_CHECKING:
     from fieldmark.infer.tiles import AnyPlan
 
 
-PATIENCE_SECONDS = 60.0
-"""How long a worker waits for one before it whose command was killed: that one stops after its next tile."""
-
-
 def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
-    """Predict the images of a job (see `fieldmark.workbench.predicting`), one after the other, alone in its folder."""
-    busy = f"{job['lock']}: another worker is still writing there. Wait until it has ended, then run the command again."
-    with alone(Path(job["lock"]), busy, patience=PATIENCE_SECONDS):
-        yield from _predict_items(job)
-
-
-def _predict_items(job: dict[str, Any]) -> Iterator[Event]:
+    """Predict the images of a job (see `fieldmark.workbench.predicting`), one after the other."""
     recipe = validate(PredictRecipe, job["recipe"])
     model = model_of({**job, "accelerator": recipe.accelerator})
     kind, code = device_of(model.net).type, own_code(model.net)

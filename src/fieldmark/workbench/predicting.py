@@ -13,7 +13,6 @@ from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
-from fieldmark.core.locks import alone
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
@@ -21,6 +20,7 @@ from fieldmark.prepare import prepared_channels
 from fieldmark.recipes.predict import FIGURE_PLANES
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.locks import alone
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord

@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from typing import Any
 from fieldmark.core.events import Event
 from fieldmark.errors import Cancelled, FieldmarkError
 from fieldmark.recipes.registry import FAMILIES
+from fieldmark.workbench.locks import alone
 
+PATIENCE_SECONDS = 60.0
+"""How long a worker waits for one before it."""
 GPU_IS_FULL = (
     "The GPU has no memory left for this. Take smaller pieces (predict: --tile; fit: train.crop, train.batch_size), "
     "free the GPU of other work, or compute on the processor: --accelerator cpu (fit: --set accelerator=cpu)."
@@ -55,8 +59,16 @@ def start(job: dict[str, Any]) -> Iterator[Event]:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus[0])
     _bound_threads()
     yield from _about_gpus(gpus)
-    with FAMILIES.lending(job.get("allow", [])):
+    with _alone_at(job.get("lock")), FAMILIES.lending(job.get("allow", [])):
         yield from _events(job)
+
+
+def _alone_at(lock: str | None) -> AbstractContextManager[None]:
+    """Where no other worker writes: a command that was killed leaves its worker behind until its next event."""
+    if lock is None:
+        return nullcontext()
+    busy = f"{lock}: another worker is still writing there. Wait until it has ended, then run the command again."
+    return alone(Path(lock), busy, patience=PATIENCE_SECONDS)
 
 
 def _about_gpus(gpus: list[int]) -> Iterator[Event]:

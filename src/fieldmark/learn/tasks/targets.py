@@ -116,8 +116,8 @@ class OnTargets:
         scores: Tensor = self._module(engine.to_device(batch.x))
         if not isinstance(scores, Tensor):
             raise BadInput(
-                f"{type(self.net).__name__}: forward gives a {type(scores).__name__}, and one tensor of scores is wanted. "
-                "Correct it."
+                f"{type(self.net).__name__}: forward gives a {type(scores).__name__}, and one tensor of scores is "
+                "wanted. Correct it."
             )
         scores = scores.float()
         wanted = (len(batch.x), self.targets.channels, *batch.target.shape[2:])

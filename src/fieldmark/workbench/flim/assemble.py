@@ -9,18 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from fieldmark.collection import AddReport, ImageRecord
+from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
 from fieldmark.collection.lids import LidsImage
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash, fingerprint
-from fieldmark.errors import BadFile, BadInput, NothingLabelled
+from fieldmark.errors import BadFile, NothingLabelled
 from fieldmark.images import find_images
 from fieldmark.labels.exchange.markers import read_markers
 from fieldmark.labels.exchange.masks import read_map
 from fieldmark.labels.exchange.pairing import ENDINGS, pair, stem_of
 from fieldmark.labels.exchange.tables import write_rows
 from fieldmark.workbench.bench import Workbench
+from fieldmark.workbench.loose.images import add_whole
 
 HIDDEN = ".fieldmark"
 _READY = "assembled"
@@ -79,7 +80,7 @@ def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
 def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list[LidsImage]) -> list[str]:
     chosen = {one.name: one.path for one in (*marked, *teaching.split)}
     own = [path for path in beside if not _is_copy(path, chosen.get(path.name))]
-    _require_whole(bench.add([*own, *chosen.values()]))
+    add_whole(bench, [*own, *chosen.values()])  # a model must not learn from less than it was told
     _add_classes(bench, teaching)
     notes = []
     if teaching.markers is not None:
@@ -123,13 +124,6 @@ def _answer(bench: Workbench, split: Sequence[LidsImage]) -> None:
     table = bench.project.folder / "answers.csv"
     write_atomic(table, write_rows(("image", "class", "value"), rows))
     bench.import_labels(table, "answers")
-
-
-def _require_whole(report: AddReport) -> None:
-    """A training image that cannot be read stops everything: a model must not learn from less than it was told."""
-    if report.left_out:
-        lines = "; ".join(f"{Path(name).name}: {why}" for name, why in report.left_out[:5])
-        raise BadInput(f"{len(report.left_out)} images cannot be read, so nothing was learned: {lines}")
 
 
 def _marked(markers: Path, dataset: Sequence[LidsImage]) -> tuple[list[Path], list[LidsImage]]:

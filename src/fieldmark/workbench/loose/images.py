@@ -9,9 +9,9 @@ from pathlib import Path
 
 from fieldmark.collection import AddReport
 from fieldmark.core.files import write_atomic
-from fieldmark.core.locks import alone
 from fieldmark.errors import BadInput, Cancelled, FieldmarkError, InUse, WorkerFailed
 from fieldmark.workbench.bench import Workbench
+from fieldmark.workbench.locks import alone
 
 HIDDEN = ".fieldmark"
 _READY = "assembled"
@@ -63,7 +63,7 @@ def nothing_left(out: Path) -> Iterator[None]:
 
     What was stopped or has crashed stays: it goes on from there, and its log lies there.
     """
-    with _nothing_of(out.resolve() / HIDDEN, unless=_holds_predictions):
+    with leaving_nothing(out.resolve() / HIDDEN, unless=_holds_predictions):
         yield
 
 
@@ -73,12 +73,13 @@ def nothing_begun(work: Path) -> Iterator[None]:
 
     What was stopped, has crashed or has learned something stays: the same command goes on from there.
     """
-    with _nothing_of(work, unless=_has_learned):
+    with leaving_nothing(work, unless=_has_learned):
         yield
 
 
 @contextmanager
-def _nothing_of(folder: Path, *, unless: Callable[[Path], bool]) -> Iterator[None]:
+def leaving_nothing(folder: Path, *, unless: Callable[[Path], bool]) -> Iterator[None]:
+    """Remove a folder that was not there before, and those made for it, where an error of ours ends the block."""
     above = _missing(folder.parent)
     begun = folder.exists()
     try:
@@ -128,7 +129,9 @@ def require_whole(report: AddReport) -> AddReport:
     if report.left_out:
         lines = "; ".join(f"{name}: {why}" for name, why in report.left_out[:_MOST_NAMED])
         more = f"; and {len(report.left_out) - _MOST_NAMED} more" if len(report.left_out) > _MOST_NAMED else ""
-        raise BadInput(f"{len(report.left_out)} images cannot be read, so nothing was done: {lines}{more}")
+        count = len(report.left_out)
+        what = "1 image" if count == 1 else f"{count} images"
+        raise BadInput(f"{what} cannot be read, so nothing was done: {lines}{more}")
     return report
 
 

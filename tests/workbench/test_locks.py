@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from fieldmark.core import locks
-from fieldmark.core.locks import alone
 from fieldmark.errors import InUse
+from fieldmark.workbench.locks import alone
 
-HOLD = "import sys\nfrom pathlib import Path\nfrom fieldmark.core.locks import alone\n" + (
+HOLD = "import sys\nfrom pathlib import Path\nfrom fieldmark.workbench.locks import alone\n" + (
     "with alone(Path(sys.argv[1]), 'busy'):\n    print('held', flush=True)\n    sys.stdin.read()\n"
 )
 
@@ -76,7 +75,7 @@ def test_folders_without_locks_let_everybody_in_and_other_errors_are_not_hidden(
         def flock(file: object, kind: int) -> None:
             raise OSError(number, "no")
 
-        monkeypatch.setattr(locks.fcntl, "flock", flock)
+        monkeypatch.setattr("fcntl.flock", flock)
 
     failing(errno.ENOLCK)
     with alone(tmp_path / "lock", "busy"), alone(tmp_path / "lock", "busy"):
