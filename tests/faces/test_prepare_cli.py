@@ -340,7 +340,7 @@ def test_what_cannot_be_prepared_is_said(cli, change, words):
     status, _, err = cli("prepare", "--config", write(CONFIG.replace(*change)))
     assert status == 1
     assert all(word in err for word in words), err
-    assert not Path("out/preprocessing_info.json").exists()
+    assert not Path("out").exists()
 
 
 def test_set_changes_keys_of_the_file(cli):
