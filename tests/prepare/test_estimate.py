@@ -132,11 +132,11 @@ def test_what_cannot_be_measured_is_said():
     spoiled = images[1].copy()
     spoiled[0, 0, 1, 5, 5] = np.nan
     flat = FlatFieldConfig(block=8)
-    with pytest.raises(BadInput, match="Image 2, time 0, slice 1: holds pixels that are NaN"):
+    with pytest.raises(BadInput, match="array, time 0, slice 1: holds pixels that are NaN"):
         run([images[0], spoiled], PrepareConfig(flat_field=flat))
     with pytest.raises(BadInput, match="one illumination belongs to one size"):
         run([images[0], images[1][..., :100]], PrepareConfig(flat_field=flat))
-    with pytest.raises(BadInput, match="Image 2 has 1 channels, and the first one 2"):
+    with pytest.raises(BadInput, match="array has 1 channels, and the first image 2"):
         run([images[0], images[1][:, :1]], PrepareConfig(normalize=NormalizeConfig()))
     with pytest.raises(BadRecipe, match="nothing says what foreground is"):
         run(images, PrepareConfig(normalize=NormalizeConfig(min_fraction=0.5)))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fieldmark.core.geometry import Box
-from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes
+from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes, name_of
 
 
 class PickedSource(BaseSource):
@@ -25,7 +25,7 @@ class PickedSource(BaseSource):
     ) -> None:
         self._source, self._picked = source, (tuple(times), tuple(channels), tuple(slices))
         shape = (len(times), len(channels), len(slices), *source.shape[3:])
-        super().__init__(getattr(source, "shown", "image"), [shape], source.dtype, source.axes, source.pixel_size)
+        super().__init__(name_of(source), [shape], source.dtype, source.axes, source.pixel_size)
         own = channel_dtypes(source)
         self.channel_dtypes = tuple(own[channel] for channel in channels)
 

@@ -16,7 +16,7 @@ import numpy as np
 from fieldmark.core.axes import Factors, PixelSize, factors_of
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
-from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes
+from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes, name_of
 
 _ROWS = 256
 _MOST_PIXELS = 1 << 24
@@ -53,9 +53,7 @@ class ResizedSource(BaseSource):
         size = source.pixel_size
         sides = zip((size.z, size.y, size.x), old, new, strict=True)
         along = (side if side is None else side * before / after for side, before, after in sides)
-        super().__init__(
-            getattr(source, "shown", "image"), [(t, c, *new)], source.dtype, source.axes, PixelSize(*along)
-        )
+        super().__init__(name_of(source), [(t, c, *new)], source.dtype, source.axes, PixelSize(*along))
 
         self.channel_dtypes = channel_dtypes(source)
 

@@ -87,6 +87,11 @@ def channel_dtypes(source: ImageSource) -> tuple[np.dtype, ...]:
     return own or (source.dtype,) * source.shape[1]
 
 
+def name_of(source: ImageSource) -> str:
+    """What an image is called in errors."""
+    return source.shown if isinstance(source, BaseSource) else "an image"
+
+
 class BaseSource:
     """What all sources share: the facts, the check of a box, and closing."""
 

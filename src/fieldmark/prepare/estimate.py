@@ -15,6 +15,7 @@ import numpy as np
 from fieldmark.core.events import Event
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe
+from fieldmark.images.source import name_of
 from fieldmark.prepare.flat_field import Surface, fit_surface, require_field, surface_of_file
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
@@ -66,7 +67,7 @@ class Plane:
         ]
         if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
             raise BadInput(
-                f"Image {self.index + 1}, time {self.t}, slice {self.z}: holds pixels that are NaN or infinite. "
+                f"{name_of(self.source)}, time {self.t}, slice {self.z}: holds pixels that are NaN or infinite. "
                 "Replace them, for example by the image's median."
             )
         return pixels
@@ -200,13 +201,13 @@ def _mean(images: Sequence[Opened], channels: Sequence[int], total: int) -> Gene
 def _require_alike(images: Sequence[Opened]) -> None:
     """Raise BadInput where images have other channels than the first one."""
     first = 0
-    for number, opened in enumerate(images, start=1):
+    for opened in images:
         with opened() as source:
             first = first or source.shape[1]
             if source.shape[1] != first:
                 raise BadInput(
-                    f"Image {number} has {source.shape[1]} channels, and the first one {first}. Prepare images with "
-                    "the same channels together."
+                    f"{name_of(source)} has {source.shape[1]} channels, and the first image {first}. Prepare images "
+                    "with the same channels together."
                 )
 
 

@@ -29,11 +29,16 @@ def tiles_of(shape: Sequence[int], rule: TilesConfig) -> Iterator[Box]:
         BadInput: There are fewer slices than a stack needs.
     """
     depth, *plane = shape
-    if depth < rule.depth:
-        raise BadInput(f"tile.depths asks for stacks of {rule.depth} slices, and an image has {depth}. Lower it.")
+    require_depth(depth, rule)
     rows, columns = map(starts, plane, rule.size[1:], rule.step[1:])
     for (z0, z1), y, x in product(_spans(depth, rule), rows, columns):
         yield Box((z0, y, x), (z1, min(shape[1], y + rule.size[1]), min(shape[2], x + rule.size[2])))
+
+
+def require_depth(depth: int, rule: TilesConfig, name: str = "an image") -> None:
+    """Raise BadInput where an image has fewer slices than a stack needs."""
+    if depth < rule.depth:
+        raise BadInput(f"tile.depths asks for stacks of {rule.depth} slices, and {name} has {depth}. Lower it.")
 
 
 def _spans(depth: int, rule: TilesConfig) -> list[tuple[int, int]]:

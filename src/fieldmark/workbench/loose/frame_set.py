@@ -102,8 +102,8 @@ def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple
         channels=_wanted_channels(asked, config),
     )
     rows = tuple(row for row in table.rows if wanted.has(row))
+    _require_chosen(asked, table.rows)
     if not rows:
-        _require_chosen(asked, table.rows)
         raise BadInput(f"{asked.images}: holds no frame that channel_ids, slice_ids, pos_ids and time_ids choose.")
     _require_chosen(asked, rows)
     sources, content = _stored(table.folder, rows) if stored else _listed(table.folder, rows, into)
@@ -129,7 +129,7 @@ def _listed(folder: Path, rows: Sequence[FrameRow], into: Path) -> tuple[tuple[O
         raise BadInput(f"{name}: {why} Choose slices, times and positions that are complete, or bring it back.")
     listings = [image.path for image in plan.images]
     content = tuple(path.read_text(encoding="utf-8") for path in listings)
-    return tuple(partial(_open_listing, listing) for listing in listings), content
+    return tuple(partial(_open_listing, image.path, image.shown) for image in plan.images), content
 
 
 def _stored(folder: Path, rows: Sequence[FrameRow]) -> tuple[tuple[Open, ...], tuple[object, ...]]:
@@ -283,8 +283,8 @@ def own_labels(asked: ForeignPrepare, frames: FrameSet) -> OwnPlanes | ChannelPl
     return OwnPlanes(frames.folder, asked.weights[0], frames)
 
 
-def _open_listing(listing: Path) -> ImageSource:
-    source = open_image(listing)
+def _open_listing(listing: Path, shown: str) -> ImageSource:
+    source = open_image(listing, shown=shown)
     if isinstance(source, FramesSource):
         source.most_open = source.shape[1] + FEW_FRAMES
     return source

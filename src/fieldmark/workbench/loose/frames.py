@@ -16,15 +16,11 @@ from fieldmark.recipes.loading import MAX_RECIPE_BYTES
 from fieldmark.recipes.texts import parse_json
 from fieldmark.workbench.frames import add_frames as add_positions
 from fieldmark.workbench.loose.images import require_whole
+from fieldmark.workbench.loose.prepare_state import FIELDS, INFO, require_prepared
 from fieldmark.workbench.loose.stores import fields_in, is_store
 
 if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
-
-INFO = "preprocessing_info.json"
-"""Where microDL, and `fieldmark prepare --config`, write the settings that data were prepared with."""
-FIELDS = "flat_field_images"
-"""Beside it: flat fields, one file for each channel."""
 
 
 def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
@@ -34,7 +30,7 @@ def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
     Here nothing is copied, so that the folder of tiles need not exist.
 
     Raises:
-        BadFile: The file is damaged, or its frames are gone.
+        BadFile: The file is damaged, its frames are gone, or a preparation has not come to its end.
     """
     folder = dataset.get("data_dir") if isinstance(dataset, dict) else None
     if not isinstance(folder, str):
@@ -45,6 +41,7 @@ def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
 
 def prepared_in(folder: Path) -> ForeignPrepare | None:
     """What prepared the data of an `output_dir`; None where nothing in it says it. Raises BadFile."""
+    require_prepared(folder)
     return _read(folder / INFO) if (folder / INFO).is_file() else None
 
 

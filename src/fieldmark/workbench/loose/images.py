@@ -44,7 +44,7 @@ def nothing_left(out: Path) -> Iterator[None]:
 
     What was stopped or has crashed stays: it goes on from there, and its log lies there.
     """
-    with _nothing_of(out.resolve() / HIDDEN, unless=_holds_predictions):
+    with leaving_nothing(out.resolve() / HIDDEN, unless=_holds_predictions):
         yield
 
 
@@ -54,12 +54,13 @@ def nothing_begun(work: Path) -> Iterator[None]:
 
     What was stopped, has crashed or has learned something stays: the same command goes on from there.
     """
-    with _nothing_of(work, unless=_has_learned):
+    with leaving_nothing(work, unless=_has_learned):
         yield
 
 
 @contextmanager
-def _nothing_of(folder: Path, *, unless: Callable[[Path], bool]) -> Iterator[None]:
+def leaving_nothing(folder: Path, *, unless: Callable[[Path], bool]) -> Iterator[None]:
+    """Remove a folder that was not there before, and those made for it, where an error of ours ends the block."""
     above = _missing(folder.parent)
     begun = folder.exists()
     try:

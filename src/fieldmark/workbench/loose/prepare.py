@@ -22,11 +22,12 @@ from fieldmark.core.axes import AS_IS
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
-from fieldmark.errors import BadInput, BadRecipe
+from fieldmark.errors import BadRecipe
+from fieldmark.images.source import name_of
 from fieldmark.prepare.estimate import Estimated, Ground, Plane, count_planes, estimate
 from fieldmark.prepare.flat_field import surface_at
 from fieldmark.prepare.pipeline import resize_step
-from fieldmark.prepare.tiling import share_of, slices_measured, tiles_of
+from fieldmark.prepare.tiling import require_depth, share_of, slices_measured, tiles_of
 from fieldmark.prepare.weights import border_weights
 from fieldmark.prepare.whole import Whole
 from fieldmark.recipes import load_recipe, validate
@@ -35,8 +36,21 @@ from fieldmark.recipes.dialects.keys import ForeignPrepare, dialect_of, grouped
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.prepare import PrepareConfig, TilesConfig
 from fieldmark.workbench.loose.frame_set import FrameSet, frame_set, own_labels, own_masks, place_of, placed
-from fieldmark.workbench.loose.frames import FIELDS, INFO, info_runs
+from fieldmark.workbench.loose.frames import info_runs
 from fieldmark.workbench.loose.images import HIDDEN, refuse_inside
+from fieldmark.workbench.loose.prepare_state import (
+    FIELDS,
+    INFO,
+    STATISTICS,
+    STEPS,
+    TILES,
+    begin,
+    finish,
+    is_done,
+    nothing_prepared,
+    refuse_replaced,
+    refuse_strangers,
+)
 from fieldmark.workbench.loose.prepared_files import (
     Chosen,
     MaskFolder,
@@ -49,15 +63,7 @@ from fieldmark.workbench.loose.prepared_files import (
 )
 from fieldmark.workbench.loose.prepared_tables import Looked, numbers_of, write_meta, write_statistics
 
-STATE = "prepare.json"
-STEPS = "preparation.json"
-TILES = "tiles.csv"
-STATISTICS = "statistics.csv"
-OURS = (INFO, META, STEPS, TILES, STATISTICS, FIELDS)
-"""What is written into every `output_dir`."""
 VERBS = {"microdl-fit": "fit", "openfibsem": "fit", "microdl-predict": "predict"}
-_FOLDERS = (FIELDS, "mask_channels_", "weight_map_channels_", "tiles_")
-_FRAME_FILES = ("im_c*.png", "im_c*.npy", "flat-field_channel-*.npy", META, ".*.draft")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,8 @@ def plan_prepare(config: Path, *, overrides: tuple[str, ...] = (), copies: bool 
 
     Raises:
         BadRecipe: An unknown key, a wrong value, or a file for another command.
-        BadInput: `output_dir` lies among the originals, or holds what Fieldmark has not written.
+        BadInput: `output_dir` lies among the originals, holds what Fieldmark has not written, or would replace what is
+            read.
     """
     values = load_recipe(config)
     dialect = dialect_of(values)
@@ -117,26 +124,28 @@ def plan_prepare(config: Path, *, overrides: tuple[str, ...] = (), copies: bool 
     tiles = None if asked.tiles is None else validate(TilesConfig, asked.tiles, where="tile", source=config)
     own = prepare.foreground.folder if prepare.foreground is not None else None
     refuse_inside(asked.out, [asked.images, *([Path(own)] if own else [])])
-    _refuse_strangers(asked.out)
+    refuse_strangers(asked.out)
+    refuse_replaced(asked.out, [("input_dir", asked.images), *([("masks.mask_dir", Path(own))] if own else [])])
     return Plan(microdl_prepare.absolute(values, beside), asked, prepare, tiles, copies)
 
 
 def follow_prepare(plan: Plan) -> Iterator[Event]:
     """Prepare into `plan.asked.out`."""
-    yield from (_note(text) for text in grouped(plan.asked.notes))
-    out = plan.asked.out
-    frames, table = frame_set(plan.asked, plan.config, out / HIDDEN / "frames")
-    for shown, why in table.left_out:
-        yield _note(f"left out {shown}: {why}")
-    work = Work(plan, frames)
-    made_from = work.made_from()
-    if _is_done(out, made_from):
-        yield _note("The same was prepared before; it is taken as it is.")
-        return
-    _begin(out, made_from)
-    yield from work.run()
-    _append_info(plan, work.estimated)
-    write_atomic(out / HIDDEN / STATE, json.dumps({"made_from": made_from, "done": True}).encode())
+    with nothing_prepared(plan.asked.out):
+        yield from (_note(text) for text in grouped(plan.asked.notes))
+        out = plan.asked.out
+        frames, table = frame_set(plan.asked, plan.config, out / HIDDEN / "frames")
+        for shown, why in table.left_out:
+            yield _note(f"left out {shown}: {why}")
+        work = Work(plan, frames)
+        made_from = work.made_from()
+        if is_done(out, made_from):
+            yield _note("The same was prepared before; it is taken as it is.")
+            return
+        begin(out, made_from, keep=work.fields_read)
+        yield from work.run()
+        _append_info(plan, work.estimated)
+        finish(out, made_from)
 
 
 class Work:
@@ -157,7 +166,14 @@ class Work:
         self.weights = self._weight_folder()
         self.places: list[Looked] = []
         self.tiles: list[Chosen] = []
+        self.copied = {} if plan.tiles is None else _copied(plan.tiles, plan.asked.frames.channels, frames)
         self.copies: TileCopies | None = None
+
+    @property
+    def fields_read(self) -> Path | None:
+        """The folder of flat fields that are read instead of estimated."""
+        flat = self.plan.config.flat_field
+        return Path(flat.folder) if flat is not None and flat.method == "file" and flat.folder else None
 
     def made_from(self) -> str:
         """The fingerprint of all that decides what is written: settings, and the content of every file."""
@@ -261,31 +277,21 @@ class Work:
         rule = self.plan.tiles
         if rule is None:
             return None
-        known = self.plan.asked.frames.channels or self.frames.channels
-        depths = dict(zip(known, rule.depths, strict=False)) if len(rule.depths) > 1 else {}
-        if depths and len(rule.depths) != len(known):
-            raise BadRecipe(
-                f"tile.depths has {len(rule.depths)} numbers, for {len(known)} channels. Give one for each."
-            )
-        wanted = {
-            channel: (place_of(channel, self.frames.channels, "tile.channels"), depths.get(channel, rule.depth))
-            for channel in rule.channels or known
-        }
-        folder = self.out / tile_folder(rule)
         masks = self.masks if rule.masks else None
-        return TileCopies(folder, rule, wanted, self.estimated.steps, masks)
+        return TileCopies(self.out / tile_folder(rule), rule, self.copied, self.estimated.steps, masks)
 
     def _write_fields(self) -> None:
         """Flat fields as microDL keeps them: (y, x) over their mean, a file for each channel that is corrected."""
         step = next((step for step in self.estimated.first if step["step"] == "flat-field"), None)
-        if step is None:
+        folder, read = self.out / FIELDS, self.fields_read
+        if step is None or (read is not None and read.resolve() == folder.resolve()):
             return
         with self.frames.sources[0]() as source:
             y, x = source.shape[3:]  # as the frames are: surfaces fit any size
         for channel, surface in zip(self.frames.channels, step["surfaces"], strict=True):
             if surface is not None:
                 field = surface_at(surface, np.arange(y), np.arange(x), (y, x))
-                write_array(self.out / FIELDS / f"flat-field_channel-{channel}.npy", field)
+                write_array(folder / f"flat-field_channel-{channel}.npy", field)
 
     def _write_tables(self) -> None:
         places = [looked.where for looked in self.places]
@@ -307,6 +313,26 @@ class Work:
         write_atomic(self.out / STEPS, json.dumps(steps, indent=2).encode())
 
 
+def _copied(rule: TilesConfig, chosen: Sequence[int], frames: FrameSet) -> dict[int, tuple[int, int]]:
+    """Number of each channel that tiles are copied of, to its place along the channel axis and the slices of a stack.
+
+    Raises:
+        BadRecipe: There is no such channel, or not as many depths as channels.
+        BadInput: A position has fewer slices than a stack.
+    """
+    known = chosen or frames.channels
+    if len(rule.depths) > 1 and len(rule.depths) != len(known):
+        raise BadRecipe(f"tile.depths has {len(rule.depths)} numbers, for {len(known)} channels. Give one for each.")
+    for opened in frames.opened():
+        with opened() as source:
+            require_depth(source.shape[2], rule, name_of(source))
+    depths = dict(zip(known, rule.depths, strict=True)) if len(rule.depths) > 1 else {}
+    return {
+        channel: (place_of(channel, frames.channels, "tile.channels"), depths.get(channel, rule.depth))
+        for channel in rule.channels or known
+    }
+
+
 def tile_folder(rule: TilesConfig) -> str:
     """The folder of copies of tiles, as microDL calls it."""
     size, step = ((*sides[1:], *sides[:1]) if rule.size[0] > 1 else sides[1:] for sides in (rule.size, rule.step))
@@ -317,46 +343,6 @@ def _shares(mask: np.ndarray | None, plane: Plane, rule: TilesConfig) -> dict[tu
     """The share of foreground of each tile of a plane, by its first row and column; 1 where there are no masks."""
     boxes = tiles_of((1, *plane.source.shape[3:]), rule.model_copy(update={"size": (1, *rule.size[1:]), "depths": ()}))
     return {box.start[1:]: 1.0 if mask is None else share_of(mask, box) for box in boxes}
-
-
-def _refuse_strangers(out: Path) -> None:
-    """What Fieldmark has not written is never replaced."""
-    if out.exists() and not out.is_dir():
-        raise BadInput(f"{out} is a file. Choose a folder as output_dir.")
-    if (out / HIDDEN / STATE).is_file() or not out.is_dir():
-        return
-    there = [name for name in OURS if (out / name).exists()]
-    if there:
-        raise BadInput(
-            f"{out} holds {there[0]}, which Fieldmark has not written. Choose another folder as output_dir; what "
-            "microDL has prepared can be fitted as it is: fieldmark fit --config FILE."
-        )
-
-
-def _state(out: Path) -> dict[str, Any]:
-    try:
-        found = json.loads((out / HIDDEN / STATE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _is_done(out: Path, made_from: str) -> bool:
-    state = _state(out)
-    return state.get("made_from") == made_from and state.get("done") is True
-
-
-def _begin(out: Path, made_from: str) -> None:
-    """Claim the folder; what an earlier preparation of something else has written goes."""
-    if (state := _state(out)) and state.get("made_from") != made_from:
-        for name in (META, STEPS, TILES, STATISTICS):
-            (out / name).unlink(missing_ok=True)
-        for folder in (path for path in out.iterdir() if path.name.startswith(_FOLDERS)):
-            for path in (path for pattern in _FRAME_FILES for path in folder.glob(pattern)):
-                path.unlink()
-            if not any(folder.iterdir()):
-                folder.rmdir()
-    write_atomic(out / HIDDEN / STATE, json.dumps({"made_from": made_from, "done": False}).encode())
 
 
 def _append_info(plan: Plan, estimated: Estimated) -> None:
