@@ -390,7 +390,7 @@ def test_the_preview_draws_every_step_and_writes_nothing_else(cli):
     status, out, err = cli("prepare", "--config", write(text), "--preview", "--json")
     assert status == 0, err
     page = Path(json.loads(out)["page"])
-    assert sorted(path.name for path in Path("out").iterdir()) == [".fieldmark", "preview.html"]
+    assert sorted(path.name for path in Path("out").iterdir()) == ["preview.html"]
     html = page.read_text()
     for words in (
         "raw, ",

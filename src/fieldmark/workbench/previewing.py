@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +20,6 @@ from fieldmark.prepare.preview import Shown, preview_section
 from fieldmark.prepare.whole import Whole
 from fieldmark.report.page import Block, Notice, Page, Section, Table, Text, write_page
 from fieldmark.workbench.loose.frame_set import at_size, frame_set, own_labels, own_masks, placed
-from fieldmark.workbench.loose.images import HIDDEN
 from fieldmark.workbench.predicting import refuse_originals
 
 if TYPE_CHECKING:
@@ -42,7 +42,12 @@ SHOWN = 3
 
 def preview_plan(plan: Plan) -> Iterator[Event]:
     """Write the preview of microDL's file into its `output_dir`; nothing else is written there."""
-    frames, _ = frame_set(plan.asked, plan.config, plan.asked.out / HIDDEN / "frames")
+    with TemporaryDirectory() as folder:  # listings of frames
+        yield from _preview_frames(plan, Path(folder))
+
+
+def _preview_frames(plan: Plan, listings: Path) -> Iterator[Event]:
+    frames, _ = frame_set(plan.asked, plan.config, listings)
     config = placed(plan.config, frames.channels)
     own, labels = own_masks(plan.asked, config, frames), own_labels(plan.asked, frames)
     mask = own.mask if own is not None else None

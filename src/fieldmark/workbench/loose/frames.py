@@ -30,7 +30,7 @@ def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
     Here nothing is copied, so that the folder of tiles need not exist.
 
     Raises:
-        BadFile: The file is damaged, or its frames are gone.
+        BadFile: The file is damaged, its frames are gone, or a preparation has not come to its end.
     """
     folder = dataset.get("data_dir") if isinstance(dataset, dict) else None
     if not isinstance(folder, str):
