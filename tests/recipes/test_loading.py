@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from fieldmark.errors import BadRecipe
 from fieldmark.recipes import FitRecipe, FlimConfig, PredictRecipe, UNetConfig, load_recipe, parse_override, validate
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES, with_overrides
+from fieldmark.recipes.steps import StepsConfig
 from fieldmark.recipes.unet import NumbersConfig
 
 SETTINGS = {
@@ -263,3 +264,11 @@ def test_dims_that_cannot_be_are_refused(typed):
     for config in (UNetConfig, NumbersConfig):
         with pytest.raises(BadRecipe, match="dims"):
             validate(config, {"dims": typed})
+
+
+def test_cycles_go_up():
+    up = {"schedule": "cyclic", "lr": 1e-3, "cycle": {"max_lr": 2e-3}}
+    assert validate(StepsConfig, up, where="train").cycle.max_lr == 2e-3
+    with pytest.raises(BadRecipe, match=r"cycle\.max_lr 0\.0005 must be more than lr 0\.001"):
+        validate(StepsConfig, up | {"cycle": {"max_lr": 5e-4}}, where="train")
+    validate(StepsConfig, up | {"schedule": "cosine", "cycle": {"max_lr": 5e-4}}, where="train")

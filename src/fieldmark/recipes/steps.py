@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 
 class CycleConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -62,3 +62,9 @@ class StepsConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     save_every_steps: NonNegativeInt = 0
     loggers: tuple[Literal["tensorboard", "wandb"], ...] = ()
     """Beside history.csv, which is always written."""
+
+    @model_validator(mode="after")
+    def _cycles_rise(self) -> Self:
+        if self.schedule == "cyclic" and self.cycle.max_lr <= self.lr:
+            raise ValueError(f"cycle.max_lr {self.cycle.max_lr:g} must be more than lr {self.lr:g}, where cycles begin")
+        return self
