@@ -431,6 +431,9 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
         (("mask_ext: '.png'", "mask_ext: '.jpg'"), ["masks.mask_ext", ".jpg"]),
         (("step_size: [24, 32]", "step_size: [24, 32, 1]"), ["tile.step_size", "different axes"]),
         (("block_size: 8", "block_size: 64"), ["too few blocks"]),
+        (("'dataset',", "'dataset', hist_clip_limits: [99, 1],"), ["clip", "lower one first"]),
+        (("[True, True]", "[True]"), ["normalize.normalize_channels", "says yes or no 1 times, for 2 channels"]),
+        (("output_dir: 'out'", "output_dir: ''"), ["output_dir"]),
     ],
 )
 def test_what_cannot_be_prepared_is_said(cli, change, words):
