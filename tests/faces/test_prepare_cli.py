@@ -158,10 +158,10 @@ def test_stacks_and_volumes(cli):
     share = np.mean([mask_of(z + d, p)[y : y + 32, x : x + 40].mean() for d in (-1, 0, 1)])
     assert float(one["fg_frac"]) == pytest.approx(share, rel=1e-6)
     folder, place = Path("out/tiles_32-40_step_24-32"), f"z{z:03d}_t000_p{p:03d}_r{y}-{y + 32}_c{x}-{x + 40}"
-    assert array(folder / f"im_c000_{place}_sl0-3.npy").shape == (40, 32, 3)
-    assert array(folder / f"im_c001_{place}_sl0-1.npy").shape == (40, 32, 1)
+    assert array(folder / f"im_c000_{place}_sl0-3.npy").shape == (32, 40, 3)
+    assert array(folder / f"im_c001_{place}_sl0-1.npy").shape == (32, 40, 1)
     masks = array(folder / f"im_c003_{place}_sl0-3.npy")
-    assert np.array_equal(masks[..., 2].T, mask_of(z + 1, p)[y : y + 32, x : x + 40])
+    assert np.array_equal(masks[..., 2], mask_of(z + 1, p)[y : y + 32, x : x + 40])
     solid = CONFIG.replace("[32, 40]", "[32, 40, 2]").replace("[24, 32]", "[24, 32, 2]")
     assert cli("prepare", "--config", write(solid), "--write-tiles")[0] == 0
     assert not folder.exists(), "copies of another preparation are gone"
@@ -330,6 +330,9 @@ def test_another_size_goes_from_the_preparation_to_the_prediction(cli):
         (("mask_ext: '.png'", "mask_ext: '.jpg'"), ["masks.mask_ext", ".jpg"]),
         (("step_size: [24, 32]", "step_size: [24, 32, 1]"), ["tile.step_size", "different axes"]),
         (("block_size: 8", "block_size: 64"), ["too few blocks"]),
+        (("'dataset',", "'dataset', hist_clip_limits: [99, 1],"), ["clip", "lower one first"]),
+        (("[True, True]", "[True]"), ["normalize.normalize_channels", "says yes or no 1 times, for 2 channels"]),
+        (("output_dir: 'out'", "output_dir: ''"), ["output_dir"]),
     ],
 )
 def test_what_cannot_be_prepared_is_said(cli, change, words):

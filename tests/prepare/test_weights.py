@@ -177,3 +177,13 @@ def test_volumes_that_are_too_large_are_refused(monkeypatch):
     whole = Whole(lambda: ArraySource(np.zeros((1, 1, 11, 10, 10), np.uint8)))
     with pytest.raises(BadInput, match=r"foreground\.by=volume: a volume of 11 x 10 x 10 pixels is too large"):
         whole.foreground([], {"method": "otsu", "by": "volume"}, 0, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int64])
+def test_zero_is_the_background_whatever_numbers_objects_have(dtype):
+    labels = np.zeros((30, 40), dtype)
+    labels[5:12, 4:10], labels[5:12, 16:22], labels[20:26, 8:14] = -1, 4, 9
+    positive = labels.copy()
+    positive[labels == -1] = 2
+    assert np.array_equal(border_weights(labels), border_weights(positive))
+    assert (border_weights(labels)[labels != 0] == 1).all()

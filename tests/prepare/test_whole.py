@@ -19,6 +19,7 @@ from fieldmark.prepare import (
     whole_of,
 )
 from fieldmark.prepare.flat_field import fit_surface, surface_at, surface_of_file
+from fieldmark.prepare.whole import statistics
 
 
 def light(y: int, x: int) -> np.ndarray:
@@ -162,3 +163,14 @@ def test_steps_that_ask_for_the_whole_are_refused_without_it_and_checked_as_data
         check([{"step": "flat-field"}], 1)
     with pytest.raises(BadInput):
         check([flat_field_step([{"coefficients": [[0.0]]}])], 1)
+
+
+@pytest.mark.parametrize("statistic", ["median-iqr", "mean-std"])
+def test_small_values_have_a_spread_and_a_constant_has_none(statistic):
+    values = np.random.default_rng(5).normal(3, 1, (1, 1000)).astype(np.float32)
+    step = {"statistic": statistic}
+    usual = statistics(values, step)
+    small = statistics(values * np.float32(1e-10), step)
+    assert small["spread"] == pytest.approx(usual["spread"] * 1e-10, rel=1e-5)
+    for constant in (0.0, 0.1, 1e-9, -7e4):
+        assert statistics(np.full((1, 1000), constant, np.float32), step)["spread"] == 1

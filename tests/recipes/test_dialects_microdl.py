@@ -240,7 +240,8 @@ def test_a_preprocessing_file_becomes_a_preparation():
 
 def test_preparations_of_other_kinds():
     assert prepare({"normalize": {"normalize_im": "stack"}}).recipe["prepare"]["normalize"]["statistic"] == "mean-std"
-    assert prepare({"normalize.normalize_im": "None"}).recipe["prepare"]["normalize"] == {"scheme": "none"}
+    for none in ("None", None):
+        assert prepare({"normalize.normalize_im": none}).recipe["prepare"]["normalize"] == {"scheme": "none"}
     borders = prepare({"masks.mask_type": "borders_weight_loss_map"})
     assert borders.recipe["prepare"]["foreground"] is None
     assert borders.mask == {"method": "borders", "channel": 1}

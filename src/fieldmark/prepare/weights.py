@@ -53,6 +53,7 @@ def _numbered(labels: np.ndarray) -> np.ndarray:
         there[0] = False
         counted: np.ndarray = (np.cumsum(there) * there)[labels.astype(np.intp)]
         return counted
-    numbers, objects = np.unique(labels, return_inverse=True)
-    found: np.ndarray = objects.reshape(labels.shape) + (numbers[0] != 0)
+    numbers, places = np.unique(labels, return_inverse=True)
+    there = numbers != 0
+    found: np.ndarray = (np.cumsum(there) * there)[places.reshape(labels.shape)]
     return found

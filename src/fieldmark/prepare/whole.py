@@ -35,6 +35,8 @@ def image_maximum(source: ImageSource) -> float:
     return max(float(np.abs(source.read(box)).max()) for box in pieces(source))
 
 
+FLAT = 1e-6
+"""A spread of less than this share of the center is rounding: the channel is constant, and stays so."""
 LARGEST_VOLUME = 1 << 26
 """Pixels of a volume whose foreground is found at once; about fifteen bytes are held for each."""
 
@@ -234,7 +236,7 @@ def statistics(values: np.ndarray, step: Step) -> dict[str, np.ndarray]:
         spread = last - first
     else:
         center, spread = ready.mean(axis=1), ready.std(axis=1)
-    spread = np.where(spread > 1e-6, spread, 1.0)
+    spread = np.where(spread > FLAT * np.abs(center), spread, 1.0)  # values may be small altogether
     if meant := step.get("channels"):
         own = np.isin(np.arange(count), meant)
         center, spread = np.where(own, center, 0.0), np.where(own, spread, 1.0)

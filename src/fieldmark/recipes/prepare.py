@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveInt
 
 from fieldmark.core.fingerprint import files_hash
 from fieldmark.recipes.places import PathText
 
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Factor = Annotated[float, Field(ge=1 / 64, le=64)]
+
+
+def _rising(percents: tuple[float, float]) -> tuple[float, float]:
+    if percents[0] >= percents[1]:
+        raise ValueError("Between these percentiles lies nothing. Give the lower one first")
+    return percents
 
 
 class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
@@ -42,8 +48,8 @@ class NormalizeConfig(BaseModel, frozen=True, extra="forbid"):
     `stack` is `slice` with mean and std (microDL)."""
     statistic: Literal["median-iqr", "mean-std", "max"] = "mean-std"
     """`max` divides by the largest value that the type can hold (OpenFIBSEM's image / 255)."""
-    clip: tuple[_Percent, _Percent] | None = None
-    """Percentiles outside of which values are cut, before anything is measured."""
+    clip: Annotated[tuple[_Percent, _Percent], AfterValidator(_rising)] | None = None
+    """Percentiles outside of which values are cut, the lower one first, before anything is measured."""
     min_fraction: float = Field(default=0.0, ge=0, le=1)
     """Only blocks with at least this share of foreground are measured."""
     channels: tuple[NonNegativeInt, ...] = ()
@@ -87,7 +93,7 @@ class TilesConfig(BaseModel, frozen=True, extra="forbid"):
     volume. The last sub-volume is flush with the last slice."""
     channels: tuple[NonNegativeInt, ...] = ()
     """Channels of copies on disk; empty for all."""
-    order: Literal["zyx", "xyz", "zxy"] = "zyx"
+    order: Literal["zyx", "yxz", "zxy"] = "zyx"
     """Axes of copies on disk."""
     masks: bool = False
     """Whether copies on disk hold the masks too."""

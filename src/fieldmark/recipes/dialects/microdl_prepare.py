@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from fieldmark.core.axes import factors_of
 from fieldmark.errors import near_miss
@@ -38,6 +38,9 @@ SCHEMES: dict[str, dict[str, str]] = {
     "stack": {"scheme": "stack", "statistic": "mean-std"},
 }
 
+_ORDERS = {"zyx": "zyx", "xyz": "yxz", "zxy": "zxy"}
+"""What microDL calls xyz are its arrays as they are: rows, columns, slices."""
+
 
 class FlatField(Group, frozen=True, extra="forbid"):
     """Uneven illumination."""
@@ -53,6 +56,13 @@ class FlatField(Group, frozen=True, extra="forbid"):
 
 class Normalize(Group, frozen=True, extra="forbid"):
     """Center and spread."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_none(cls, values: Any) -> Any:
+        """`normalize_im: null` is one of microDL's values, and no absent key."""
+        absent = isinstance(values, dict) and values.get("normalize_im", "") is None
+        return values | {"normalize_im": "none"} if absent else values
 
     normalize_im: str = "stack"
     min_fraction: float = Field(default=0.0, ge=0, le=1)
@@ -140,8 +150,8 @@ class PreparationFile(Group, frozen=True, extra="forbid"):
         "crop_2x": "images are padded and cut back, never cropped.",
     }
 
-    input_dir: str
-    output_dir: str
+    input_dir: str = Field(min_length=1)
+    output_dir: str = Field(min_length=1)
     verbose: bool | int = False
     file_format: str = "image"
     channel_ids: Ids = ()
@@ -269,16 +279,14 @@ def _normalize(file: PreparationFile, source: object) -> dict[str, Any]:
 
 def _normalized(file: PreparationFile, said: tuple[bool, ...], source: object) -> list[int]:
     """The channels that `normalize_channels` says yes of; empty for all."""
-    if all(said):
-        return []
     ids = file.channel_ids or tuple(range(len(said)))
-    if len(ids) != len(said):
+    if said and len(ids) != len(said):
         raise refuse(
             source,
             "normalize.normalize_channels",
             f"says yes or no {len(said)} times, for {len(ids)} channels (channel_ids). Say it once for each.",
         )
-    return [channel for channel, yes in zip(ids, said, strict=True) if yes]
+    return [] if all(said) else [channel for channel, yes in zip(ids, said, strict=True) if yes]
 
 
 def _resize(resize: Resize | None, notes: list[str], source: object) -> list[float] | float | None:
@@ -445,7 +453,7 @@ def _tiles(
         "subvolume": volumes if solid else None,
         "min_fraction": tile.min_fraction if has_foreground else 0.0,
         "channels": list(tile.channels),
-        "order": tile.image_format,
+        "order": _ORDERS[tile.image_format],
         "masks": bool(tile.save_tiled_masks),
     }
 
