@@ -181,6 +181,7 @@ def test_underscores_are_hyphens(cli, tmp_path):
 
 def test_a_table_of_frames_without_a_project_wants_a_place(cli, tmp_path):
     (tmp_path / "stack").mkdir()
+    (tmp_path / "stack" / "im_c000_z000_t000_p000.png").write_bytes(encode_png(np.zeros((4, 4), np.uint8)))
     status, _, err = cli("-C", tmp_path, "frames", tmp_path / "stack")
     assert status == 1
     assert "holds no project" in err
