@@ -82,7 +82,12 @@ def test_a_plane_of_one_value_has_no_foreground(mask, shape):
 
 def test_the_unimodal_threshold_is_the_corner():
     values = np.concatenate([np.random.default_rng(1).exponential(10, 20_000), np.linspace(0, 200, 500)])
-    assert 20 < unimodal_threshold(values) < 90
+    end = np.percentile(values, 99.5)
+    counts = [((values >= end * n / 256) & (values < end * (n + 1) / 256)).sum() for n in range(256)]
+    peak, last = np.array([0.0, counts[0]]), np.array([255.0, counts[-1]])  # both ends of this histogram
+    along = (last - peak) / np.hypot(*(last - peak))
+    far = [abs((n - peak[0]) * along[1] - (count - peak[1]) * along[0]) for n, count in enumerate(counts)]
+    assert unimodal_threshold(values) == pytest.approx(end * (np.argmax(far) + 0.5) / 256, abs=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 40), (37, 5), (50, 61)])
@@ -102,17 +107,31 @@ def test_masks_are_those_of_the_libraries_called_plainly():
     from skimage.morphology import disk, opening
 
     rng = np.random.default_rng(2)
-    for _ in range(12):
+    for contrast in np.tile([20, 60, 300], 4):  # little of it: then each percentile and each stretch tells
         shape = rng.integers(20, 90, 2)
         y, x = np.mgrid[: shape[0], : shape[1]]
-        plane = rng.normal(100, 20, shape) + 300 * (np.hypot(y - shape[0] / 2, x - shape[1] / 3) < shape.min() / 4)
+        plane = rng.normal(100, 20, shape) + contrast * (np.hypot(y - shape[0] / 2, x - shape[1] / 3) < shape.min() / 4)
         plane = plane.astype(np.float32)
         values = gaussian_filter(plane.astype(np.float64), 0.8, radius=1)
         for _ in range(2):
             low, high = np.percentile(values, (1, 99))
             values = 255 * np.clip((values - low) / (high - low), 0, 1)
-        truth = opening(values > 1.1 * threshold_otsu(values, nbins=128), disk(3))
-        assert np.array_equal(otsu_mask(plane, radius=3), truth)
+        truth = opening(values > 1.1 * threshold_otsu(values, nbins=128), disk(1))
+        assert np.array_equal(otsu_mask(plane, radius=1), truth)
+
+
+def test_a_known_threshold_is_that_of_smoothed_pixels_and_a_thinned_plane_has_a_smaller_disk():
+    from scipy.ndimage import gaussian_filter
+    from skimage.morphology import disk, opening
+
+    plane = np.random.default_rng(3).normal(100, 20, (60, 70)).astype(np.float32)
+    smooth = gaussian_filter(plane.astype(np.float64), 0.8, radius=1)
+    limit = float(np.median(smooth))
+    ground = {"method": "threshold", "value": limit, "radius": 4}
+    found = foreground_of(plane[None], ground, every=4)
+    assert np.array_equal(found, opening(smooth > limit, disk(1)))
+    brightest = float(np.sort(smooth, axis=None)[-2])
+    assert foreground_of(plane[None], ground | {"value": brightest, "radius": 0}).sum() == 1
 
 
 @pytest.mark.parametrize("radius", [1, 2, 3, 5])
