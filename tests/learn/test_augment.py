@@ -66,6 +66,7 @@ def test_flips_and_turns_equal_numpy(size):
             expected = np.rot90(part, one.turns, axes=(-2, -1))
             np.testing.assert_array_equal(getattr(result, name)[place].numpy(), expected)
     assert {turns for _, _, turns in seen} == ({0, 1, 2, 3} if size[-1] == size[-2] else {0, 2})
+    assert {(x, y) for x, y, _ in seen} == {(False, False), (False, True), (True, False), (True, True)}
 
 
 def test_the_lesson_itself_is_not_changed():
@@ -153,6 +154,13 @@ def test_the_image_is_interpolated_linearly_and_classes_by_the_nearest():
     np.testing.assert_allclose(result.x[0, 1].numpy()[inside], linear[inside], atol=2e-4)
     nearest = batch.target[0, 0].numpy()[np.rint(y).clip(0, 31).astype(int), np.rint(x).clip(0, 31).astype(int)]
     assert (result.target[0, 0].numpy() == nearest).mean() > 0.995
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_weights_are_moved_and_never_mixed(classes):
+    batch = lesson((32, 32), batch=1, classes=classes)
+    result = augmented(batch, only(rotate=30.0, zoom=(1.1, 1.4)), [3])
+    assert set(np.unique(result.weight)) == {0.0, 1.0, 2.5}
 
 
 @pytest.mark.parametrize("outside", ["reflect", "border"])

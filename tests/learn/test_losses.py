@@ -154,6 +154,9 @@ def test_what_is_unknown_teaches_nothing(name):
     assert found.item() == pytest.approx(known.item(), rel=1e-6)
     assert own.grad.isfinite().all()
     assert loss(scores, spoiled, torch.zeros_like(weight)).item() == 0
+    blank = torch.zeros_like(weight[:1])
+    more = [torch.cat([part, part[:1]]) for part in (scores, target)]
+    assert loss(*more, torch.cat([weight, blank])).item() == pytest.approx(known.item(), rel=1e-6), "no sample for it"
 
 
 def test_class_weights_move_the_loss_towards_their_class():

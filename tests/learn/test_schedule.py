@@ -57,6 +57,13 @@ def test_warm_up_comes_before_any_of_them():
     assert [rate(config, step, 10, 40) for step in range(5)] == pytest.approx([0.025, 0.05, 0.075, 0.1, 0.1])
 
 
+@pytest.mark.parametrize("settings", [{"schedule": "step", "step_epochs": 1}, {"schedule": "exponential"}])
+def test_epochs_are_those_of_the_fit_whatever_the_warm_up(settings):
+    late = StepsConfig(lr=0.1, warmup_steps=4, **settings)
+    plain = StepsConfig(lr=0.1, warmup_steps=0, **settings)
+    assert [rate(late, step, 10, 40) for step in range(4, 40)] == [rate(plain, step, 10, 40) for step in range(4, 40)]
+
+
 def test_a_fit_may_end_where_a_cycle_ends():
     cycle = CycleConfig(half_epochs=1, end_of_cycle=True)
     config = StepsConfig(schedule="cyclic", warmup_steps=0, cycle=cycle)

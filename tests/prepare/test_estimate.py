@@ -131,6 +131,49 @@ def test_few_pixels_of_each_are_kept_where_there_are_many(monkeypatch):
     assert found.steps[-1]["std"] == pytest.approx(every.std(axis=(0, 2, 3, 4)), rel=0.1)
 
 
+@pytest.mark.parametrize("ground", [None, ForegroundConfig(channels=(0,), radius=0)])
+def test_pixels_that_are_kept_lie_all_over_the_planes(monkeypatch, ground):
+    """A slope of brightness: its upper part alone would have another mean."""
+    monkeypatch.setattr("fieldmark.prepare.estimate.MOST_PIXELS", 8_000)
+    monkeypatch.setattr("fieldmark.prepare.estimate.LEAST_PIXELS", 2_000)
+    slope = np.broadcast_to(np.linspace(100, 1000, SIZE[0])[:, None], SIZE)
+    images = [np.stack([(slope + 100 * n) ** 2])[None, :, None].astype(np.float32) for n in range(8)]
+    normalize = NormalizeConfig(min_fraction=0.5 if ground else 0)
+    found = run(images, PrepareConfig(foreground=ground, normalize=normalize))
+    planes = [image[0, 0, 0].astype(np.float64) for image in images[::2]]  # 8 planes, 4 of which are measured
+    seen = [plane if ground is None else blocks_of(plane, otsu_mask(plane, radius=0)) for plane in planes]
+    assert found.steps[-1]["mean"][0] == pytest.approx(np.concatenate([part.ravel() for part in seen]).mean(), rel=0.03)
+
+
+def blocks_of(plane: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Pixels of the blocks of 16 x 16 of which half is foreground."""
+    corners = [(y, x) for y in range(0, SIZE[0], 16) for x in range(0, SIZE[1], 16)]
+    return np.concatenate(
+        [plane[y : y + 16, x : x + 16].ravel() for y, x in corners if mask[y : y + 16, x : x + 16].mean() >= 0.5]
+    )
+
+
+def test_each_channel_has_its_own_light(tmp_path):
+    """Of channels 0 and 2 of three, estimated or from files that are named by the user's numbers."""
+    fields = [light(), np.ones(SIZE), light()[::-1, ::-1]]
+    images = [np.stack([500 * field for field in fields])[None, :, None].astype(np.float32) for _ in range(3)]
+    for number, field in zip((4, 6, 8), fields, strict=True):
+        np.save(tmp_path / f"flat-field_channel-{number}.npy", field)
+    for config in (FlatFieldConfig(channels=(0, 2), block=8), FlatFieldConfig(method="file", folder=str(tmp_path))):
+        (step,) = run(images, PrepareConfig(flat_field=config, normalize=None), names=(4, 6, 8)).steps
+        for surface, field in zip(step["surfaces"], fields, strict=True):
+            found = surface_at(surface, np.arange(SIZE[0]), np.arange(SIZE[1]), SIZE)
+            assert np.abs(found / (field / field.mean()) - 1).max() < 0.01
+
+
+def test_a_volume_is_measured_as_a_whole_and_a_slice_by_itself():
+    images = [image + np.array([0, 400])[:, None, None] for image in drawn(2)]
+    for scheme, expected in (("slice", 0.0), ("volume", -0.5)):
+        steps = run(images, PrepareConfig(normalize=NormalizeConfig(scheme=scheme, statistic="mean-std"))).steps
+        mean = float(prepared(images[0].astype(np.float32), steps, 0)[1].mean())
+        assert (abs(mean) < 1e-3) if scheme == "slice" else (mean < expected)
+
+
 def test_what_cannot_be_measured_is_said():
     images = drawn(2)
     spoiled = images[1].copy()

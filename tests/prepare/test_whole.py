@@ -19,7 +19,7 @@ from fieldmark.prepare import (
     whole_of,
 )
 from fieldmark.prepare.flat_field import fit_surface, surface_at, surface_of_file
-from fieldmark.prepare.whole import statistics
+from fieldmark.prepare.whole import counted, statistics
 
 
 def light(y: int, x: int) -> np.ndarray:
@@ -109,6 +109,10 @@ def test_each_image_by_its_own_statistics(of, statistic):
             assert np.allclose(found[place, row], truth, atol=1e-4)
     flat = apply(pixels[1, :, 2, 5:20, 6:40], image.at(steps, Box((1, 2, 5, 6), (2, 3, 20, 40))))
     assert np.allclose(flat, found[:, 1], atol=1e-6), "a plane alone is the same as in its stack"
+    earlier = apply(pixels[0, :, 2], image.at(steps, Box((0, 2, 0, 0), (1, 3, 33, 41))))
+    own = pixels[0, 2, 2] if of == "slice" else pixels[0, 2]
+    middle = own.mean() if statistic == "mean-std" else np.median(own)
+    assert np.array_equal(earlier[0] > 0, pixels[0, 2, 2] > middle), "another time has other statistics"
 
 
 def test_some_channels_are_left_as_they_are_and_values_are_cut_first():
@@ -147,6 +151,18 @@ def test_large_planes_are_measured_on_every_nth_pixel(monkeypatch):
     found = apply(pixels, image.at([standardize_each_step("slice", "mean-std")], whole(400, 300)))
     assert abs(found.mean()) < 0.05
     assert abs(found.std() - 1) < 0.05
+    lit = [flat_field_step([fit_surface(light(400, 300))])]
+    corrected = apply(pixels, image.at(lit, whole(400, 300)))
+    assert np.allclose(image.values(lit, 0, 0, 5000), corrected[:, ::5, ::5], rtol=1e-6), "each under its own light"
+
+
+def test_blocks_at_the_far_ends_count_by_their_own_size():
+    """Of 20 x 41 pixels the last blocks are 4 x 16 and 4 x 9, and 16 x 9."""
+    values = np.arange(20 * 41, dtype=np.float32).reshape(1, 20, 41)
+    mask = np.zeros((20, 41), bool)
+    mask[16:, 32:] = True
+    mask[:7, :16] = True  # less than a half
+    assert np.array_equal(counted(values, mask, 0.5), values[:, 16:, 32:].reshape(1, -1))
 
 
 def test_steps_that_ask_for_the_whole_are_refused_without_it_and_checked_as_data():
