@@ -66,6 +66,11 @@ def files(run: Path) -> list[str]:
     return sorted(re.sub("-[0-9a-f]{16}", "", p.relative_to(run).as_posix()) for p in run.rglob("*") if p.is_file())
 
 
+def looking(command: list[str]) -> list[str]:
+    """The command for the rate of the fit that another begins."""
+    return [{"fit": "lr-find"}.get(word, word) for word in command]
+
+
 def stopped(command: list[str], line: str, how: signal.Signals) -> None:
     """Begin a fit, and stop its worker when it has said a line."""
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -127,8 +132,21 @@ def test_stopped_in_the_middle_both_end_and_go_on_to_the_same_bits(project, draw
     assert all(np.array_equal(unbroken[name], broken[name]) for name in unbroken)
 
 
-def test_batches_that_cannot_be_shared_are_refused(project, drawn):
+def test_two_processes_look_for_a_rate_as_one_does_and_the_first_writes(project, drawn):
+    curves = []
+    for more in ([], TWO):
+        command = looking(words(project, drawn, "--steps", "12", *more))
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+        assert done.returncode == 0, done.stderr
+        curves.append(np.loadtxt(newest(project) / "lr_find.csv", delimiter=",", skiprows=1))
+        assert re.findall(r"^lr-find (\d+)/12", done.stderr, re.MULTILINE) == [str(n) for n in range(1, 13)]
+    assert curves[0].shape == (12, 3)
+    assert np.allclose(curves[0], curves[1], rtol=1e-4)
+
+
+@pytest.mark.parametrize("asked", [list, looking])
+def test_batches_that_cannot_be_shared_are_refused(project, drawn, asked):
     command = words(project, drawn, "--set", "train.batch_size=3", *TWO)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=180)
+    done = subprocess.run(asked(command), capture_output=True, text=True, check=False, timeout=180)
     assert done.returncode == 1
     assert "cannot be shared by 2 processes" in done.stderr

@@ -10,6 +10,7 @@ from torch import nn
 
 from fieldmark.errors import BadInput
 from fieldmark.learn.descend import Descend
+from fieldmark.learn.engine import SoleProcess
 from fieldmark.learn.lr_find import Sweep, rate_of, smoothed, suggest, write_found
 from fieldmark.recipes.find import FindConfig
 from fieldmark.recipes.steps import StepsConfig
@@ -54,7 +55,7 @@ def swept(curvature: float, **settings: object) -> tuple[Sweep, Slope]:
     net = Slope()
     phase = Descend("walk", Quadratic(net, curvature), Numbers(), StepsConfig())
     sweep = Sweep(phase, net, FindConfig(**settings))
-    for _ in sweep.run(None):
+    for _ in sweep.run(SoleProcess()):
         pass
     return sweep, net
 

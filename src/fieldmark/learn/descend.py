@@ -97,7 +97,7 @@ class Descend:
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         begun = state.progress.get(self.name, 0)
         fabric = cast("Fabric", engine)
-        self._share(fabric)
+        self.share(fabric)
         self.task.set_up(fabric)
         if begun:  # not sooner: an optimizer's memory follows its weights to their device
             self._load(net, state.phase_tensors)
@@ -215,8 +215,8 @@ class Descend:
         every = self.config.save_every_steps
         return bool(every and (step + 1) % every == 0)
 
-    def _share(self, engine: Fabric) -> None:
-        """Let each process learn from its samples of each batch."""
+    def share(self, engine: Fabric) -> None:
+        """Let each process learn from its samples of each batch. Raises BadRecipe where that cannot be."""
         world = engine.world_size
         if world == 1:
             return

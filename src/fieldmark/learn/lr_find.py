@@ -72,14 +72,16 @@ def find_from_job(job: dict[str, Any]) -> Iterator[Event]:
         config = config.model_copy(update={"steps": max(10, config.epochs * phases[0].batches.per_epoch)})
     sweep = Sweep(phases[0], net, config)
     yield from sweep.run(engine)
-    write_found(fit.folder, sweep.found())
+    found = sweep.found()
+    if engine.is_global_zero:
+        write_found(fit.folder, found)
 
 
 class Sweep:
-    """One pass over the rates.
+    """One pass over the rates; several processes share each batch and see the same losses, their means.
 
     Args:
-        phase: The descent whose task and batches are used; nothing of it is changed.
+        phase: The descent whose steps are taken, each at a rate of the sweep's own.
         net: Its weights are as before when the sweep ends, whatever ends it.
         config: Which rates.
     """
@@ -93,8 +95,8 @@ class Sweep:
     def run(self, engine: Fabric) -> Iterator[Event]:
         """One event a step."""
         before = copied(self.net)
-        task = self.phase.task
-        task.set_up(engine)
+        self.phase.share(engine)
+        self.phase.task.set_up(engine)
         try:
             for step in range(self.config.steps):
                 yield self._step(engine, step)
@@ -109,12 +111,7 @@ class Sweep:
 
     def _step(self, engine: Fabric, step: int) -> Event:
         rate = rate_of(self.config, step)
-        for optimizer in self.phase.task.optimizers():
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-        self.net.train()
-        told = self.phase.task.step(engine, self.phase.batches.get(*divmod(step, self.phase.batches.per_epoch)))
-        self._remember(rate, told["loss"])
+        self._remember(rate, self.phase.learned(engine, self.net, step, rate)["loss"])
         return Event("lr-find", step + 1, self.config.steps, {"lr": rate, "loss": self.smoothed[-1]})
 
     def _remember(self, rate: float, loss: float) -> None:
