@@ -201,6 +201,30 @@ def test_segmentation_learns_label_maps_and_a_plain_rate_stays():
     assert (recipe.train.schedule, recipe.train.lr, recipe.train.early) == ("constant", 2e-4, None)
 
 
+def test_a_loss_of_segmentation_alone_says_what_is_learned():
+    """As microDL's own example for the finder has it."""
+    found = fit({"dataset.model_task": None, "trainer.loss": "dice_coef_loss"})
+    assert validate(FitRecipe, found.recipe).data.target.kind == "labels"
+    assert any(note.startswith("dataset.model_task: is segmentation") for note in found.notes)
+    assert validate(FitRecipe, fit({"dataset.model_task": None}).recipe).data.target.kind == "image"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"trainer.loss": "dice_coef_loss"}, "for segmentation, and dataset.model_task is regression. Use .*mae_loss"),
+        (
+            {"dataset.model_task": "segmentation"},
+            "for regression, and dataset.model_task is seg.* Use .*dice_coef_loss",
+        ),
+        ({"network.class": "Image2DToVectorNet", "trainer.loss": "binary_crossentropy"}, "network.class is Image2D"),
+    ],
+)
+def test_a_loss_for_another_task_is_refused_by_its_key(change, words):
+    with pytest.raises(BadRecipe, match=rf"trainer\.loss: .*{words}"):
+        fit(change)
+
+
 def test_the_finder_keeps_its_own_bounds():
     finder = {"lr_find": True, "max_epochs": 3, "fig_fname": "lr.png"}
     found = fit({"trainer.callbacks": {"LearningRateScheduler": finder}}).find

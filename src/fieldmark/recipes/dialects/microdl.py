@@ -12,7 +12,6 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
-    model_validator,
 )
 
 from fieldmark.errors import near_miss
@@ -27,11 +26,11 @@ from fieldmark.recipes.dialects.keys import (
     path_of,
     refuse,
 )
+from fieldmark.recipes.dialects.microdl_callbacks import SHOWN, Callbacks, early_of, finder_of, rates_of, unused_rates
 from fieldmark.recipes.dialects.microdl_net import TO_NUMBERS, Network, net_of
 from fieldmark.recipes.loading import validate
 
 _WORKERS = "batches are prepared beside the training, in one thread."
-_SHOWN = "progress is shown on a terminal."
 
 LOSSES: dict[str, dict[str, float]] = {
     "mae_loss": {"mae": 1.0},
@@ -48,15 +47,11 @@ LOSSES: dict[str, dict[str, float]] = {
     "binary_crossentropy": {"bce": 1.0},
 }
 """By microDL's names, and Keras's; its sums with the mean absolute error are a part of ours (`learn.losses`)."""
+OF_LABELS = frozenset({"dice_coef_loss", "binary_crossentropy_loss", "binary_crossentropy"})
+"""Those of segmentation."""
 SPLITS = {"pos_idx": "image", "file_name": "image", "slice_idx": "slice", "time_idx": "time"}
 """Columns of frames that are axes of images here; any other is a column of theirs."""
 WITHIN = ("channel_idx", "channel_name")
-MONITORS = {
-    "val_loss": "val_loss",
-    "val_dice_coef": "val_dice",
-    "val_pearson_corr": "val_pearson",
-    "loss": "val_loss",
-}
 OPTIMIZERS = {"adam": "adam", "adamw": "adamw", "sgd": "sgd", "nadam": "adam"}
 
 
@@ -107,7 +102,8 @@ class Dataset(Group, frozen=True, extra="forbid"):
     shuffle: bool = True
     squeeze: bool = False
     normalize: bool = False
-    model_task: Literal["regression", "segmentation"] = "regression"
+    model_task: Literal["regression", "segmentation"] | None = None
+    """By itself `regression`, or what the loss asks for."""
     label_weights: tuple[NonNegativeFloat, ...] = ()
     augmentations: Annotated[Augmentations | None, BeforeValidator(_on_or_off)] = None
     preprocess: bool = False
@@ -115,85 +111,6 @@ class Dataset(Group, frozen=True, extra="forbid"):
     width: PositiveInt | None = None
     file_format: str = ""
     num_workers: NonNegativeInt = 1
-
-
-class StopEarly(Group, frozen=True, extra="forbid"):
-    """When to stop before the last epoch."""
-
-    ACCEPTED: ClassVar[dict[str, str]] = {"verbose": _SHOWN}
-
-    monitor: str = "val_loss"
-    patience: PositiveInt = 10
-    mode: Literal["min", "max", "auto"] = "min"
-    min_delta: NonNegativeFloat = 0.0
-    verbose: bool | int = False
-
-
-class KeepBest(Group, frozen=True, extra="forbid"):
-    """Which epoch becomes the model."""
-
-    ACCEPTED: ClassVar[dict[str, str]] = {
-        "verbose": _SHOWN,
-        "monitor": "the best epoch is the one of the least validation loss.",
-        "mode": "the best epoch is the one of the least validation loss.",
-        "save_weights_only": "a model folder holds the weights and all that using them takes.",
-        "period": "see train.keep_every_epochs.",
-    }
-
-    monitor: str = "val_loss"
-    mode: Literal["min", "max", "auto"] = "min"
-    save_best_only: bool = True
-    save_weights_only: bool = True
-    verbose: bool | int = False
-    period: PositiveInt = 1
-
-
-class LogBoard(Group, frozen=True, extra="forbid"):
-    """Logs for TensorBoard."""
-
-    ACCEPTED: ClassVar[dict[str, str]] = dict.fromkeys(
-        ("log_dir", "histogram_freq", "write_graph", "write_images", "write_grads", "verbose", "batch_size"),
-        "the run's numbers are logged, in the run's folder.",
-    )
-
-    log_dir: str = ""
-    histogram_freq: NonNegativeInt = 0
-    write_graph: bool = True
-    write_images: bool = False
-    write_grads: bool = False
-    verbose: bool | int = False
-    batch_size: PositiveInt = 32
-
-
-class RateScheduler(Group, frozen=True, extra="forbid"):
-    """Cyclic rates, or the search for their bounds."""
-
-    lr_find: bool = False
-    base_lr: PositiveFloat = 1e-3
-    max_lr: PositiveFloat = 6e-3
-    step_size: PositiveFloat = 2.0
-    """Epochs."""
-    gamma: PositiveFloat = 1.0
-    scale_mode: Literal["cycle", "iterations"] = "cycle"
-    max_epochs: PositiveInt = 3
-    fig_name: str = ""
-    fig_fname: str = ""
-    lr: PositiveFloat | None = None
-
-    @model_validator(mode="after")
-    def _rises(self) -> RateScheduler:
-        if self.lr is None and {"base_lr", "max_lr"} <= self.model_fields_set and self.max_lr <= self.base_lr:
-            raise ValueError(f"max_lr {self.max_lr:g} must be more than base_lr {self.base_lr:g}")
-        return self
-
-
-class Callbacks(Group, frozen=True, extra="forbid"):
-    """Keras's helpers, by its names."""
-
-    EarlyStopping: StopEarly | None = None
-    ModelCheckpoint: KeepBest | None = None
-    TensorBoard: LogBoard | None = None
-    LearningRateScheduler: RateScheduler | None = None
 
 
 class Optimizer(Group, frozen=True, extra="forbid"):
@@ -210,7 +127,7 @@ class Trainer(Group, frozen=True, extra="forbid"):
         "metrics": "every number of the task is written at every epoch.",
         "num_workers": _WORKERS,
         "workers": _WORKERS,
-        "verbose": _SHOWN,
+        "verbose": SHOWN,
         "data_format": "arrays have one order of axes here.",
         "patience": "callbacks.EarlyStopping.patience decides.",
         "ModelTrainer": "there is one way to train.",
@@ -242,7 +159,7 @@ class TrainingFile(Group, frozen=True, extra="forbid"):
     """The whole file."""
 
     ACCEPTED: ClassVar[dict[str, str]] = {
-        "verbose": _SHOWN,
+        "verbose": SHOWN,
         "gpu_mem_frac": "memory is taken as it is needed.",
         "num_workers": _WORKERS,
     }
@@ -270,7 +187,8 @@ def fit_of(
         BadRecipe: An unknown key (with the near miss) or a value that nothing here can do, named by its path.
     """
     file = validate(TrainingFile, values, source=source)
-    notes = [*file.told(), *_unused_rates(file.trainer)]
+    rates = file.trainer.callbacks.LearningRateScheduler
+    notes = [*file.told(), *unused_rates(rates, beside="lr" in file.trainer.optimizer.model_fields_set)]
     if file.dataset.augmentations is not None and file.trainer.augmentations is not None:
         notes.append("trainer.augmentations: dataset.augmentations decides.")
     recipe = _recipe(file, prepared, notes, source)
@@ -281,7 +199,7 @@ def fit_of(
         layout="frames",
         save=path_of(file.trainer.model_dir, beside),
         frames=prepared.frames if prepared is not None else Chosen(),
-        find=_finder(file, beside),
+        find=finder_of(rates, beside),
         share=file.dataset.train_fraction * file.trainer.train_fraction,
         notes=tuple(notes),
     )
@@ -335,8 +253,7 @@ def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str],
     total = ratio.train + ratio.val + ratio.test
     if abs(total - 1) > 1e-6:
         raise refuse(source, "dataset.split_ratio", f"train, val and test sum to {total:g}; they must sum to 1.")
-    kind = "labels" if dataset.model_task == "segmentation" else "image"
-    target: dict[str, Any] = {"kind": kind, "channels": list(dataset.target_channels)}
+    target: dict[str, Any] = {"kind": _kind(file, notes, source), "channels": list(dataset.target_channels)}
     if file.network.class_ in TO_NUMBERS:
         notes.append(
             "dataset.target_channels: numbers of whole images are read from a table, with a column `image` that names "
@@ -354,6 +271,20 @@ def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str],
             "test": ratio.test,
         },
     }
+
+
+def _kind(file: TrainingFile, notes: list[str], source: object) -> str:
+    """What the target is, a picture or labels: as `model_task` says; where it says nothing, as the loss asks for."""
+    said, loss = file.dataset.model_task, file.trainer.loss
+    numbers = file.network.class_ in TO_NUMBERS
+    wanted = "segmentation" if loss in OF_LABELS else "regression"
+    if loss in LOSSES and wanted != ("regression" if numbers else said or wanted):
+        why = f"network.class is {file.network.class_}" if numbers else f"dataset.model_task is {said}"
+        fit = sorted(OF_LABELS if wanted == "regression" else LOSSES.keys() - OF_LABELS)
+        raise refuse(source, "trainer.loss", f"{loss!r} is for {wanted}, and {why}. Use {', '.join(fit)}.")
+    if said is None and wanted == "segmentation":
+        notes.append(f"dataset.model_task: is segmentation, since trainer.loss is {loss}.")
+    return "labels" if wanted == "segmentation" else "image"
 
 
 def _mask(
@@ -397,10 +328,10 @@ def _train(file: TrainingFile, notes: list[str], source: object) -> dict[str, An
         "clip_norm": None,
         "loss": {"terms": _loss(trainer.loss, source)},
         "augment": _augment(file),
-        "early": _early(calls.EarlyStopping, source),
+        "early": early_of(calls.EarlyStopping, source),
         "keep": "best" if best else "last",
         "loggers": ["tensorboard"] if calls.TensorBoard is not None else [],
-    } | _rates(calls.LearningRateScheduler)
+    } | rates_of(calls.LearningRateScheduler)
 
 
 def _loss(name: str, source: object) -> dict[str, float]:
@@ -408,73 +339,6 @@ def _loss(name: str, source: object) -> dict[str, float]:
         why = " (VQ-VAE has no home here)" if name == "latent_loss" else ""
         raise refuse(source, "trainer.loss", f"{name!r} is no loss here{why}. {near_miss(name, LOSSES)}")
     return dict(LOSSES[name])
-
-
-def _early(early: StopEarly | None, source: object) -> dict[str, Any] | None:
-    if early is None:
-        return None
-    if early.monitor not in MONITORS:
-        raise refuse(
-            source,
-            "trainer.callbacks.EarlyStopping.monitor",
-            f"{early.monitor!r} is not measured here. {near_miss(early.monitor, MONITORS)}",
-        )
-    monitor = MONITORS[early.monitor]
-    own = "min" if monitor == "val_loss" else "max"
-    return {
-        "monitor": monitor,
-        "patience": early.patience,
-        "mode": own if early.mode == "auto" else early.mode,
-        "min_delta": early.min_delta,
-    }
-
-
-def _rates(rates: RateScheduler | None) -> dict[str, Any]:
-    """Cyclic rates; nothing where the file has none, or asks for the finder."""
-    if rates is None or rates.lr_find:
-        return {}
-    if rates.lr is not None:
-        return {"lr": rates.lr}
-    cycle = {
-        "max_lr": rates.max_lr,
-        "half_epochs": rates.step_size,
-        "gamma": rates.gamma,
-        "gamma_by": rates.scale_mode,
-    }
-    return {"schedule": "cyclic", "lr": rates.base_lr, "cycle": cycle}
-
-
-def _unused_rates(trainer: Trainer) -> list[str]:
-    """Settings of the finder in a file that trains, of cycles in a file for the finder, and the rate beside cycles."""
-    rates = trainer.callbacks.LearningRateScheduler
-    if rates is None:
-        return []
-    of_cycles, of_finder = ("step_size", "gamma", "scale_mode", "lr"), ("max_epochs", "fig_name", "fig_fname")
-    why = "belongs to cyclic rates; the finder looks for them." if rates.lr_find else "belongs to lr_find: true."
-    place = "trainer.callbacks.LearningRateScheduler"
-    unused = [key for key in (of_cycles if rates.lr_find else of_finder) if key in rates.model_fields_set]
-    notes = [f"{place}.{key}: {why}" for key in unused]
-    if rates.lr is not None and not rates.lr_find:
-        beside = [key for key in ("base_lr", "max_lr", *of_cycles[:-1]) if key in rates.model_fields_set]
-        notes += [f"{place}.{key}: `lr` beside it is one rate for all steps." for key in beside]
-    if "lr" in trainer.optimizer.model_fields_set:
-        notes.append(f"trainer.optimizer.lr: {place} decides the rate.")
-    return notes
-
-
-def _finder(file: TrainingFile, beside: Path) -> dict[str, Any] | None:
-    rates = file.trainer.callbacks.LearningRateScheduler
-    if rates is None or not rates.lr_find:
-        return None
-    given = rates.model_fields_set
-    figure = rates.fig_fname or rates.fig_name
-    return {
-        "base_lr": rates.base_lr if "base_lr" in given else 1e-4,
-        "max_lr": rates.max_lr if "max_lr" in given else 0.1,
-        "epochs": rates.max_epochs,
-        "scale": "linear",
-        "figure": path_of(figure, beside) if figure else None,
-    }
 
 
 def _augment(file: TrainingFile) -> dict[str, Any]:
