@@ -225,6 +225,19 @@ def test_a_loss_for_another_task_is_refused_by_its_key(change, words):
         fit(change)
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("network.filter_size", 4), ("network.depth", 4), ("network.dropout", 1.5), ("network.dropout_dense", 1.0),
+        ("dataset.augmentations.zoom_range", [2, 1]), ("dataset.augmentations.rotate_range", 400),
+        ("dataset.augmentations.shear_range", 80), ("dataset.augmentations.blur_range", [0, 100]),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_is_refused_by_the_key_that_was_typed(key, value):
+    with pytest.raises(BadRecipe, match=rf"{key.replace('.', '[.]')}"):
+        fit({key: value})
+
+
 def test_the_finder_keeps_its_own_bounds():
     finder = {"lr_find": True, "max_epochs": 3, "fig_fname": "lr.png"}
     found = fit({"trainer.callbacks": {"LearningRateScheduler": finder}}).find

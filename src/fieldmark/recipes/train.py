@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, Field, NonNegativeFloat, NonNega
 
 from fieldmark.recipes.steps import StepsConfig
 
-_Chance = Annotated[float, Field(ge=0, le=1)]
+Chance = Annotated[float, Field(ge=0, le=1)]
 
 
 def _rising(ends: tuple[float, float]) -> tuple[float, float]:
@@ -19,8 +19,10 @@ def _rising(ends: tuple[float, float]) -> tuple[float, float]:
 
 _Side = Annotated[float, Field(gt=0, le=16)]
 _Sigma = Annotated[float, Field(ge=0, le=64)]
-_Zooms = Annotated[tuple[_Side, _Side], AfterValidator(_rising)]
-_Sigmas = Annotated[tuple[_Sigma, _Sigma], AfterValidator(_rising)]
+Turn = Annotated[float, Field(ge=0, le=180)]
+Lean = Annotated[float, Field(ge=0, le=60)]
+Zooms = Annotated[tuple[_Side, _Side], AfterValidator(_rising)]
+Sigmas = Annotated[tuple[_Sigma, _Sigma], AfterValidator(_rising)]
 
 
 class AugmentConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
@@ -29,33 +31,33 @@ class AugmentConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False)
     Every draw depends on the seed, the epoch and the sample's number alone. Validation is never augmented.
     """
 
-    flip: _Chance = 0.5
+    flip: Chance = 0.5
     """The chance of a flip along x, and of one along y."""
     rot90: bool = True
     """A quarter turn, a half, three quarters or none, each as often; crops that are not square: a half or none."""
-    zoom: _Zooms = (1.0, 1.0)
+    zoom: Zooms = (1.0, 1.0)
     """From and to; above 1 objects grow."""
-    rotate: float = Field(default=0.0, ge=0, le=180)
+    rotate: Turn = 0.0
     """Degrees, either way."""
-    shear: float = Field(default=0.0, ge=0, le=60)
+    shear: Lean = 0.0
     """Degrees, either way."""
     outside: Literal["reflect", "border"] = "reflect"
     """What fills the image where a turn or a zoom shows more than the crop holds. The loss never looks there."""
     intensity_offset: NonNegativeFloat = 0.0
     """Most that is added, either way, in units of prepared values (microDL's `intensity_jitter` mean)."""
-    intensity_scale: _Chance = 0.0
+    intensity_scale: Chance = 0.0
     """Most that values are scaled by, either way: x * (1 + s)."""
-    contrast: _Chance = 0.0
+    contrast: Chance = 0.0
     """Most that the distance to each channel's mean over the crop is scaled by, either way."""
     noise: NonNegativeFloat = 0.0
     """Most standard deviation of added Gaussian noise, in units of prepared values."""
-    blur: _Sigmas = (0.0, 0.0)
+    blur: Sigmas = (0.0, 0.0)
     """Sigma in pixels, from and to; half of the samples are blurred."""
-    autocontrast: _Chance = 0.0
+    autocontrast: Chance = 0.0
     """The chance that each channel is stretched so that its middle 98 % fill its range; the rest is cut off."""
-    equalize: _Chance = 0.0
+    equalize: Chance = 0.0
     """The chance that each channel's values are spread evenly over its range, by rank."""
-    share: _Chance = 1.0
+    share: Chance = 1.0
     """The share of samples that are changed at all (microDL changes 5 in 6)."""
 
 

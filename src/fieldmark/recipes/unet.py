@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from fieldmark.recipes.families import TaughtConfig
 from fieldmark.recipes.places import IsPath
@@ -22,6 +22,17 @@ def _as_word(value: object) -> object:
 _Word = BeforeValidator(_as_word)
 
 
+def _centered(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError(f"must be odd, so that it has a center; got {value}")
+    return value
+
+
+KernelSize = Annotated[int, Field(ge=1, le=15), AfterValidator(_centered)]
+StackDepth = Annotated[int, Field(ge=1, le=63), AfterValidator(_centered)]
+Dropout = Annotated[float, Field(ge=0, lt=1)]
+
+
 class BlocksConfig(TaughtConfig, frozen=True, extra="forbid"):
     """Blocks of convolutions on the way down, or a published encoder in their place."""
 
@@ -33,19 +44,14 @@ class BlocksConfig(TaughtConfig, frozen=True, extra="forbid"):
     filters: tuple[_Width, ...] = Field(default=(16, 32, 64, 128, 256), min_length=2, max_length=8)
     """Of each block on the way down; each block but the first halves the image."""
     convs_per_block: int = Field(default=2, ge=1, le=8)
-    kernel_size: int = Field(default=3, ge=1, le=15)
+    kernel_size: KernelSize = 3
     block: Literal["conv-norm-activation", "conv-activation-norm"] = "conv-norm-activation"
     activation: Literal["relu", "leakyrelu", "elu", "gelu", "silu"] = "relu"
     norm: Literal["batch", "instance", "group", "layer", "none"] = "batch"
     residual: bool = False
     """A block's input is added to its output."""
     pool: Literal["max", "average", "conv"] = "max"
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-
-    @field_validator("kernel_size")
-    @classmethod
-    def _odd(cls, value: int) -> int:
-        return _centered(value)
+    dropout: Dropout = 0.0
 
 
 class UNetConfig(BlocksConfig, frozen=True, extra="forbid"):
@@ -55,17 +61,12 @@ class UNetConfig(BlocksConfig, frozen=True, extra="forbid"):
     """`2.5`: a stack of `depth` slices in, the middle slice (or the stack) out."""
     gives: Literal["slice", "stack"] = "slice"
     """Of 2.5-D networks: the middle slice or all."""
-    depth: int = Field(default=5, ge=1, le=63)
+    depth: StackDepth = 5
     """Slices of a 2.5-D stack; odd."""
     skip: Literal["concat", "add"] = "concat"
     up: Literal["bilinear", "nearest", "transposed"] = "bilinear"
     final_activation: Literal["linear", "sigmoid"] = "linear"
     """Of `regress`; classes are always shares that sum to one."""
-
-    @field_validator("depth")
-    @classmethod
-    def _middle(cls, value: int) -> int:
-        return _centered(value)
 
     @model_validator(mode="after")
     def _fits(self) -> UNetConfig:
@@ -88,9 +89,3 @@ class NumbersConfig(BlocksConfig, frozen=True, extra="forbid"):
         if self.dims == "3" and (self.encoder != "unet" or self.size is not None):
             raise ValueError("volumes are seen by the encoder 'unet', at their own size: leave encoder and size out")
         return self
-
-
-def _centered(value: int) -> int:
-    if value % 2 == 0:
-        raise ValueError(f"must be odd, so that it has a center; got {value}")
-    return value

@@ -29,6 +29,7 @@ from fieldmark.recipes.dialects.keys import (
 from fieldmark.recipes.dialects.microdl_callbacks import SHOWN, Callbacks, early_of, finder_of, rates_of, unused_rates
 from fieldmark.recipes.dialects.microdl_net import TO_NUMBERS, Network, net_of
 from fieldmark.recipes.loading import validate
+from fieldmark.recipes.train import Chance, Lean, Sigmas, Turn, Zooms
 
 _WORKERS = "batches are prepared beside the training, in one thread."
 
@@ -66,14 +67,14 @@ class Ratio(Group, frozen=True, extra="forbid"):
 class Augmentations(Group, frozen=True, extra="forbid"):
     """Changes of tiles while training; flips and quarter turns always belong to them."""
 
-    zoom_range: tuple[PositiveFloat, PositiveFloat] = (1.0, 1.0)
-    rotate_range: NonNegativeFloat = 0.0
+    zoom_range: Zooms = (1.0, 1.0)
+    rotate_range: Turn = 0.0
     mean_jitter: NonNegativeFloat = 0.0
-    std_jitter: NonNegativeFloat = 0.0
-    intensity_jitter: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 0.0)
+    std_jitter: Chance = 0.0
+    intensity_jitter: tuple[NonNegativeFloat, Chance] = (0.0, 0.0)
     noise_std: NonNegativeFloat = 0.0
-    blur_range: tuple[NonNegativeFloat, NonNegativeFloat] = (0.0, 0.0)
-    shear_range: NonNegativeFloat = 0.0
+    blur_range: Sigmas = (0.0, 0.0)
+    shear_range: Lean = 0.0
 
 
 def _on_or_off(value: Any) -> Any:

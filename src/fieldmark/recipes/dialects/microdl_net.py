@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt
 
 from fieldmark.errors import near_miss
 from fieldmark.recipes.dialects.keys import Group, refuse
+from fieldmark.recipes.unet import Dropout, KernelSize
 
 CLASSES: dict[str, dict[str, str]] = {
     "UNet2D": {"dims": "2"},
@@ -59,13 +60,13 @@ class Network(Group, frozen=True, extra="forbid"):
     num_filters_per_block: tuple[PositiveInt, ...] = (16, 32, 64, 128, 256)
     num_initial_filters: PositiveInt | None = None
     num_convs_per_block: PositiveInt = 2
-    filter_size: PositiveInt = 3
+    filter_size: KernelSize = 3
     depth: PositiveInt | None = None
     batch_norm: bool = True
     block_sequence: str = "conv-bn-activation"
     activation: Annotated[Activation, BeforeValidator(_named)] = Activation()
-    dropout: NonNegativeFloat = 0.2
-    dropout_dense: NonNegativeFloat = 0.0
+    dropout: Dropout = 0.2
+    dropout_dense: Dropout = 0.0
     padding: Literal["same", "valid"] = "same"
     init: str = "he_normal"
     kernel_init: str = "he_normal"
@@ -130,6 +131,10 @@ def net_of(network: Network, inputs: int, targets: int, source: object, notes: l
         "final_activation": "sigmoid" if network.final_activation == "sigmoid" else "linear",
     }
     if shape["dims"] == "2.5":
+        if network.depth is not None and network.depth % 2 == 0:
+            raise refuse(
+                source, "network.depth", f"{network.depth} slices have no middle one. Give an odd number."
+            )
         net["depth"] = network.depth or 5
     elif network.depth not in (None, 1):
         notes.append(f"network.depth: {network.class_} sees no stack; tiles of 3-D networks have train.depth slices.")
