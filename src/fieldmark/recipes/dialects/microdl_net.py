@@ -132,9 +132,7 @@ def net_of(network: Network, inputs: int, targets: int, source: object, notes: l
     }
     if shape["dims"] == "2.5":
         if network.depth is not None and network.depth % 2 == 0:
-            raise refuse(
-                source, "network.depth", f"{network.depth} slices have no middle one. Give an odd number."
-            )
+            raise refuse(source, "network.depth", f"{network.depth} slices have no middle one. Give an odd number.")
         net["depth"] = network.depth or 5
     elif network.depth not in (None, 1):
         notes.append(f"network.depth: {network.class_} sees no stack; tiles of 3-D networks have train.depth slices.")
