@@ -113,6 +113,10 @@ def test_what_nobody_knows_counts_for_nobody():
     prediction = squares((0, 0, 10, 10), (22, 0, 30, 8), (18, 30, 24, 36))
     fits = find_fits(prediction, truth, unknown)
     assert (fits.predicted, fits.true, fits.right(0.5)) == (1, 1, 1)
+    # of one that lies there by half, nobody says that it is wrong; of one that lies there by less, it is
+    for rows, predicted in ((4, 1), (5, 2)):
+        prediction = squares((0, 0, 10, 10), (20 - rows, 30, 24, 36))
+        assert find_fits(prediction, truth, unknown).predicted == predicted
     # an object that fits by the part that is known stays, though most of it is unknown
     truth, prediction = squares((16, 0, 20, 10)), squares((16, 0, 26, 10))
     fits = find_fits(prediction, truth, unknown)
@@ -140,6 +144,18 @@ def test_variation_equals_entropies_by_counting():
     rng = np.random.default_rng(0)
     truth, prediction = rng.integers(1, 5, (2, 12, 12))
     assert variation(prediction, truth) == pytest.approx(entropies(prediction, truth))
+
+
+def test_objects_may_have_any_numbers():
+    """Such as colors packed into 32 bits: what is asked for is no table as wide as the largest number."""
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 5, (2, 12, 12))
+    wide = np.array([0, 3, 300_000_001, 4_000_000_000, 2**32 - 1], np.uint32)
+    expected = score_objects(prediction, truth)
+    assert score_objects(wide[prediction], wide[truth]) == pytest.approx(expected)
+    # a signed copy of such numbers
+    signed = wide.astype(np.int32)
+    assert variation(signed[prediction], truth) == pytest.approx((expected["vi_split"], expected["vi_merge"]))
 
 
 def test_variation_looks_at_true_objects_alone_and_forgives_borders():
