@@ -85,6 +85,13 @@ def test_an_overlap_of_exactly_one_half_does_not_fit():
     assert score_objects(prediction, truth)["ap50"] == 0.0
 
 
+def test_an_overlap_counts_at_the_thresholds_below_it():
+    truth, prediction = squares((0, 0, 10, 25)), squares((0, 0, 10, 18))  # 0.72
+    scores = score_objects(prediction, truth)
+    assert (scores["ap50"], scores["ap75"], scores["ap"]) == (1.0, 0.0, 0.5)
+    assert (scores["pq"], scores["sq"], scores["rq"]) == pytest.approx((0.72, 0.72, 1.0))
+
+
 def test_one_object_that_covers_two_is_one_extra_and_two_missed():
     truth = squares((0, 0, 10, 10), (0, 10, 10, 20))
     merged = squares((0, 0, 10, 20))
@@ -211,6 +218,14 @@ def test_touching_discs_are_split_and_one_disc_is_not():
     long = np.zeros((40, 60), bool)
     long[15:25, 5:55] = True  # a bar has many middles but no neck
     assert objects_of(long, split=7).max() == 1
+
+
+def test_objects_that_the_image_cuts_are_split_too():
+    """Their middles lie at its border; of one slice, or a thin volume, all do."""
+    half = discs((0, 15), (0, 29))
+    assert objects_of(half, split=7).max() == 2
+    thin = np.stack([discs((20, 15), (20, 29))] * 3)
+    assert objects_of(thin[:1], split=7).max() == objects_of(thin, split=7).max() == 2
 
 
 def test_splitting_keeps_small_objects_and_empty_or_full_masks():
