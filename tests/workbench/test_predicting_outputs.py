@@ -18,7 +18,7 @@ from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.images import open_image
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
-from fieldmark.prepare import scale_step
+from fieldmark.prepare import scale_step, standardize_step
 from fieldmark.recipes import PredictRecipe, validate
 from fieldmark.testing.projects import drawn_masks
 
@@ -41,7 +41,7 @@ def painter(tmp_path) -> str:
     return painted(tmp_path, 3)
 
 
-def painted(tmp_path: Path, channels: int) -> str:
+def painted(tmp_path: Path, channels: int, target_preparation=()) -> str:
     config = {"width": 4, "latent": 4, "depth": 2}
     net = build("autoencoder", config, channels, seed=3)
     with torch.no_grad():
@@ -57,6 +57,7 @@ def painted(tmp_path: Path, channels: int) -> str:
         halo=net.halo,
         tile_exact=net.tile_exact,
         details={"target_channels": ["red", "green", "blue"][:channels]},
+        target_preparation=list(target_preparation),
     )
     save(tmp_path / "painter", header, arrays_of(net))
     return str(tmp_path / "painter")
@@ -75,6 +76,21 @@ def test_images_are_written_in_every_format(bench, painter, tmp_path):
     assert np.array_equal(pixels(tmp_path / "png" / "drawn2.png"), np.rint(exact.clip(0, 65535)).astype(np.uint16))
     predict(bench, tmp_path / "bytes", form="tiff", model=painter, dtype="uint8")
     assert np.array_equal(pixels(tmp_path / "bytes" / "drawn2.tif"), np.rint(exact.clip(0, 255)).astype(np.uint8))
+
+
+def test_images_are_written_in_the_units_of_their_targets(bench, painter, tmp_path):
+    """Each channel by its own center and spread, as they were when the network learned from (target - mean) / std."""
+    predict(bench, tmp_path / "raw", model=painter)
+    raw = pixels(tmp_path / "raw" / "drawn2.npy")
+    mean, std = np.array([10.0, -150.0, 3000.0]), np.array([2.0, 0.5, 100.0])
+    taught = painted(tmp_path, 3, [standardize_step(mean, std)])
+    predict(bench, tmp_path / "exact", model=taught)
+    in_units = pixels(tmp_path / "exact" / "drawn2.npy")
+    expected = raw * std.reshape(1, 3, 1, 1, 1) + mean.reshape(1, 3, 1, 1, 1)
+    np.testing.assert_allclose(in_units, expected, rtol=1e-5, atol=1e-3)
+    predict(bench, tmp_path / "whole", form="tiff", model=taught, dtype="uint16")
+    whole = pixels(tmp_path / "whole" / "drawn2.tif")
+    assert np.array_equal(whole, np.rint(in_units.clip(0, 65535)).astype(np.uint16))
 
 
 def test_what_is_kept_is_exact_whatever_was_begun_before(bench, painter, tmp_path):
@@ -131,6 +147,10 @@ def test_a_model_of_images_refuses_what_only_classes_have(bench, painter, tmp_pa
 def test_probabilities_in_whole_numbers(bench, tmp_path):
     predict(bench, tmp_path / "exact", probabilities=True, saliency=True)
     exact = pixels(tmp_path / "exact" / "drawn2-probabilities.npy")
+    # what is salient is all that is not the first class, the background
+    salient = pixels(tmp_path / "exact" / "drawn2-saliency.npy")
+    assert np.abs(salient / 255 - exact[:, 1:].sum(axis=1, keepdims=True)).max() < 0.51 / 255
+    assert salient.std() > 10
     for dtype, top in (("uint8", 255), ("uint16", 65535)):
         predict(bench, tmp_path / dtype, probabilities=True, saliency=True, probabilities_dtype=dtype)
         found = pixels(tmp_path / dtype / "drawn2-probabilities.npy")
