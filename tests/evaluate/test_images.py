@@ -191,6 +191,19 @@ def test_unknown_truth_counts_nowhere():
         assert found[metric] == pytest.approx(value, rel=1e-9)
 
 
+def test_structure_is_compared_where_no_window_sees_a_hole():
+    """The values that were there before the hole are the truth: far enough from it they give the same."""
+    said, right = pair()
+    hole = np.zeros(right.shape, bool)
+    hole[14:17, 30:34] = True
+    far = np.ones(right.shape, bool)
+    far[14 - 5 : 17 + 5, 30 - 5 : 34 + 5] = False
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+    _, full = structural_similarity(right, said, data_range=np.ptp(right[~hole]), **options)
+    found = score_values(said, np.where(hole, np.nan, right), metrics=("ssim",))["ssim"]
+    assert found == pytest.approx(full[far].mean(), rel=1e-6)
+
+
 def test_a_mask_of_the_last_row_alone_has_a_structure_too():
     """A last row of an odd number is left out where the image is halved."""
     said, right = pair((23, 40))

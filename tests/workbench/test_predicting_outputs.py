@@ -16,6 +16,8 @@ from fieldmark.checkpoint import Header, save
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.images import open_image
+from fieldmark.images.writers import create_writer
+from fieldmark.infer.deliver import place_instances
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import scale_step, standardize_step
@@ -187,6 +189,21 @@ def test_objects_are_numbered(bench, tmp_path):
     assert [event.message for event in events] == ["drawn2.png: already there"]
     predict(bench, tmp_path / "split", instances="disc", split="watershed", split_distance=4)
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
+
+
+def test_many_objects_keep_their_numbers(tmp_path):
+    numbers = np.arange(70 * 1000, dtype=np.uint32).reshape(1, 1, 1, 70, 1000)
+    for name, top in (("fit", 65535), ("beyond", 65536)):
+        made = tmp_path / f"{name}.ome.zarr"
+        writer = create_writer(made, "ome-zarr", shape=numbers.shape, dtype="uint32")
+        writer.write(Box.whole(numbers.shape), np.where(numbers > top, 0, numbers))
+        writer.finish()
+    place_instances(tmp_path / "fit.ome.zarr", tmp_path / "fit.png", "png", 65535)
+    assert np.array_equal(pixels(tmp_path / "fit.png"), np.where(numbers > 65535, 0, numbers))
+    with pytest.raises(BadInput, match="65536 objects do not fit into a PNG"):
+        place_instances(tmp_path / "beyond.ome.zarr", tmp_path / "beyond.png", "png", 65536)
+    place_instances(tmp_path / "beyond.ome.zarr", tmp_path / "beyond.tif", "tiff", 65536)
+    assert pixels(tmp_path / "beyond.tif").max() == 65536
 
 
 def test_what_an_earlier_run_wrote_beside_stays_ours(bench, tmp_path):
