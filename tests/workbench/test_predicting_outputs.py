@@ -191,6 +191,18 @@ def test_objects_are_numbered(bench, tmp_path):
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
 
 
+def test_a_model_of_planes_finds_objects_in_each_plane(bench, tmp_path):
+    image = pixels(Path(bench.collection.find("drawn2.png").uri))
+    np.save(tmp_path / "stack.npy", np.repeat(image, 2, axis=2))
+    bench.add([tmp_path / "stack.npy"])
+    predict(bench, tmp_path / "out", images=["stack.npy"], instances="disc")
+    found = pixels(tmp_path / "out" / "stack-instances.npy")[0, 0]
+    each = ndimage.label(found[0] > 0, np.ones((3, 3)))[1]
+    assert each > 0
+    assert found.max() == 2 * each
+    assert not set(found[0][found[0] > 0]) & set(found[1][found[1] > 0])
+
+
 def test_many_objects_keep_their_numbers(tmp_path):
     numbers = np.arange(70 * 1000, dtype=np.uint32).reshape(1, 1, 1, 70, 1000)
     for name, top in (("fit", 65535), ("beyond", 65536)):
