@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 
 import numpy as np
 import pytest
@@ -87,29 +88,50 @@ def test_ssim_equals_a_loop_at_corner_and_center():
         assert found[y, x] == pytest.approx(expected, rel=1e-6)
 
 
-def test_ms_ssim_equals_its_formula_over_five_scales():
-    said, right = pair((200, 180), noise=0.3)
+def ms_ssim_by_formula(said, right, scales, mask=None):
+    """The product over scales, of means over a mask that shrinks with the images."""
+    from scipy.ndimage import gaussian_filter
+
     expected, a, b = 1.0, said, right
+    share = np.ones(right.shape) if mask is None else mask.astype(float)
     span = np.ptp(right)
-    weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333]
+    weights = [0.0448, 0.2856, 0.3001, 0.2363, 0.1333][:scales]
     for scale, weight in enumerate(weights):
         _, full = structural_similarity(
             b, a, data_range=span, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, full=True
         )
-        if scale < 4:  # contrast and structure alone: divide the luminance away
-            from scipy.ndimage import gaussian_filter
-
+        mean = np.average(full, weights=share)
+        if scale < scales - 1:  # contrast and structure alone: divide the luminance away
             ma, mb = (gaussian_filter(part, 1.5, truncate=3.5) for part in (a, b))
             c1 = (0.01 * span) ** 2
-            full = full / ((2 * ma * mb + c1) / (ma**2 + mb**2 + c1))
-            a, b = (
+            mean = np.average(full / ((2 * ma * mb + c1) / (ma**2 + mb**2 + c1)), weights=share)
+            a, b, share = (
                 part[: part.shape[0] // 2 * 2, : part.shape[1] // 2 * 2]
                 .reshape(part.shape[0] // 2, 2, part.shape[1] // 2, 2)
                 .mean(axis=(1, 3))
-                for part in (a, b)
+                for part in (a, b, share)
             )
-        expected *= full.mean() ** (weight / sum(weights))
-    assert score_values(said, right)["ms_ssim"] == pytest.approx(expected, rel=1e-6)
+        expected *= mean ** (weight / sum(weights))
+    return expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "scales"), [((200, 180), 5), ((400, 352), 5), ((44, 60), 3), ((43, 43), 2), ((22, 22), 2), ((21, 21), 1)]
+)
+def test_ms_ssim_equals_its_formula_over_as_many_scales_as_fit(shape, scales):
+    said, right = pair(shape, noise=0.3)
+    assert score_values(said, right)["ms_ssim"] == pytest.approx(ms_ssim_by_formula(said, right, scales), rel=1e-6)
+    mask = np.zeros(shape, bool)
+    mask[: shape[0] // 3, 3:] = True
+    found = score_values(said, right, mask=mask)["ms_ssim"]
+    assert found == pytest.approx(ms_ssim_by_formula(said, right, scales, mask), rel=1e-6)
+
+
+def test_what_is_the_opposite_is_not_alike_at_all():
+    _, right = pair((64, 64))
+    found = score_values(2 * right.mean() - right, right, metrics=("ssim", "ms_ssim"))
+    assert found["ssim"] < 0
+    assert found["ms_ssim"] == 0.0
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 40), (5, 64, 64), (300, 7)])
@@ -169,6 +191,34 @@ def test_unknown_truth_counts_nowhere():
         assert found[metric] == pytest.approx(value, rel=1e-9)
 
 
+def test_structure_is_compared_where_no_window_sees_a_hole():
+    """The values that were there before the hole are the truth: far enough from it they give the same."""
+    said, right = pair()
+    hole = np.zeros(right.shape, bool)
+    hole[14:17, 30:34] = True
+    far = np.ones(right.shape, bool)
+    far[14 - 5 : 17 + 5, 30 - 5 : 34 + 5] = False
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "full": True}
+    _, full = structural_similarity(right, said, data_range=np.ptp(right[~hole]), **options)
+    found = score_values(said, np.where(hole, np.nan, right), metrics=("ssim",))["ssim"]
+    assert found == pytest.approx(full[far].mean(), rel=1e-6)
+
+
+def test_a_mask_of_the_last_row_alone_has_a_structure_too():
+    """A last row of an odd number is left out where the image is halved."""
+    said, right = pair((23, 40))
+    mask = np.zeros(right.shape, bool)
+    mask[-1] = True
+    found = score_values(said, right, mask=mask)
+    assert found["ms_ssim"] == pytest.approx(found["ssim"])
+    assert found["ssim"] > 0
+
+
+def test_differences_whose_squares_are_nothing_are_no_spread():
+    truth = np.array([[0.0, 1e-200], [0.0, 0.0]])
+    assert score_values(np.zeros((2, 2)), truth, metrics=("r2", "mae")) == {"r2": None, "mae": 2.5e-201}
+
+
 def test_the_threshold_can_be_named():
     truth = np.array([[0.0, 1.0, 2.0, 10.0]])
     said = np.array([[0.0, 2.0, 2.0, 1.0]])
@@ -205,6 +255,23 @@ def test_planes_of_a_volume(orientation, count):
     expected = score_values(cuts[orientation](said), cuts[orientation](right))
     row = rows[min(1, count - 1)]
     assert {metric: row[metric] for metric in METRICS} == pytest.approx(expected)
+
+
+def test_slices_are_counted_from_the_first_and_other_planes_from_zero():
+    said, right = pair((2, 4, 5))
+    for orientation, first in (("xy", 7), ("xz", 0), ("yz", 0)):
+        rows = list(score_volume("im", said, right, orientation, first=7, measure=Measure(("mae",))))
+        assert [row["pred_name"] for row in rows[:2]] == [f"im_{orientation}{first}", f"im_{orientation}{first + 1}"]
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("shape", [(2, 12, 15), (3, 11, 15), (3, 12, 14)])
+def test_volumes_of_other_sizes_are_refused_and_no_plane_is_dropped(orientation, shape):
+    said, right = pair((3, 12, 15))
+    other = tuple(slice(side) for side in shape)
+    for pieces in ((said[other], right, None), (said, right[other], None), (said, right, np.ones(shape, bool))):
+        with pytest.raises(BadInput, match=re.escape(str(shape))):
+            list(score_volume("im", *pieces[:2], orientation, mask=pieces[2]))
 
 
 def test_every_orientation_sees_every_pixel_once():

@@ -85,6 +85,13 @@ def test_an_overlap_of_exactly_one_half_does_not_fit():
     assert score_objects(prediction, truth)["ap50"] == 0.0
 
 
+def test_an_overlap_counts_at_the_thresholds_below_it():
+    truth, prediction = squares((0, 0, 10, 25)), squares((0, 0, 10, 18))  # 0.72
+    scores = score_objects(prediction, truth)
+    assert (scores["ap50"], scores["ap75"], scores["ap"]) == (1.0, 0.0, 0.5)
+    assert (scores["pq"], scores["sq"], scores["rq"]) == pytest.approx((0.72, 0.72, 1.0))
+
+
 def test_one_object_that_covers_two_is_one_extra_and_two_missed():
     truth = squares((0, 0, 10, 10), (0, 10, 10, 20))
     merged = squares((0, 0, 10, 20))
@@ -113,6 +120,10 @@ def test_what_nobody_knows_counts_for_nobody():
     prediction = squares((0, 0, 10, 10), (22, 0, 30, 8), (18, 30, 24, 36))
     fits = find_fits(prediction, truth, unknown)
     assert (fits.predicted, fits.true, fits.right(0.5)) == (1, 1, 1)
+    # of one that lies there by half, nobody says that it is wrong; of one that lies there by less, it is
+    for rows, predicted in ((4, 1), (5, 2)):
+        prediction = squares((0, 0, 10, 10), (20 - rows, 30, 24, 36))
+        assert find_fits(prediction, truth, unknown).predicted == predicted
     # an object that fits by the part that is known stays, though most of it is unknown
     truth, prediction = squares((16, 0, 20, 10)), squares((16, 0, 26, 10))
     fits = find_fits(prediction, truth, unknown)
@@ -140,6 +151,18 @@ def test_variation_equals_entropies_by_counting():
     rng = np.random.default_rng(0)
     truth, prediction = rng.integers(1, 5, (2, 12, 12))
     assert variation(prediction, truth) == pytest.approx(entropies(prediction, truth))
+
+
+def test_objects_may_have_any_numbers():
+    """Such as colors packed into 32 bits: what is asked for is no table as wide as the largest number."""
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.integers(0, 5, (2, 12, 12))
+    wide = np.array([0, 3, 300_000_001, 4_000_000_000, 2**32 - 1], np.uint32)
+    expected = score_objects(prediction, truth)
+    assert score_objects(wide[prediction], wide[truth]) == pytest.approx(expected)
+    # a signed copy of such numbers
+    signed = wide.astype(np.int32)
+    assert variation(signed[prediction], truth) == pytest.approx((expected["vi_split"], expected["vi_merge"]))
 
 
 def test_variation_looks_at_true_objects_alone_and_forgives_borders():
@@ -195,6 +218,14 @@ def test_touching_discs_are_split_and_one_disc_is_not():
     long = np.zeros((40, 60), bool)
     long[15:25, 5:55] = True  # a bar has many middles but no neck
     assert objects_of(long, split=7).max() == 1
+
+
+def test_objects_that_the_image_cuts_are_split_too():
+    """Their middles lie at its border; of one slice, or a thin volume, all do."""
+    half = discs((0, 15), (0, 29))
+    assert objects_of(half, split=7).max() == 2
+    thin = np.stack([discs((20, 15), (20, 29))] * 3)
+    assert objects_of(thin[:1], split=7).max() == objects_of(thin, split=7).max() == 2
 
 
 def test_splitting_keeps_small_objects_and_empty_or_full_masks():

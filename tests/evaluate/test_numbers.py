@@ -83,3 +83,12 @@ def test_what_cannot_be_compared_is_refused():
     said[0, 0] = np.nan
     with pytest.raises(BadInput, match="not finite"):
         score_numbers(said, right, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 7.3])
+def test_one_answer_for_all_has_no_correlation(value):
+    """Whatever rounding leaves of its differences from its mean."""
+    right = np.random.default_rng(0).normal(size=(7, 1))
+    (row,) = score_numbers(np.full((7, 1), value), right, ["a"]).values()
+    assert row["corr"] is None
+    assert row["r2"] is not None

@@ -16,9 +16,11 @@ from fieldmark.checkpoint import Header, save
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.images import open_image
+from fieldmark.images.writers import create_writer
+from fieldmark.infer.deliver import place_instances
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
-from fieldmark.prepare import scale_step
+from fieldmark.prepare import scale_step, standardize_step
 from fieldmark.recipes import PredictRecipe, validate
 from fieldmark.testing.projects import drawn_masks
 
@@ -41,7 +43,7 @@ def painter(tmp_path) -> str:
     return painted(tmp_path, 3)
 
 
-def painted(tmp_path: Path, channels: int) -> str:
+def painted(tmp_path: Path, channels: int, target_preparation=()) -> str:
     config = {"width": 4, "latent": 4, "depth": 2}
     net = build("autoencoder", config, channels, seed=3)
     with torch.no_grad():
@@ -57,6 +59,7 @@ def painted(tmp_path: Path, channels: int) -> str:
         halo=net.halo,
         tile_exact=net.tile_exact,
         details={"target_channels": ["red", "green", "blue"][:channels]},
+        target_preparation=list(target_preparation),
     )
     save(tmp_path / "painter", header, arrays_of(net))
     return str(tmp_path / "painter")
@@ -75,6 +78,21 @@ def test_images_are_written_in_every_format(bench, painter, tmp_path):
     assert np.array_equal(pixels(tmp_path / "png" / "drawn2.png"), np.rint(exact.clip(0, 65535)).astype(np.uint16))
     predict(bench, tmp_path / "bytes", form="tiff", model=painter, dtype="uint8")
     assert np.array_equal(pixels(tmp_path / "bytes" / "drawn2.tif"), np.rint(exact.clip(0, 255)).astype(np.uint8))
+
+
+def test_images_are_written_in_the_units_of_their_targets(bench, painter, tmp_path):
+    """Each channel by its own center and spread, as they were when the network learned from (target - mean) / std."""
+    predict(bench, tmp_path / "raw", model=painter)
+    raw = pixels(tmp_path / "raw" / "drawn2.npy")
+    mean, std = np.array([10.0, -150.0, 3000.0]), np.array([2.0, 0.5, 100.0])
+    taught = painted(tmp_path, 3, [standardize_step(mean, std)])
+    predict(bench, tmp_path / "exact", model=taught)
+    in_units = pixels(tmp_path / "exact" / "drawn2.npy")
+    expected = raw * std.reshape(1, 3, 1, 1, 1) + mean.reshape(1, 3, 1, 1, 1)
+    np.testing.assert_allclose(in_units, expected, rtol=1e-5, atol=1e-3)
+    predict(bench, tmp_path / "whole", form="tiff", model=taught, dtype="uint16")
+    whole = pixels(tmp_path / "whole" / "drawn2.tif")
+    assert np.array_equal(whole, np.rint(in_units.clip(0, 65535)).astype(np.uint16))
 
 
 def test_what_is_kept_is_exact_whatever_was_begun_before(bench, painter, tmp_path):
@@ -131,6 +149,10 @@ def test_a_model_of_images_refuses_what_only_classes_have(bench, painter, tmp_pa
 def test_probabilities_in_whole_numbers(bench, tmp_path):
     predict(bench, tmp_path / "exact", probabilities=True, saliency=True)
     exact = pixels(tmp_path / "exact" / "drawn2-probabilities.npy")
+    # what is salient is all that is not the first class, the background
+    salient = pixels(tmp_path / "exact" / "drawn2-saliency.npy")
+    assert np.abs(salient / 255 - exact[:, 1:].sum(axis=1, keepdims=True)).max() < 0.51 / 255
+    assert salient.std() > 10
     for dtype, top in (("uint8", 255), ("uint16", 65535)):
         predict(bench, tmp_path / dtype, probabilities=True, saliency=True, probabilities_dtype=dtype)
         found = pixels(tmp_path / dtype / "drawn2-probabilities.npy")
@@ -167,6 +189,33 @@ def test_objects_are_numbered(bench, tmp_path):
     assert [event.message for event in events] == ["drawn2.png: already there"]
     predict(bench, tmp_path / "split", instances="disc", split="watershed", split_distance=4)
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
+
+
+def test_a_model_of_planes_finds_objects_in_each_plane(bench, tmp_path):
+    image = pixels(Path(bench.collection.find("drawn2.png").uri))
+    np.save(tmp_path / "stack.npy", np.repeat(image, 2, axis=2))
+    bench.add([tmp_path / "stack.npy"])
+    predict(bench, tmp_path / "out", images=["stack.npy"], instances="disc")
+    found = pixels(tmp_path / "out" / "stack-instances.npy")[0, 0]
+    each = ndimage.label(found[0] > 0, np.ones((3, 3)))[1]
+    assert each > 0
+    assert found.max() == 2 * each
+    assert not set(found[0][found[0] > 0]) & set(found[1][found[1] > 0])
+
+
+def test_many_objects_keep_their_numbers(tmp_path):
+    numbers = np.arange(70 * 1000, dtype=np.uint32).reshape(1, 1, 1, 70, 1000)
+    for name, top in (("fit", 65535), ("beyond", 65536)):
+        made = tmp_path / f"{name}.ome.zarr"
+        writer = create_writer(made, "ome-zarr", shape=numbers.shape, dtype="uint32")
+        writer.write(Box.whole(numbers.shape), np.where(numbers > top, 0, numbers))
+        writer.finish()
+    place_instances(tmp_path / "fit.ome.zarr", tmp_path / "fit.png", "png", 65535)
+    assert np.array_equal(pixels(tmp_path / "fit.png"), np.where(numbers > 65535, 0, numbers))
+    with pytest.raises(BadInput, match="65536 objects do not fit into a PNG"):
+        place_instances(tmp_path / "beyond.ome.zarr", tmp_path / "beyond.png", "png", 65536)
+    place_instances(tmp_path / "beyond.ome.zarr", tmp_path / "beyond.tif", "tiff", 65536)
+    assert pixels(tmp_path / "beyond.tif").max() == 65536
 
 
 def test_what_an_earlier_run_wrote_beside_stays_ours(bench, tmp_path):

@@ -3,7 +3,7 @@
 One window for SSIM, masked or not, in a plane or a volume: a Gaussian of sigma 1.5 px, cut at 5 px, so 11 px wide (Wang
 et al. 2004). Beyond the border the image is reflected, so thin axes count too, and the mean is over all pixels.
 MS-SSIM (Wang et al. 2003) halves every axis of at least 22 px from scale to scale, up to five scales; where fewer fit,
-their weights are scaled to sum to 1.
+or only left-out last pixels are known, the weights of the others are scaled to sum to 1.
 
 A metric that does not exist is None: correlation, R2 and SSIM where the truth is constant, Dice and IoU where neither
 image reaches the threshold, all of them where no pixel is known.
@@ -88,13 +88,19 @@ def score_values(
     return {metric: _finite(_FUNCTIONS[metric](pair)) for metric in metrics}
 
 
-def _paired(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray | None, threshold: float | None) -> _Pair:
-    mask = np.ones(truth.shape, bool) if mask is None else mask
-    if not prediction.shape == truth.shape == mask.shape:
+def require_one_shape(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray | None) -> None:
+    """Raise BadInput where what is compared differs in shape."""
+    if prediction.shape != truth.shape or (mask is not None and mask.shape != truth.shape):
+        masked = "" if mask is None else f", and the mask {mask.shape}"
         raise BadInput(
-            f"The prediction has shape {prediction.shape}, the truth {truth.shape} and the mask {mask.shape}. "
+            f"The prediction has shape {prediction.shape}, the truth {truth.shape}{masked}. "
             "Compare images of the same size."
         )
+
+
+def _paired(prediction: np.ndarray, truth: np.ndarray, mask: np.ndarray | None, threshold: float | None) -> _Pair:
+    require_one_shape(prediction, truth, mask)
+    mask = np.ones(truth.shape, bool) if mask is None else mask
     prediction, truth = prediction.astype(np.float64), truth.astype(np.float64)
     if not np.isfinite(prediction).all():
         raise BadInput(
@@ -110,9 +116,11 @@ def _finite(value: float) -> float | None:
 def _r2(pair: _Pair) -> float:
     """1 - residual / total sum of squares: 0 for the truth's own mean, below 0 for worse."""
     said, right = pair.values
-    if np.ptp(right) == 0:
+    total = float(((right - right.mean()) ** 2).sum())
+    # squares of very small differences are 0 too
+    if np.ptp(right) == 0 or total == 0:
         return np.nan
-    return 1 - float(((said - right) ** 2).sum()) / float(((right - right.mean()) ** 2).sum())
+    return 1 - float(((said - right) ** 2).sum()) / total
 
 
 def _correlation(pair: _Pair) -> float:
@@ -153,11 +161,12 @@ def _ms_ssim(pair: _Pair) -> float:
     for scale in range(len(_SCALES)):
         both, structure = _similarity(said, right, pair.range)
         halved = [axis for axis, side in enumerate(said.shape) if side >= 2 * _SIDE]
-        last = scale == len(_SCALES) - 1 or not halved
+        smaller = _halved(weight, halved)
+        last = scale == len(_SCALES) - 1 or not halved or not smaller.any()
         means.append(float(((both if last else structure) * weight).sum() / weight.sum()))
         if last:
             break
-        said, right, weight = (_halved(part, halved) for part in (said, right, weight))
+        said, right, weight = _halved(said, halved), _halved(right, halved), smaller
     powers = np.array(_SCALES[: len(means)]) / sum(_SCALES[: len(means)])
     # what is less alike than chance counts as not alike: a negative number has no such power
     return float(np.prod(np.maximum(means, 0.0) ** powers))

@@ -128,7 +128,9 @@ def variation(
     inside = (truth > 0) if unknown is None else (truth > 0) & ~unknown
     if not inside.any():
         return None
-    splits, merges = variation_of_information(truth[inside], _grown(prediction)[inside])
+    # the library counts in a table as wide as the largest number, so numbers without gaps are given to it
+    right, said = (np.unique(part[inside], return_inverse=True)[1].ravel() for part in (truth, _grown(prediction)))
+    splits, merges = variation_of_information(right, said)
     return max(0.0, float(splits)), max(0.0, float(merges))
 
 

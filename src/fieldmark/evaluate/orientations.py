@@ -12,7 +12,7 @@ import numpy as np
 
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import NotFound
-from fieldmark.evaluate.images import METRICS, score_values
+from fieldmark.evaluate.images import METRICS, require_one_shape, score_values
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,6 +83,8 @@ def score_volume(
         BadInput: As `score_values`.
     """
     measure = measure or Measure()
+    # planes alone would not tell: one volume may have more of them than the other
+    require_one_shape(prediction, truth, mask)
     masks = iter([None] * max(truth.shape)) if mask is None else (part for _, part in views(mask, orientation))
     said = views(prediction, orientation, first if orientation == "xy" else 0)
     right = views(truth, orientation)
