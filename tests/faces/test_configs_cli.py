@@ -13,7 +13,9 @@ import tifffile
 
 from benchmarks.config_claims import MICRODL, OPENFIBSEM
 from fieldmark.checkpoint import load
+from fieldmark.errors import WorkerFailed
 from fieldmark.testing.drawn import draw_discs
+from fieldmark.workbench import fitting
 from tests.faces.looking import read, tree
 
 pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
@@ -260,3 +262,32 @@ def test_names_that_differ_altogether_are_paired_in_their_order(cli, tmp_path):
         path.rename(path.with_name(f"map-{index}.tif"))
     status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
     assert status == 0, err
+
+
+@pytest.mark.parametrize("unheard", [0, 1])
+def test_numbers_that_nobody_heard_are_in_the_history_of_a_fit_that_went_on(cli, tmp_path, monkeypatch, unheard):
+    """A command is killed after its worker has kept an epoch, and before it has written the epoch's numbers."""
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    assert cli("fit", "--config", config, *SMALL, "--name", "whole")[0] == 0
+    shutil.rmtree(tmp_path / "models/.fieldmark")
+    heard = fitting.recorded
+
+    def deaf(events, folder):
+        def until():
+            numbers = 0
+            for event in events:
+                if event.metrics and numbers == unheard:
+                    raise WorkerFailed("gone")
+                numbers += bool(event.metrics)
+                yield event
+
+        return heard(until(), folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "recorded", deaf)
+        assert cli("fit", "--config", config, *SMALL, "--name", "killed")[0] == 1
+    for _ in range(2):
+        status, _, err = cli("fit", "--config", config, *SMALL, "--name", "killed")
+        assert status == 0, err
+    assert (tmp_path / "models/killed/history.csv").read_bytes() == (tmp_path / "models/whole/history.csv").read_bytes()
