@@ -253,7 +253,8 @@ def test_a_map_is_never_that_of_a_neighbor(cli, tmp_path):
     (labels / "cell2.tif").rename(labels / "cell9.tif")
     status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
     assert status == 1
-    assert "cell4.tif would be the label map of" in err and "only in one of them: cell2, cell9" in err
+    assert "cell4.tif would be the label map of" in err
+    assert "only in one of them: cell2, cell9" in err
 
 
 def test_names_that_differ_altogether_are_paired_in_their_order(cli, tmp_path):

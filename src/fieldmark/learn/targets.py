@@ -207,7 +207,7 @@ class LabelTargets(_Filed):
         most, largest = self._most, 0
         if most is None:
             return
-        for index, box in ((index, box) for index in self.images() for box in self._strips(index)):
+        for index, box in ((image, box) for image in self.images() for box in self._strips(image)):
             if self.share(self.read(index, box)) > 0:
                 return
             largest = max(largest, int(self.labels(index, box).max()))

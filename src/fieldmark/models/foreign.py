@@ -57,7 +57,8 @@ def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
     except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, OSError) as error:
         raise BadFile(
             path,
-            f"holds more than weights, or is damaged ({_why(error)}); nothing of it was run. Save its state_dict() alone.",
+            f"holds more than weights, or is damaged ({_why(error)}); nothing of it was run. Save its state_dict() "
+            "alone.",
         ) from error
     facts: dict[str, Any] = {}
     for wrapper in ("state_dict", "checkpoint"):

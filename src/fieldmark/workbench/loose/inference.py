@@ -90,7 +90,9 @@ def _with_neighbors(file: ForeignPredict) -> ForeignPredict:
     """With all slices: a network that sees stacks would take those left out for slices that are not there."""
     if not is_store(file.images):
         require_chosen(file.frames, file.images, frames_in(file.images).rows)
-    note = "dataset.slice_ids: the network sees each slice with its neighbors, so whole stacks are predicted and measured."
+    note = (
+        "dataset.slice_ids: the network sees each slice with its neighbors, so whole stacks are predicted and measured."
+    )
     return replace(file, frames=replace(file.frames, slices=()), notes=(*file.notes, note))
 
 

@@ -11,8 +11,8 @@ from typing import Any
 from fieldmark.collection.frames import META
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput
-from fieldmark.workbench.loose.images import HIDDEN, leaving_nothing
 from fieldmark.workbench.locks import alone
+from fieldmark.workbench.loose.images import HIDDEN, leaving_nothing
 
 INFO = "preprocessing_info.json"
 """Where microDL, and `fieldmark prepare --config`, write the settings that data were prepared with."""
