@@ -13,7 +13,9 @@ import tifffile
 
 from benchmarks.config_claims import MICRODL, OPENFIBSEM
 from fieldmark.checkpoint import load
+from fieldmark.errors import WorkerFailed
 from fieldmark.testing.drawn import draw_discs
+from fieldmark.workbench import fitting
 from tests.faces.looking import read, tree
 
 pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
@@ -223,3 +225,70 @@ def test_a_fit_that_cannot_begin_leaves_nothing_behind(cli, tmp_path, monkeypatc
     assert status == 1
     assert "no GPU" in err
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda maps: maps * 255, r"background alone: values up to 255, and those from 3 on count as background"),
+        (lambda maps: maps * 0, r"background alone: 0 alone \(num_classes"),
+        (lambda maps: np.stack([maps] * 3, axis=-1), r"cell0.tif \(target of cell0.tif\): has 3 channels; a label map"),
+    ],
+    ids=["too large", "empty", "colors"],
+)
+def test_label_maps_that_teach_nothing_are_refused(cli, tmp_path, change, words):
+    draw(tmp_path / "data")
+    for path in (tmp_path / "data/labels").iterdir():
+        tifffile.imwrite(path, change(tifffile.imread(path)))
+    status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 1
+    assert re.search(words, err), err
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_map_is_never_that_of_a_neighbor(cli, tmp_path):
+    """As many maps as images, one missing and one too many: by order every image between them had another's."""
+    draw(tmp_path / "data")
+    labels = tmp_path / "data/labels"
+    (labels / "cell2.tif").rename(labels / "cell9.tif")
+    status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 1
+    assert "cell4.tif would be the label map of" in err
+    assert "only in one of them: cell2, cell9" in err
+
+
+def test_names_that_differ_altogether_are_paired_in_their_order(cli, tmp_path):
+    draw(tmp_path / "data")
+    for index, path in enumerate(sorted((tmp_path / "data/labels").iterdir())):
+        path.rename(path.with_name(f"map-{index}.tif"))
+    status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 0, err
+
+
+@pytest.mark.parametrize("unheard", [0, 1])
+def test_numbers_that_nobody_heard_are_in_the_history_of_a_fit_that_went_on(cli, tmp_path, monkeypatch, unheard):
+    """A command is killed after its worker has kept an epoch, and before it has written the epoch's numbers."""
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    assert cli("fit", "--config", config, *SMALL, "--name", "whole")[0] == 0
+    shutil.rmtree(tmp_path / "models/.fieldmark")
+    heard = fitting.recorded
+
+    def deaf(events, folder):
+        def until():
+            numbers = 0
+            for event in events:
+                if event.metrics and numbers == unheard:
+                    raise WorkerFailed("gone")
+                numbers += bool(event.metrics)
+                yield event
+
+        return heard(until(), folder)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fitting, "recorded", deaf)
+        assert cli("fit", "--config", config, *SMALL, "--name", "killed")[0] == 1
+    for _ in range(2):
+        status, _, err = cli("fit", "--config", config, *SMALL, "--name", "killed")
+        assert status == 0, err
+    assert (tmp_path / "models/killed/history.csv").read_bytes() == (tmp_path / "models/whole/history.csv").read_bytes()

@@ -318,3 +318,41 @@ def test_frames_that_were_prepared_are_predicted_from_where_they_lie(cli):
     for name, pixels in found["frames"].items():
         assert np.array_equal(found["out"][name], pixels)
     assert sorted(Path("out").iterdir()) == before
+
+
+def test_a_slice_that_was_asked_for_is_predicted_with_its_neighbors(cli):
+    """Of a network that sees stacks: a chosen slice by itself would stand for its neighbors too."""
+    text = TRAINING.replace("UNet2D,", "UNetStackTo2D, depth: 3,").format(epochs=1, callbacks="{}", by="pos_idx")
+    Path("train.yml").write_text(text)
+    assert cli("fit", "--config", "train.yml")[0] == 0
+    assert cli("predict", "--config", inference("all"), "--out", "all")[0] == 0
+    code, _, err = cli("predict", "--config", inference("all", more=", slice_ids: [1]"), "--out", "one")
+    assert code == 0, err
+    assert "slice_ids: the network sees each slice with its neighbors" in err
+    for name in ("p000.tif", "p007.tif"):
+        np.testing.assert_array_equal(tifffile.imread(f"one/{name}"), tifffile.imread(f"all/{name}"))
+    assert len(tifffile.imread("one/p000.tif")) == SLICES
+    code, _, err = cli("predict", "--config", inference("all", more=", slice_ids: [1, 9]"), "--out", "none")
+    assert code == 1
+    assert "slice_ids names 9, and" in err
+    assert "has 0, 1, 2" in err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (
+            ", slice_ids: '0-2'",
+            "dataset.slice_ids: no number; name each by itself: [0, 1, 2], or -1 for all (found '0-2')",
+        ),
+        (", slice_ids: [1, 9]", "slice_ids names 9, and"),
+        (", pos_ids: 12", "pos_ids names 12, and"),
+        (", time_ids: [3]", "time_ids names 3, and"),
+    ],
+)
+def test_numbers_that_no_frame_has_are_named(cli, more, words):
+    trained(cli, epochs=1)
+    code, _, err = cli("predict", "--config", inference("all", more=more))
+    assert code == 1
+    assert words in err
+    assert not Path("model/predictions").exists()

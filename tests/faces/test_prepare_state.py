@@ -140,3 +140,21 @@ def test_a_folder_of_somebody_is_left_as_it_was(cli):
     before = tree("out")
     assert cli("prepare", "--config", write(CONFIG.replace("pos_ids: -1", "pos_ids: [77]")))[0] == 1
     assert tree("out") == before
+
+
+@pytest.mark.parametrize("more", [(), ("--set", "normalize.normalize_im=slice")], ids=["the same", "another"])
+def test_two_never_prepare_into_one_folder(cli, more):
+    draw(Path("in"), positions=2, slices=1)
+    config = write()
+    first = follow_prepare(plan_prepare(config))
+    while next(first).phase != "planes":
+        pass
+    status, _, err = cli("prepare", "--config", config, *more)
+    assert status == 1
+    assert "another preparation is at work there. Wait until it has ended" in err
+    assert len(list(first)) > 0
+    made = tree("out", without=("preprocessing_info.json",))
+    status, _, err = cli("prepare", "--config", config)
+    assert status == 0
+    assert "taken as it is" in err
+    assert tree("out", without=("preprocessing_info.json",)) == made

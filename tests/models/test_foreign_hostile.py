@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -126,9 +127,11 @@ class Trap:
 def test_a_file_that_would_run_code_is_refused_and_not_run(tmp_path, shape):
     trap = Trap(tmp_path / "ran")
     path = saved(tmp_path, trap if shape == "alone" else {**state(), "conv1.weight": trap})
-    with pytest.raises(BadFile, match="nothing of it was run"):
+    with pytest.raises(BadFile, match="nothing of it was run") as caught:
         read_state(path)
     assert not (tmp_path / "ran").exists()
+    assert not re.search("weights_only|torch.load|can still be loaded", str(caught.value)), "no word of how to run it"
+    assert "it names " in str(caught.value)
 
 
 def test_a_plain_pickle_is_refused_and_not_run(tmp_path):

@@ -181,15 +181,17 @@ class Descend:
         self, engine: Fabric, net: Net, state: FitState, steps: int, told: dict[str, float], *, done: bool
     ) -> Event:
         numbers = self._means(state.notes[self.name]["sums"], steps) | told | {"lr": self._rate(steps - 1)}
-        state.progress[self.name] = self.total if done else steps
+        numbers["epoch"] = float(-(-steps // self.batches.per_epoch))
+        event = Event(self.name, self.total if done else steps, self.total, numbers)
+        state.progress[self.name] = event.step
+        state.remember(event)
         if engine.is_global_zero:
             self._keep(net, state, steps)
         if done:
             self._finish(net)
         if engine.is_global_zero:
             state.save(net, {} if done else self.tensors())
-        epoch = -(-steps // self.batches.per_epoch)
-        return Event(self.name, self.total if done else steps, self.total, numbers | {"epoch": float(epoch)})
+        return event
 
     def _means(self, sums: dict[str, float], steps: int) -> dict[str, float]:
         """The epoch's means so far."""

@@ -105,6 +105,7 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     resumed = state.restore(net)
     if resumed:
         yield Event("resume", 0, 0, message=f"goes on after {_told(state.progress)}")
+        yield from state.told_last()
     for said in _silences(job):
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.checkpoint import read_bundle, write_bundle
+from fieldmark.core.events import Event
 from fieldmark.errors import BadFile
 from fieldmark.models.heads import build_head
 from fieldmark.models.image_heads import build_image_head
@@ -37,6 +39,17 @@ class FitState:
         self.progress: dict[str, int] = {}
         self.notes: dict[str, Any] = {}
         self.phase_tensors: dict[str, np.ndarray] = {}
+
+    def remember(self, event: Event) -> None:
+        """Keep an event with the state that it tells of: who should have heard it may be gone (see `told_last`)."""
+        numbers = {name: value for name, value in event.metrics.items() if math.isfinite(value)}
+        self.notes.setdefault(event.phase, {})["told"] = {"step": event.step, "total": event.total, "metrics": numbers}
+
+    def told_last(self) -> Iterator[Event]:
+        """What was kept of each phase, so that a fit that was killed between a state and its event loses no number."""
+        for phase, note in self.notes.items():
+            if "told" in note:
+                yield Event(phase, **note["told"])
 
     def restore(self, net: Net) -> bool:
         """Take up what is on disk; False where there is nothing."""

@@ -13,8 +13,11 @@ from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.target_files import Files
 from fieldmark.prepare import apply
 from fieldmark.prepare.whole import require_seen_at_once
+from fieldmark.recipes.data import MANY_CHANNELS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fieldmark.checkpoint import ClassSpec
     from fieldmark.learn.samples import Marks, Samples
     from fieldmark.learn.target_files import Known, Planes, Within
@@ -173,6 +176,8 @@ class LabelTargets(_Filed):
         self.channels = len(classes)
         self._channel = config.target.channels[:1] or (0,)
         values = {spec.value: place for place, spec in enumerate(classes)}
+        self._named = bool(config.target.channels)
+        self._most = config.target.classes
         self._ground = values.get(0)
         self._table = place_table(values, config)
         ignore = config.target.ignore
@@ -182,11 +187,8 @@ class LabelTargets(_Filed):
         super().check()
         for index in self.images():
             count = self.files.shape(index)[1]
-            if self._channel[0] >= count or (self.files.path(index) and count > 1 and len(self._channel) != 1):
-                raise BadInput(
-                    f"{self.files.shown(index)}: has {count} channels; a label map has one. Name it: "
-                    "--set data.target.channels=[0]."
-                )
+            if self._channel[0] >= count or (count > 1 and not self._named):
+                raise BadInput(f"{self.files.shown(index)}: {MANY_CHANNELS.format(count)}")
             dtype = self.files.channel_dtype(index, self._channel[0])
             if dtype.kind not in "ui":
                 raise BadInput(
@@ -198,13 +200,32 @@ class LabelTargets(_Filed):
                 f"No pixel of the {len(self.images())} label maps is known: each value is {self._unknown}. Correct "
                 "data.target.ignore, or give a map in which something is labelled."
             )
+        self._require_foreground()
+
+    def _require_foreground(self) -> None:
+        """Raise BadInput where larger values count as background, and nothing else is left."""
+        most, largest = self._most, 0
+        if most is None:
+            return
+        for index, box in ((image, box) for image in self.images() for box in self._strips(image)):
+            if self.share(self.read(index, box)) > 0:
+                return
+            largest = max(largest, int(self.labels(index, box).max()))
+        held = f"values up to {largest}, and those from {most} on count as background" if largest else "0 alone"
+        raise BadInput(
+            f"The {len(self.images())} label maps hold background alone: {held} (num_classes, or data.target.classes, "
+            f"is {most}). Number the classes from 1 on in the label maps, or give a larger number of classes."
+        )
+
+    def _strips(self, index: int) -> Iterator[Box]:
+        """Boxes over t, z, y, x that cover a label map."""
+        height, width = self.files.shape(index)[3:]
+        for a, b, y in product(*self.planes(index), range(0, height, STRIP)):
+            yield Box((a, b, y, 0), (a + 1, b + 1, min(y + STRIP, height), width))
 
     def _is_known(self, index: int) -> bool:
         """Whether a label map tells of any pixel; it is read in strips, until one does."""
-        height, width = self.files.shape(index)[3:]
-        strips = product(*self.planes(index), range(0, height, STRIP))
-        boxes = (Box((a, b, y, 0), (a + 1, b + 1, min(y + STRIP, height), width)) for a, b, y in strips)
-        return any(bool(self.read(index, box)[1].any()) for box in boxes)
+        return any(bool(self.read(index, box)[1].any()) for box in self._strips(index))
 
     def labels(self, index: int, box: Box) -> np.ndarray:
         """(1, z, y, x) values as the file holds them; 0 in slices that it lacks."""

@@ -7,6 +7,7 @@ layers' names and by their shapes; what cannot be placed is refused by its name.
 
 from __future__ import annotations
 
+import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -54,9 +55,10 @@ def read_checkpoint(path: Path) -> tuple[State, dict[str, Any]]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, TypeError, AttributeError, OSError) as error:
-        why = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
         raise BadFile(
-            path, f"holds more than weights, or is damaged ({why}); nothing of it was run. Save its state_dict() alone."
+            path,
+            f"holds more than weights, or is damaged ({_why(error)}); nothing of it was run. Save its state_dict() "
+            "alone.",
         ) from error
     facts: dict[str, Any] = {}
     for wrapper in ("state_dict", "checkpoint"):
@@ -82,6 +84,18 @@ def _require_archive(path: Path) -> None:
         raise BadFile(path, f"cannot be read ({error.strerror}). Check the name.") from error
     if not archive or size > MAX_BYTES:
         raise BadFile(path, "is no archive of weights as torch has written it since version 1.6. Save it again there.")
+
+
+def _why(error: Exception) -> str:
+    """What a file holds beside weights, or torch's first line.
+
+    An unpickler's own first line is not shown: it tells how to run the file after all.
+    """
+    lines = str(error).splitlines()
+    if not isinstance(error, UnpicklingError):
+        return lines[0][:120] if lines else type(error).__name__
+    named = re.search(r"GLOBAL:? ([\w.]+)", str(error))
+    return f"it names {named[1]}" if named else "its list of weights cannot be read"
 
 
 def _is_weight(name: Any, value: Any) -> bool:

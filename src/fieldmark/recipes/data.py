@@ -51,6 +51,11 @@ class MaskConfig(BaseModel, frozen=True, extra="forbid"):
     """The weight of each value of the mask; empty for the value itself (8 bits: over 255, where any is above 1)."""
 
 
+MANY_CHANNELS = (
+    "has {0} channels; a label map has one, of whole numbers (colors are no classes). Write it with one channel, or "
+    "name the channel that holds the numbers: --set data.target.channels=[0]."
+)
+"""What is said of a label map of which no channel was named."""
 WAYS = ("group", "image", "split")
 PLANES = {"time": 0, "time_idx": 0, "slice": 1, "slice_idx": 1}
 COLUMN = "column:"

@@ -112,7 +112,11 @@ def prune_runs(project: Project, *, keep: int) -> list[str]:
 
 
 def recorded(events: Iterator[Event], folder: Path) -> Iterator[Event]:
-    """The same events, each also a line of `events.jsonl`, and of `history.csv` where it has numbers."""
+    """The same events, each also a line of `events.jsonl`, and of `history.csv` where it has numbers.
+
+    A fit that goes on tells its last numbers again; they are passed on where nobody heard them before.
+    """
+    heard = {(row["phase"], row["step"]) for row in read_history(folder)}
     with (
         open(folder / "events.jsonl", "a", encoding="utf-8") as lines,
         open(folder / "history.csv", "a", encoding="utf-8", newline="") as history,
@@ -121,6 +125,8 @@ def recorded(events: Iterator[Event], folder: Path) -> Iterator[Event]:
         if history.tell() == 0:
             table.writerow(["phase", "step", "total", "metric", "value"])
         for event in events:
+            if event.metrics and (event.phase, str(event.step)) in heard:
+                continue
             lines.write(json.dumps(asdict(event)) + "\n")
             lines.flush()
             table.writerows([event.phase, event.step, event.total, k, v] for k, v in event.metrics.items())

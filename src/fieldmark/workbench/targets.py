@@ -16,7 +16,7 @@ from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images, open_image
 from fieldmark.images.source import channel_dtypes
 from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
-from fieldmark.recipes.data import COLUMN, PLANES, WAYS
+from fieldmark.recipes.data import COLUMN, MANY_CHANNELS, PLANES, WAYS
 from fieldmark.workbench.numbers import attach_numbers
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ def _values(facts: Sequence[dict[str, Any]], config: DataConfig) -> list[int]:
             t, c, z, y, x = source.shape
             if channel >= c:
                 raise BadInput(f"{source_name(fact)}: data.target.channels names channel {channel}, and it has {c}.")
+            if c > 1 and not config.target.channels:
+                raise BadInput(f"{source_name(fact)}: {MANY_CHANNELS.format(c)}")
             if (dtype := channel_dtypes(source)[channel]).kind not in "ui":
                 raise BadInput(
                     f"{source_name(fact)}: holds {dtype} values; label maps hold whole numbers. For images as targets: "

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from re import fullmatch
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, NonNegativeInt, StringConstraints, model_validator
@@ -72,7 +73,10 @@ def as_list(value: Any) -> Any:
 def _all_or_some(value: Any) -> Any:
     """-1, alone or in a list, means all of them."""
     value = as_list(value)
-    return [] if value == [-1] else value
+    for item in value if isinstance(value, list | tuple) else ():
+        if isinstance(item, str) and not fullmatch(r"-?\d+", item.strip()):  # "0-2" would be read as -2
+            raise ValueError("no number; name each by itself: [0, 1, 2], or -1 for all")
+    return [] if value in ([-1], ["-1"]) else value
 
 
 Numbers = Annotated[tuple[NonNegativeInt, ...], BeforeValidator(as_list)]

@@ -19,6 +19,7 @@ from fieldmark.images.resized import ResizedSource, nearest
 from fieldmark.images.source import channel_dtypes
 from fieldmark.prepare.estimate import Opened, Plane
 from fieldmark.recipes.prepare import PrepareConfig
+from fieldmark.workbench.loose.frames import require_chosen
 from fieldmark.workbench.loose.stores import content_of, is_store, open_field, store_table
 
 if TYPE_CHECKING:
@@ -102,10 +103,10 @@ def frame_set(asked: ForeignPrepare, config: PrepareConfig, into: Path) -> tuple
         channels=_wanted_channels(asked, config),
     )
     rows = tuple(row for row in table.rows if wanted.has(row))
-    _require_chosen(asked, table.rows)
+    require_chosen(asked.frames, asked.images, table.rows)
     if not rows:
         raise BadInput(f"{asked.images}: holds no frame that channel_ids, slice_ids, pos_ids and time_ids choose.")
-    _require_chosen(asked, rows)
+    require_chosen(asked.frames, asked.images, rows)
     sources, content = _stored(table.folder, rows) if stored else _listed(table.folder, rows, into)
     made = FrameSet(
         folder=table.folder,
@@ -297,21 +298,6 @@ def _at_size(opened: Open, factors: Factors) -> ImageSource:
 def at_size(source: ImageSource, factors: Factors, *, nearest: bool = False) -> ImageSource:
     """An image at another size; with `nearest` its values are kept, as those of label maps."""
     return source if factors == AS_IS else ResizedSource(source, factors, "nearest" if nearest else "linear")
-
-
-def _require_chosen(asked: ForeignPrepare, rows: Sequence[FrameRow]) -> None:
-    """Raise BadInput where a number was asked for that no frame has."""
-    chosen = asked.frames
-    for name, ids, column in (
-        ("channel_ids", chosen.channels, "channel_idx"),
-        ("pos_ids", chosen.positions, "pos_idx"),
-        ("slice_ids", chosen.slices, "slice_idx"),
-        ("time_ids", chosen.times, "time_idx"),
-    ):
-        there = sorted({getattr(row, column) for row in rows})
-        if absent := sorted(set(ids) - set(there)):
-            found = ", ".join(map(str, there[:10])) + (", ..." if len(there) > 10 else "")
-            raise BadInput(f"{name} names {absent[0]}, and {asked.images} has {found}. Correct it, or bring it back.")
 
 
 def _wanted_channels(asked: ForeignPrepare, config: PrepareConfig) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldmark.collection.frames import Wanted
+from fieldmark.collection.frames import FrameRow, Wanted, frames_in
 from fieldmark.collection.importers import Plan, from_folder
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.recipes.dialects import microdl_prepare
@@ -92,8 +92,24 @@ def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> Non
     for store in stores:
         _add_store(bench, store, chosen)
     if frames := [folder for folder in folders if folder not in stores]:
+        if chosen != Chosen():
+            require_chosen(chosen, frames[0], [row for folder in frames for row in frames_in(folder).rows])
         wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times)
         require_whole(add_positions(bench, frames, wanted=wanted))
+
+
+def require_chosen(chosen: Chosen, folder: Path, rows: Sequence[FrameRow]) -> None:
+    """Raise BadInput where a number was asked for that no frame of a folder has."""
+    for name, ids, column in (
+        ("channel_ids", chosen.channels, "channel_idx"),
+        ("pos_ids", chosen.positions, "pos_idx"),
+        ("slice_ids", chosen.slices, "slice_idx"),
+        ("time_ids", chosen.times, "time_idx"),
+    ):
+        there = sorted({getattr(row, column) for row in rows})
+        if absent := sorted(set(ids) - set(there)):
+            found = ", ".join(map(str, there[:10])) + (", ..." if len(there) > 10 else "")
+            raise BadInput(f"{name} names {absent[0]}, and {folder} has {found}. Correct it, or bring it back.")
 
 
 def _add_store(bench: Workbench, store: Path, chosen: Chosen) -> None:

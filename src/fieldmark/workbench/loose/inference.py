@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.checkpoint import header_of
+from fieldmark.collection.frames import frames_in
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, BadRecipe, near_miss
 from fieldmark.recipes import PredictRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.loose.frames import add_frames, prepared_in
+from fieldmark.workbench.loose.frames import add_frames, prepared_in, require_chosen
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
+from fieldmark.workbench.loose.stores import is_store
 from fieldmark.workbench.predicting import output_of, stem_of
 
 if TYPE_CHECKING:
@@ -78,7 +80,20 @@ def plan_inference(
         raise BadInput(f"{target} is a file. Choose a folder with --out.")
     model = begin_folder(file.model, target / HIDDEN / "converted")
     recipe = validate(PredictRecipe, file.recipe | settings, source=config)
-    return Plan(file, model, header_of(model), recipe, target, form or file.form, tuple(allow), tuple(gpus))
+    header = header_of(model)
+    if file.frames.slices and header.halo[0] > 0:
+        file = _with_neighbors(file)
+    return Plan(file, model, header, recipe, target, form or file.form, tuple(allow), tuple(gpus))
+
+
+def _with_neighbors(file: ForeignPredict) -> ForeignPredict:
+    """With all slices: a network that sees stacks would take those left out for slices that are not there."""
+    if not is_store(file.images):
+        require_chosen(file.frames, file.images, frames_in(file.images).rows)
+    note = (
+        "dataset.slice_ids: the network sees each slice with its neighbors, so whole stacks are predicted and measured."
+    )
+    return replace(file, frames=replace(file.frames, slices=()), notes=(*file.notes, note))
 
 
 def _with_frames(file: ForeignPredict) -> ForeignPredict:

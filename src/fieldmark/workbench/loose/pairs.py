@@ -55,7 +55,23 @@ def pairs_in(images: Path, labels: Path) -> Pairs:
             f"{images} holds {len(own)} images and {labels} {len(maps)} label maps{_odd(own, maps)}. "
             "They are paired in the order of their names: give each image one label map."
         )
+    _refuse_crossed(own, maps, labels)
     return Pairs(tuple(own), tuple(maps), labels)
+
+
+def _refuse_crossed(images: Sequence[Path], maps: Sequence[Path], labels: Path) -> None:
+    """Raise BadInput where the order gives an image another map than the one of its own name.
+
+    That is so where one map is missing and another is too many: every image between them had its neighbor's.
+    """
+    named = {path.stem: path for path in maps}
+    for image, given in zip(images, maps, strict=True):
+        if image.stem in named and given.stem != image.stem:
+            raise BadInput(
+                f"{labels}: in the order of their names, {given.name} would be the label map of {image}, and "
+                f"{named[image.stem].name} is there too{_odd(images, maps)}. Give each image one label map, and name "
+                "all of them alike."
+            )
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -44,6 +44,7 @@ from fieldmark.workbench.loose.prepare_state import (
     STATISTICS,
     STEPS,
     TILES,
+    alone_at,
     begin,
     finish,
     is_done,
@@ -130,8 +131,8 @@ def plan_prepare(config: Path, *, overrides: tuple[str, ...] = (), copies: bool 
 
 
 def follow_prepare(plan: Plan) -> Iterator[Event]:
-    """Prepare into `plan.asked.out`."""
-    with nothing_prepared(plan.asked.out):
+    """Prepare into `plan.asked.out`. Raises InUse where somebody else does."""
+    with nothing_prepared(plan.asked.out), alone_at(plan.asked.out):
         yield from (_note(text) for text in grouped(plan.asked.notes))
         out = plan.asked.out
         frames, table = frame_set(plan.asked, plan.config, out / HIDDEN / "frames")

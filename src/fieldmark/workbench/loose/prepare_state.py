@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from fieldmark.collection.frames import META
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput
+from fieldmark.workbench.locks import alone
 from fieldmark.workbench.loose.images import HIDDEN, leaving_nothing
 
 INFO = "preprocessing_info.json"
@@ -18,6 +19,7 @@ INFO = "preprocessing_info.json"
 FIELDS = "flat_field_images"
 """Beside it: flat fields, one file for each channel."""
 STATE = "prepare.json"
+LOCK = "prepare.lock"
 STEPS = "preparation.json"
 TILES = "tiles.csv"
 STATISTICS = "statistics.csv"
@@ -25,6 +27,12 @@ OURS = (INFO, META, STEPS, TILES, STATISTICS, FIELDS)
 """What is written into every `output_dir`."""
 _FOLDERS = (FIELDS, "mask_channels_", "weight_map_channels_", "tiles_")
 _FRAME_FILES = ("im_c*.png", "im_c*.npy", "flat-field_channel-*.npy", META, ".*.draft")
+
+
+def alone_at(out: Path) -> AbstractContextManager[None]:
+    """Nobody else prepares into the folder inside the block. Raises InUse where somebody does already."""
+    busy = f"{out}: another preparation is at work there. Wait until it has ended, or choose another output_dir."
+    return alone(out / HIDDEN / LOCK, busy)
 
 
 def refuse_strangers(out: Path) -> None:
