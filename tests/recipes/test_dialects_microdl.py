@@ -201,6 +201,14 @@ def test_segmentation_learns_label_maps_and_a_plain_rate_stays():
     assert (recipe.train.schedule, recipe.train.lr, recipe.train.early) == ("constant", 2e-4, None)
 
 
+@pytest.mark.parametrize(("slices", "missing"), [([0, 2, 4], 1), ([2, 3, 6], 4), ([3, 4, 5], None), (-1, None)])
+def test_stacks_of_slices_that_are_no_neighbors_are_named(slices, missing):
+    prepared = prepare({"slice_ids": slices})
+    notes = [note for note in fit(prepared=prepared).notes if "count as neighbors" in note]
+    assert [f"without slice {missing};" in note for note in notes] == ([True] if missing is not None else [])
+    assert not any("neighbors" in note for note in fit({"network.class": "UNet2D"}, prepared=prepared).notes)
+
+
 def test_a_loss_of_segmentation_alone_says_what_is_learned():
     """As microDL's own example for the finder has it."""
     found = fit({"dataset.model_task": None, "trainer.loss": "dice_coef_loss"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -193,17 +194,25 @@ def fit_of(
     if file.dataset.augmentations is not None and file.trainer.augmentations is not None:
         notes.append("trainer.augmentations: dataset.augmentations decides.")
     recipe = _recipe(file, prepared, notes, source)
+    frames = prepared.frames if prepared is not None else Chosen()
+    if recipe["net"]["dims"] != "2" and (gap := _gap(frames.slices)):
+        notes.append(f"dataset.data_dir: was prepared without slice {gap}; the slices beside it count as neighbors.")
     return ForeignFit(
         dialect="microdl-fit",
         recipe=recipe,
         images=(prepared.images if prepared is not None else path_of(file.dataset.data_dir, beside),),
         layout="frames",
         save=path_of(file.trainer.model_dir, beside),
-        frames=prepared.frames if prepared is not None else Chosen(),
+        frames=frames,
         find=finder_of(rates, beside),
         share=file.dataset.train_fraction * file.trainer.train_fraction,
         notes=tuple(notes),
     )
+
+
+def _gap(slices: Sequence[int]) -> int | None:
+    """The first slice that is missing between others."""
+    return next((z for z in range(min(slices, default=0), max(slices, default=0)) if z not in slices), None)
 
 
 def _recipe(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from fieldmark.errors import near_miss
 from fieldmark.recipes.dialects.keys import Group, path_of, refuse
 
 SHOWN = "progress is shown on a terminal."
+_BEST = (
+    "the best epoch is the one that EarlyStopping.monitor finds best, or without it that of the least validation loss."
+)
 
 MONITORS = {
     "val_loss": "val_loss",
@@ -37,8 +40,8 @@ class KeepBest(Group, frozen=True, extra="forbid"):
 
     ACCEPTED: ClassVar[dict[str, str]] = {
         "verbose": SHOWN,
-        "monitor": "the best epoch is the one of the least validation loss.",
-        "mode": "the best epoch is the one of the least validation loss.",
+        "monitor": _BEST,
+        "mode": _BEST,
         "save_weights_only": "a model folder holds the weights and all that using them takes.",
         "period": "see train.keep_every_epochs.",
     }
