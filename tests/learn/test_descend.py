@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -12,6 +14,7 @@ from torch import nn
 from fieldmark.errors import BadRecipe
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.engine import fit, make_engine
+from fieldmark.learn.estimate import Estimate
 from fieldmark.learn.state import FitState
 from fieldmark.recipes import FitRecipe
 from fieldmark.recipes.steps import EarlyConfig, StepsConfig
@@ -129,3 +132,17 @@ def test_stopped_and_resumed_it_ends_alike(tmp_path, stop):
     said = [5.0, 1.0, 2.0, 3.0, 0.0]
     unbroken, _ = walked(tmp_path / "whole", said, **settings)
     assert walked(tmp_path / "broken", said, (stop, 1), **settings)[0] == unbroken
+
+
+@pytest.mark.parametrize("descends", [True, False])
+def test_the_last_numbers_are_kept_with_the_state_that_they_tell_of(tmp_path, descends):
+    """So that a fit that goes on can tell them to a history that was not written in time."""
+    net, state = Tiny(), FitState(tmp_path, "here")
+    walk = Descend("walk", Walk(net, [3.0, math.nan, 2.0]), Numbers(), StepsConfig(epochs=3, warmup_steps=0))
+    solved = Estimate("solved", [lambda net: {"count": 1.0}, lambda net: {"count": 2.0}, lambda net: {"count": 3.0}])
+    events = list(islice(fit(make_engine(FitRecipe(), []), net, [walk if descends else solved], state), 2))
+    again = FitState(tmp_path, "here")
+    again.restore(Tiny())
+    (told,) = again.told_last()
+    known = {name: value for name, value in events[-1].metrics.items() if not math.isnan(value)}
+    assert told == replace(events[-1], metrics=known)

@@ -30,11 +30,12 @@ class Estimate:
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         for step in range(state.progress.get(self.name, 0), self.total):
             net.cpu().eval()  # closed forms are solved where the features are read
-            metrics = self.solvers[step](net)
-            state.progress[self.name] = step + 1
+            event = Event(self.name, step + 1, self.total, self.solvers[step](net))
+            state.progress[self.name] = event.step
+            state.remember(event)
             if engine.is_global_zero:
                 state.save(net)
-            yield Event(self.name, step + 1, self.total, metrics)
+            yield event
 
     def tensors(self) -> dict[str, np.ndarray]:
         return {}
