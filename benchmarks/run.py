@@ -25,6 +25,7 @@ BENCHMARKS = {
     "help": "benchmarks.bench_help",
     "kernels": "benchmarks.bench_kernels",
     "labels": "benchmarks.bench_labels",
+    "light": "benchmarks.bench_light",
     "prepare": "benchmarks.bench_prepare",
     "strokes": "benchmarks.bench_strokes",
     "tiled": "benchmarks.bench_tiled",

@@ -159,7 +159,12 @@ def test_each_channel_has_its_own_light(tmp_path):
     images = [np.stack([500 * field for field in fields])[None, :, None].astype(np.float32) for _ in range(3)]
     for number, field in zip((4, 6, 8), fields, strict=True):
         np.save(tmp_path / f"flat-field_channel-{number}.npy", field)
-    for config in (FlatFieldConfig(channels=(0, 2), block=8), FlatFieldConfig(method="file", folder=str(tmp_path))):
+    asked = (
+        FlatFieldConfig(channels=(0, 2), block=8),
+        FlatFieldConfig(channels=(0, 2)),
+        FlatFieldConfig(method="file", folder=str(tmp_path)),
+    )
+    for config in asked:
         (step,) = run(images, PrepareConfig(flat_field=config, normalize=None), names=(4, 6, 8)).steps
         for surface, field in zip(step["surfaces"], fields, strict=True):
             found = surface_at(surface, np.arange(SIZE[0]), np.arange(SIZE[1]), SIZE)

@@ -295,6 +295,9 @@ def test_preparations_of_other_kinds():
     file = prepare({"flat_field": {"estimate": False, "correct": True, "flat_field_dir": "ff"}})
     assert file.recipe["prepare"]["flat_field"] == {"channels": [], "method": "file", "folder": "/configs/ff"}
     assert prepare({"flat_field.correct": False}).recipe["prepare"]["flat_field"] is None
+    assert prepare().recipe["prepare"]["flat_field"]["method"] == "blocks"
+    ours = prepare({"flat_field.method": "basic", "flat_field.block_size": None}).recipe["prepare"]["flat_field"]
+    assert ours == {"channels": [1], "method": "basic"}
 
 
 def test_volumes_are_resized_and_parted():

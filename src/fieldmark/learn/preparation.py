@@ -14,7 +14,8 @@ from fieldmark.errors import BadRecipe
 from fieldmark.images.source import channel_dtypes
 from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
-from fieldmark.prepare.flat_field import fit_surface, require_field, surface_of_file
+from fieldmark.prepare.flat_field import require_field, surface_of_file
+from fieldmark.prepare.light import Light, light_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.whole import counted, statistics
@@ -127,9 +128,8 @@ def estimate_flat_field(samples: Samples, config: FlatFieldConfig, first: Sequen
         for place in meant:
             surfaces[place] = surface_of_file(Path(config.folder) / f"flat-field_channel-{taken[place]}.npy")
         return [flat_field_step(surfaces)]
-    mean = _mean_image(samples, first, seed)
-    for place in meant:
-        surfaces[place] = fit_surface(mean[place], block=config.block, order=config.order)
+    for place, light in _lights(samples, config, first, meant, seed).items():
+        surfaces[place] = light.surface()
     return [flat_field_step(surfaces)]
 
 
@@ -251,17 +251,20 @@ def _plane_on_ground(
     return counted(values, mask, asked.min_fraction)
 
 
-def _mean_image(samples: Samples, first: Sequence[Step], seed: int) -> np.ndarray:
-    """(C, y, x) mean over planes of the teaching images."""
+def _lights(
+    samples: Samples, config: FlatFieldConfig, first: Sequence[Step], channels: Sequence[int], seed: int
+) -> dict[int, Light]:
+    """The light of each channel, shown planes of the teaching images."""
     places = [(index, box) for index, box, _ in _crops(samples, seed, first)]
     planes = sorted({(index, box.start[0], box.start[1]) for index, box in places})
     sizes = {samples.shape(index)[3:] for index, _, _ in planes}
     y, x = require_field(sizes)
-    total = np.zeros((1, y, x))
+    lights = {channel: light_of(config, len(planes)) for channel in channels}
     for index, t, z in planes:
-        box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
-        total = total + apply(samples.raw(index, box), first)
-    return total / len(planes)
+        shown = apply(samples.raw(index, Box((t, z, 0, 0), (t + 1, z + 1, y, x))), first)
+        for channel, light in lights.items():
+            light.add(shown[channel])
+    return lights
 
 
 def normalization(values: np.ndarray, config: NormalizeConfig) -> list[Step]:

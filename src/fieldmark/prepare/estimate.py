@@ -16,7 +16,8 @@ from fieldmark.core.events import Event
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.images.source import name_of
-from fieldmark.prepare.flat_field import Surface, fit_surface, require_field, surface_of_file
+from fieldmark.prepare.flat_field import Surface, require_field, surface_of_file
+from fieldmark.prepare.light import light_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.pipeline import Step, apply, flat_field_step, scale_step
@@ -175,27 +176,16 @@ def _flat_field(images: Sequence[Opened], config: FlatFieldConfig, names: Sequen
             number = names[place] if names else place
             surfaces[place] = surface_of_file(Path(config.folder) / f"flat-field_channel-{number}.npy")
         return [flat_field_step(surfaces)]
-    mean = yield from _mean(images, meant, total)
-    for place, image in zip(meant, mean, strict=True):
-        surfaces[place] = fit_surface(image, block=config.block, order=config.order)
-    return [flat_field_step(surfaces)]
-
-
-def _mean(images: Sequence[Opened], channels: Sequence[int], total: int) -> Generator[Event, None, np.ndarray]:
-    """(C, y, x) float64 mean of some channels over all planes."""
     _require_field(images)
-    added: np.ndarray | None = None
+    lights = {place: light_of(config, total) for place in meant}
     for number, plane in enumerate(planes_of(images), start=1):
         raw = plane.raw()
-        if added is None:
-            added = np.zeros((len(channels), *raw.shape[1:]))
-        for place, channel in enumerate(channels):
-            added[place] += raw[channel]
+        for place, light in lights.items():
+            light.add(raw[place])
         yield Event("flat field", number, total)
-    if added is None:
-        raise BadInput("prepare.flat_field: there is no image to estimate it on.")
-    added /= total
-    return added
+    for place, light in lights.items():
+        surfaces[place] = light.surface()
+    return [flat_field_step(surfaces)]
 
 
 def _require_alike(images: Sequence[Opened]) -> None:

@@ -1,7 +1,7 @@
 """Uneven illumination as a smooth surface, one for each channel, that is divided out.
 
-Estimated as microDL does, but on scaled coordinates: the mean image of the data set, medians of its blocks, a
-polynomial through them by least squares, over its mean.
+A grid (see `prepare.light`), or a polynomial as microDL has it, but on scaled coordinates: the mean image of the data
+set, medians of its blocks, a polynomial through them by least squares, over its mean.
 """
 
 from __future__ import annotations
@@ -95,6 +95,39 @@ def surface_of_file(file: Path, *, shown: str = "") -> Surface:
     return {"grid": field[np.ix_(rows, columns)].tolist(), "v": v[rows].tolist(), "u": u[columns].tolist()}
 
 
+def grid_surface(light: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: tuple[int, int]) -> Surface:
+    """A surface that is known as means of cells; beyond the middles of the outer ones it goes straight on.
+
+    Args:
+        light: (y, x), a value for each cell.
+        rows: Where they begin along y, and where the last one ends.
+        columns: The same along x.
+        size: (y, x) of the planes in pixels.
+
+    Raises:
+        BadInput: It is not positive everywhere.
+    """
+    middles = ((edges[:-1] + edges[1:] - 1) / 2 for edges in (rows, columns))
+    v, u = (scaled(_straight(at), side) for at, side in zip(middles, size, strict=True))
+    grid = _straight(light)
+    _require_positive(grid)
+    return {"grid": (grid / light.mean()).round(6).tolist(), "v": v.tolist(), "u": u.tolist()}
+
+
+def _straight(values: np.ndarray) -> np.ndarray:
+    """One more at each end of every axis, as far from the last as that from the one before it."""
+    many = [(1, 1) if side > 1 else (0, 0) for side in values.shape]
+    return np.pad(values, many, mode="reflect", reflect_type="odd")
+
+
+def _require_positive(surface: np.ndarray) -> None:
+    if not surface.min() > 0:
+        raise BadInput(
+            "prepare.flat_field: the illumination that was estimated is not positive everywhere. Images are too dark "
+            "at their borders, or too few; lower prepare.flat_field.order (of blocks), or give surfaces from files."
+        )
+
+
 def surface_at(surface: Surface | None, y: np.ndarray, x: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A surface at rows and columns of planes of `size`: (len(y), len(x)) float32; 1 where there is none."""
     if surface is None:
@@ -124,11 +157,7 @@ def _polynomial(values: np.ndarray, v: np.ndarray, u: np.ndarray, order: int, si
     full = np.polynomial.polynomial.polygrid2d(
         scaled(np.arange(size[0]), size[0]), scaled(np.arange(size[1]), size[1]), table
     )
-    if full.min() <= 0:
-        raise BadInput(
-            "prepare.flat_field: the illumination that was estimated is not positive everywhere. Images are too dark "
-            "at their borders, or too few; lower prepare.flat_field.order, or give surfaces from files."
-        )
+    _require_positive(full)
     return {"coefficients": (table / full.mean()).tolist()}
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 
 from fieldmark.core.fingerprint import files_hash
 from fieldmark.recipes.places import PathText
@@ -21,9 +21,11 @@ def _rising(percents: tuple[float, float]) -> tuple[float, float]:
 
 
 class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
-    """Uneven illumination, divided out: the mean image's surface over its mean."""
+    """Uneven illumination, divided out: a surface over its mean."""
 
-    method: Literal["estimate", "file"] = "estimate"
+    method: Literal["basic", "blocks", "file"] = "basic"
+    """`basic`: BaSiC's estimate (see `prepare.light`); `blocks`: microDL's, also where `block` or `order` is said
+    without a method."""
     channels: tuple[NonNegativeInt, ...] = ()
     """Channels that are corrected; empty for all that the network sees."""
     block: PositiveInt = 32
@@ -32,6 +34,13 @@ class FlatFieldConfig(BaseModel, frozen=True, extra="forbid"):
     """Of the polynomial in y and x, on coordinates scaled to -1..1."""
     folder: PathText | None = None
     """With `file`: `flat-field_channel-C.npy` for each channel."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _implied(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "method" not in values and values.keys() & {"block", "order"}:
+            return {**values, "method": "blocks"}
+        return values
 
     def fingerprint(self) -> str:
         """The hash of the folder's files; empty where none are read."""

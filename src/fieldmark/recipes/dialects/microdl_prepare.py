@@ -49,7 +49,8 @@ class FlatField(Group, frozen=True, extra="forbid"):
     correct: bool = True
     flat_field_channels: Numbers = ()
     block_size: PositiveInt | None = None
-    method: Literal["estimate", "from_file"] = "estimate"
+    method: Literal["estimate", "from_file", "basic"] = "estimate"
+    """`basic` is ours: BaSiC's estimate."""
     flat_field_dir: str = ""
     ff_dir: str = ""
 
@@ -248,9 +249,11 @@ def _flat_field(file: PreparationFile, beside: Path, notes: list[str]) -> dict[s
         return None
     folder = one.flat_field_dir or one.ff_dir or str(Path(file.output_dir) / "flat_field_images")
     from_file = one.method == "from_file" or not one.estimate
-    made: dict[str, Any] = {"channels": list(one.flat_field_channels), "method": "estimate"}
+    made: dict[str, Any] = {"channels": list(one.flat_field_channels), "method": "blocks"}
     if from_file:
         made |= {"method": "file", "folder": str(path_of(folder, beside))}
+    elif one.method == "basic":
+        made |= {"method": "basic"}
     elif one.flat_field_dir or one.ff_dir:
         name = "flat_field_dir" if one.flat_field_dir else "ff_dir"
         notes.append(f"flat_field.{name}: what is estimated is kept in the model.")
