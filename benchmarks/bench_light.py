@@ -15,7 +15,7 @@ from fieldmark.errors import BadInput
 from fieldmark.prepare.flat_field import surface_at
 from fieldmark.prepare.light import BasicLight, BlockLight, Light
 
-CLAIM = "Light is found from few images, with less error than microDL's way (on dark ground a tenth) and about BaSiCPy's."
+CLAIM = "Light is found from few images, with less error than microDL's way (a tenth on dark ground), about BaSiCPy's."
 PEER = (
     "microDL's way (a polynomial of order 2 through medians of blocks of the mean image, by our own code), and "
     "BaSiCPy 2.0 with its defaults, where it is installed without what it depends on: it asks for `scipy<1.13`."
