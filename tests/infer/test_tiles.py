@@ -50,6 +50,43 @@ def test_tiles_equal_the_whole(shape, tile):
     assert np.allclose(sink.answers[:, shape[1] :], -whole, atol=1e-4)
 
 
+class Smear(Blur):
+    """The mean over a box that is another one along each axis; it takes blocks that begin at its strides alone."""
+
+    def __init__(self, halo: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.halo = halo
+        self.sides = (1, 1, *(2 * side + 1 for side in halo))
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        self.largest = max(self.largest, block.size)
+        return uniform_filter(block.astype(np.float64), self.sides, mode="reflect").astype(np.float32)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.tuples(st.just(1), st.just(1), st.integers(1, 12), st.integers(1, 40), st.integers(1, 40)),
+    st.permutations([0, 1, 4]),
+    st.sampled_from([(1, 1, 1), (1, 2, 4), (2, 4, 1)]),
+    st.sampled_from([8, 12]),
+)
+def test_tiles_of_models_that_see_farther_along_one_axis_equal_the_whole(shape, halo, stride, tile):
+    pixels, forward = image(shape), Smear(tuple(halo))
+    # of a depth that is given: left to itself, so small a volume is one tile
+    plan = plan_tiles(shape, tile=tile, stride=stride, halo=forward.halo, depth=4)
+    sink = ArraySink(shape, 1)
+    for done in predict_tiles(forward, ArraySource(pixels), plan, sink):
+        assert all(start % step == 0 for start, step in zip(done.read.start[1:], stride, strict=True))
+    whole = uniform_filter(pixels.astype(np.float64), forward.sides, mode="reflect")
+    assert np.allclose(sink.answers, whole, atol=1e-3)
+
+
+def test_a_tile_of_a_model_that_sees_slices_has_several():
+    assert plan_tiles((1, 1, 20, 64, 64), tile=64, stride=(1, 1, 1), halo=(1, 0, 0)).tile[1] > 1
+    assert plan_tiles((1, 1, 20, 64, 64), tile=64, stride=(1, 1, 1), halo=(0, 1, 1)).tile[1] == 1
+    assert plan_tiles((1, 1, 20, 64, 90), tile=10, stride=(1, 2, 4), halo=(0, 0, 0)).tile == (1, 1, 10, 12)
+
+
 @given(SHAPES, st.sampled_from([1, 2, 8]), st.integers(0, 20))
 def test_plans_follow_stride_and_halo_and_take_slices_one_by_one(shape, stride, halo):
     plan = plan_tiles(shape, tile=20, stride=(1, stride, stride), halo=(0, halo, halo))
