@@ -287,3 +287,42 @@ def test_plans_that_cannot_be_are_refused(wrong):
     }
     with pytest.raises(ValueError, match=r"needs|multiples|half|Times"):
         BlendPlan(**(sides | wrong))
+
+
+@pytest.mark.parametrize("background", [0, 2])
+def test_an_object_that_one_tile_sees_is_there_whatever_the_background(background):
+    """The class of a pixel is its own tile's choice: the second tile of two sees an object in the seam."""
+
+    class OneSees:
+        stride, halo = (1, 1, 1), (0, 0, 0)
+        calls = 0
+
+        def __call__(self, block: np.ndarray) -> np.ndarray:
+            self.calls += 1
+            shares = np.zeros((1, 3, *block.shape[2:]), np.float32)
+            shares[:, background] = 0.6
+            shares[:, 1] = 0.4
+            if self.calls == 2:
+                shares[:, [background, 1]] = shares[:, [1, background]]
+            return shares
+
+    shape = (1, 1, 1, 4, 28)
+    plan = plan_blend(shape, tile=(1, 4, 16), overlap=(0, 0, 4), stride=(1, 1, 1), blend="any", background=background)
+    assert len(plan) == 2
+    sink = ArraySink(shape, 3)
+    list(predict_tiles(OneSees(), ArraySource(np.zeros(shape, np.uint8)), plan, sink))
+    first_seam = 16
+    assert (sink.answers[0, :, 0, :, :first_seam].argmax(axis=0) == background).all()
+    assert (sink.answers[0, :, 0, :, first_seam:].argmax(axis=0) == 1).all()
+
+
+@given(st.integers(1, 60), st.sampled_from([1, 2, 4]), st.integers(0, 4), st.integers(0, 3))
+def test_tiles_see_their_margin_on_both_sides_of_what_they_answer(size, stride, overlap, margins):
+    margin = margins * stride
+    whole = (1, 1, 1, 3, size)
+    plan = plan_blend(whole, tile=(1, 4, 16), overlap=(0, 0, overlap), stride=(1, 1, stride), margin=(0, 0, margin))
+    for tile in plan:
+        cells = [cell.box for cell in plan.cells(tile)]
+        start, stop = min(box.start[3] for box in cells), max(box.stop[3] for box in cells)
+        assert tile.read.start[3] <= max(0, start - margin)
+        assert tile.read.stop[3] >= min(size, stop + margin)
