@@ -18,6 +18,8 @@ SHARE = 0.05
 """The share of the pixels that each tree of a bagged forest sees, as in scikit-image's trainable segmentation."""
 FEWEST = 100
 """The fewest pixels that such a tree sees."""
+TOGETHER = 16_000
+"""Trees that see fewer pixels grow one after the other: threads would wait for each other longer than they save."""
 
 
 def fit_logistic(
@@ -90,11 +92,12 @@ def fit_forest(
 def _empty_forest(pixels: int, config: HeadConfig, seed: int, *, bagged: bool) -> Any:
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
-    options = {"max_depth": config.max_depth, "random_state": seed % (1 << 32), "n_jobs": torch.get_num_threads()}
-    if not bagged:
-        return ExtraTreesClassifier(config.trees, min_samples_leaf=config.min_pixels_per_leaf, **options)
-    share = min(1.0, max(SHARE, FEWEST / pixels))
-    return RandomForestClassifier(config.trees, max_samples=share, **options)
+    share = min(1.0, max(SHARE, FEWEST / pixels)) if bagged else 1.0
+    jobs = torch.get_num_threads() if share * pixels >= TOGETHER else 1
+    options = {"max_depth": config.max_depth, "random_state": seed % (1 << 32), "n_jobs": jobs}
+    if bagged:
+        return RandomForestClassifier(config.trees, max_samples=share, **options)
+    return ExtraTreesClassifier(config.trees, min_samples_leaf=config.min_pixels_per_leaf, **options)
 
 
 def _complete(
