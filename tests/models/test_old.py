@@ -113,6 +113,21 @@ def test_a_checkpoint_answers_as_it_did(timm, tmp_path, wrapped):
     assert np.abs((wanted - found).numpy()).max() < 1e-5
 
 
+def test_one_score_tells_an_object_from_the_rest(timm, tmp_path):
+    """That library's networks have one class by themselves: a sigmoid, of which a softmax would say 1 everywhere."""
+    state = state_dict(classes=1)
+    torch.save(state, tmp_path / "old.pt")
+    list(old.convert_from_job({"source": str(tmp_path / "old.pt"), "out": str(tmp_path / "model")}))
+    header, net = load_net(tmp_path / "model")
+    assert [(spec.name, spec.value) for spec in header.classes] == [("background", 0), ("class 1", 1)]
+    x = torch.rand(1, 1, 64, 96, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        wanted = plain(state, x).double().sigmoid()
+        found = net.answer(x, "classes")
+    assert np.abs((torch.cat([1 - wanted, wanted], dim=1) - found).numpy()).max() < 1e-5
+    assert 0.01 < float(wanted.mean()) < 0.99
+
+
 def test_what_does_not_fit_is_named(timm, tmp_path):
     state = state_dict()
     cases = (

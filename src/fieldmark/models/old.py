@@ -86,7 +86,10 @@ class OldUNet(Net):
         return [self(x)]
 
     def probabilities(self, x: Tensor) -> Tensor:
+        """(B, K, Y, X); a network with one score, as that library makes it by itself, tells an object from the rest."""
         scores: Tensor = self(x)
+        if self.out_channels == 1:
+            return torch.cat([(-scores).sigmoid(), scores.sigmoid()], dim=1)
         return scores.softmax(dim=1)
 
 
@@ -153,7 +156,9 @@ def convert_from_job(job: dict[str, Any]) -> Iterator[Event]:
 def _encoder(state: State, facts: dict[str, Any], source: Path) -> str:
     """The encoder that the file names, or the one whose blocks the weights are of."""
     if {"segmentation_head.0.weight", "encoder.conv1.weight"} - state.keys():
-        raise BadFile(source, "is no U-Net with a residual encoder. Fit the model again: fieldmark fit --config FILE.")
+        raise BadFile(
+            source, "is no U-Net with a ResNet as its encoder. Fit the model again: fieldmark fit --config FILE."
+        )
     named = facts.get("encoder")
     if isinstance(named, str):
         if named not in BLOCKS:
@@ -186,7 +191,7 @@ def _take(net: Net, state: State, source: Path) -> None:
 
 
 def _header(net: Net, config: dict[str, Any], source: Path) -> Header:
-    names = ["background", *(f"class {place}" for place in range(1, config["out_channels"]))]
+    names = ["background", *(f"class {place}" for place in range(1, max(2, config["out_channels"])))]
     return Header(
         family=FAMILY,
         config=OldUNetConfig.model_validate(config).model_dump(mode="json"),
