@@ -98,10 +98,14 @@ def plain(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
     return functional.conv2d(y, state["segmentation_head.0.weight"], state["segmentation_head.0.bias"], padding=1)
 
 
-@pytest.mark.parametrize("wrapped", [True, False])
-def test_a_checkpoint_answers_as_it_did(timm, tmp_path, wrapped):
+@pytest.mark.parametrize(
+    ("named", "prefix"),
+    [("resnet18", "encoder."), (None, "encoder."), ("tu-resnet18", "encoder.model."), (None, "model.encoder.model.")],
+)
+def test_a_checkpoint_answers_as_it_did(timm, tmp_path, named, prefix):
     state = state_dict()
-    torch.save({"checkpoint": state, "encoder": "resnet18", "nc": 3} if wrapped else state, tmp_path / "old.pt")
+    kept = {name.replace("encoder.", prefix): value for name, value in state.items()}
+    torch.save({"checkpoint": kept, "encoder": named, "nc": 3} if named else kept, tmp_path / "old.pt")
     list(old.convert_from_job({"source": str(tmp_path / "old.pt"), "out": str(tmp_path / "model")}))
     header, net = load_net(tmp_path / "model")
     assert [(spec.name, spec.value) for spec in header.classes] == [("background", 0), ("class 1", 1), ("class 2", 2)]

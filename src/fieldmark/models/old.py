@@ -143,7 +143,7 @@ def convert_from_job(job: dict[str, Any]) -> Iterator[Event]:
     source = Path(job["source"])
     require_extra("timm", "backbones", f"{source}, a checkpoint of segmentation-models-pytorch,")
     state, facts = read_checkpoint(source)
-    state = {name.removeprefix("model."): value for name, value in state.items() if not name.endswith(_PASSED)}
+    state = {_plain(name): value for name, value in state.items() if not name.endswith(_PASSED)}
     encoder = _encoder(state, facts, source)
     head, first = state["segmentation_head.0.weight"], state["encoder.conv1.weight"]
     config = {"encoder": encoder, "out_channels": len(head)}
@@ -151,6 +151,11 @@ def convert_from_job(job: dict[str, Any]) -> Iterator[Event]:
     _take(net, state, source)
     save(Path(job["out"]), _header(net, config, source), arrays_of(net))
     yield Event("convert", 1, 1, message=source.name)
+
+
+def _plain(name: str) -> str:
+    """A weight's name without the wrappers of Lightning, and of timm's encoders (`tu-resnet34`)."""
+    return name.removeprefix("model.").replace("encoder.model.", "encoder.", 1)
 
 
 def _encoder(state: State, facts: dict[str, Any], source: Path) -> str:
@@ -161,6 +166,7 @@ def _encoder(state: State, facts: dict[str, Any], source: Path) -> str:
         )
     named = facts.get("encoder")
     if isinstance(named, str):
+        named = named.removeprefix("tu-")
         if named not in BLOCKS:
             raise BadFile(source, f"has the encoder {named!r}; {', '.join(BLOCKS)} can be taken. Fit the model again.")
         return named
