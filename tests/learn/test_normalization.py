@@ -310,3 +310,15 @@ def test_images_of_two_sizes_have_no_common_light(tmp_path):
     samples = Samples([SampleImage(n, str(tmp_path / f"{n}.tif"), "") for n in sizes], Marks.none(), 0)
     with pytest.raises(BadInput, match="64 x 64 and 96 x 64"):
         estimate_flat_field(samples, FlatFieldConfig(block=8), [], 0)
+
+
+def test_a_channel_without_light_is_named_as_in_its_image(tmp_path):
+    pixels = np.stack([np.zeros((40, 48)), np.full((40, 48), 9.0), np.zeros((40, 48))]).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata={"axes": "CYX"})
+    samples = Samples([SampleImage("a", str(tmp_path / "a.tif"), "")], Marks.none(), 0)
+    first = [channels_step([1, 2])]
+    with pytest.raises(BadInput, match="is channel 2; "):
+        estimate_flat_field(samples, FlatFieldConfig(), first, 0)
+    (step,) = estimate_flat_field(samples, FlatFieldConfig(channels=(1,)), first, 0)
+    assert step["surfaces"][0] is not None
+    assert step["surfaces"][1] is None

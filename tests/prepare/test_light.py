@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldmark.errors import BadInput
-from fieldmark.prepare.flat_field import surface_at
+from fieldmark.prepare.flat_field import grid_surface, surface_at
 from fieldmark.prepare.light import BasicLight, BlockLight, Light, basic, cells_of, light_of
 from fieldmark.recipes.prepare import FlatFieldConfig
 
@@ -107,6 +107,19 @@ def test_of_many_planes_every_nth_is_looked_at(monkeypatch):
     for plane in planes[::3]:
         some.add(plane)
     assert light.surface() == some.surface()
+
+
+def test_light_need_not_be_positive_beyond_the_plane():
+    """Rows of light 1, 3, 5 are pixels of themselves: the next one, of -1, would lie outside."""
+    edges = np.arange(4)
+    steep = np.array([[1.0], [3.0], [5.0]]) * np.ones(3)
+    at = np.arange(3)
+    assert np.allclose(surface_at(grid_surface(steep, edges, edges, (3, 3)), at, at, (3, 3)), steep / 3)
+    # of cells of four pixels, the first pixel is at 1 - 1.5 / 4 * 2 of the first one
+    surface = grid_surface(steep, 4 * edges, 4 * edges, (12, 12))
+    assert surface_at(surface, np.array([0]), np.array([5]), (12, 12)) == pytest.approx((1 - 1.5 / 4 * 2) / 3, rel=1e-4)
+    with pytest.raises(BadInput, match="not positive everywhere"):
+        grid_surface(np.array([[1.0], [5.0], [9.0]]) * np.ones(3), 4 * edges, 4 * edges, (12, 12))
 
 
 @pytest.mark.parametrize("light", [BasicLight(1), BlockLight(8, 2)])

@@ -7,6 +7,7 @@ needs far fewer planes to see past what stands in them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -48,6 +49,28 @@ def light_of(config: FlatFieldConfig, planes: int) -> Light:
     if config.method == "blocks":
         return BlockLight(config.block, config.order)
     return BasicLight(planes)
+
+
+def surfaces_of(lights: Mapping[int, Light], channels: Sequence[int]) -> list[Surface | None]:
+    """The surface of each place among channels; None where nobody looked.
+
+    Args:
+        lights: By place.
+        channels: The number by which the user knows the channel of each place.
+
+    Raises:
+        BadInput: There is no light to see in a channel, which is named.
+    """
+    surfaces: list[Surface | None] = [None] * len(channels)
+    for place, light in lights.items():
+        try:
+            surfaces[place] = light.surface()
+        except BadInput as error:
+            raise BadInput(
+                f"{error} This is channel {channels[place]}; those to be corrected are named in "
+                "prepare.flat_field.channels."
+            ) from error
+    return surfaces
 
 
 class BlockLight:
