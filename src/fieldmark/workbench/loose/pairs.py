@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images
+from fieldmark.images.find import order_of
 from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
 
 _PLACES = (("images", "labels"), ("train/images", "train/labels"), (".", "labels"), ("train", "train/labels"))
@@ -30,7 +31,8 @@ def pairs_below(data: Path) -> Pairs:
 
     Raises:
         BadFile: There is no such folder.
-        BadInput: No folder of labels is where one could be, the counts differ, or names say other pairs than their order.
+        BadInput: No folder of labels is where one could be, the counts differ, or names say other pairs than their
+            order.
     """
     if not data.is_dir():
         raise BadFile(data, "there is no such folder. Correct data_dir.")
@@ -85,7 +87,8 @@ def _meant(label_map: Path, images: Collection[str]) -> str:
 
 def files_in(folder: Path) -> list[Path]:
     """The images directly in a folder, sorted by name."""
-    return [path for path, _ in find_images(folder).images if path.parent == folder]
+    own = [path for path, _ in find_images(folder).images if path.parent == folder]
+    return sorted(own, key=lambda path: order_of(path.name))
 
 
 def stands_alone(pairs: Sequence[Pairs]) -> bool:
@@ -103,7 +106,7 @@ def gather(pairs: Sequence[Pairs], names: Sequence[str], folder: Path) -> None:
     """
     maps = [path for one in pairs for path in one.labels]
     folder.mkdir(parents=True, exist_ok=True)
-    for place, (_, path) in enumerate(sorted(zip(names, maps, strict=True))):
+    for place, (_, path) in enumerate(sorted(zip(names, maps, strict=True), key=lambda pair: order_of(pair[0]))):
         shutil.copyfile(path, folder / f"{place:06d}{path.suffix}")
 
 
