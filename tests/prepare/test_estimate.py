@@ -194,6 +194,17 @@ def test_what_cannot_be_measured_is_said():
         run(images, PrepareConfig(normalize=NormalizeConfig(min_fraction=0.5)))
 
 
+def test_of_many_planes_basic_looks_at_every_nth(monkeypatch):
+    monkeypatch.setattr("fieldmark.prepare.light.MOST_PLANES", 4)
+    images = drawn(5)  # ten planes
+    basic = PrepareConfig(flat_field=FlatFieldConfig(channels=(0,)))
+    told = list(estimate([partial(ArraySource, pixels) for pixels in images], basic))
+    assert [(event.step, event.total) for event in told if event.phase == "flat field"] == [(n, 4) for n in range(1, 5)]
+    planes = np.concatenate([pixels[0].transpose(1, 0, 2, 3) for pixels in images])[::3]
+    some = run([plane[None, :, None] for plane in planes], basic)
+    assert run(images, basic).first == some.first
+
+
 @pytest.mark.parametrize("group", ["flat_field", "normalize", "foreground"])
 def test_a_channel_that_is_not_there_is_said(group):
     config = PrepareConfig.model_validate({group: {"channels": [0, 2]}})

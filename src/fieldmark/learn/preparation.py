@@ -257,7 +257,7 @@ def _lights(
     planes = sorted({(index, box.start[0], box.start[1]) for index, box in places})
     sizes = {samples.shape(index)[3:] for index, _, _ in planes}
     y, x = require_field(sizes)
-    lights = {channel: light_of(config, len(planes)) for channel in channels}
+    lights = {channel: light_of(config) for channel in channels}
     for index, t, z in planes:
         shown = apply(samples.raw(index, Box((t, z, 0, 0), (t + 1, z + 1, y, x))), first)
         for channel, light in lights.items():

@@ -17,7 +17,7 @@ from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.images.source import name_of
 from fieldmark.prepare.flat_field import Surface, require_field, surface_of_file
-from fieldmark.prepare.light import light_of, surfaces_of
+from fieldmark.prepare.light import every_plane, light_of, surfaces_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.pipeline import Step, apply, flat_field_step, scale_step
@@ -177,12 +177,13 @@ def _flat_field(images: Sequence[Opened], config: FlatFieldConfig, names: Sequen
             surfaces[place] = surface_of_file(Path(config.folder) / f"flat-field_channel-{number}.npy")
         return [flat_field_step(surfaces)]
     _require_field(images)
-    lights = {place: light_of(config, total) for place in meant}
-    for number, plane in enumerate(planes_of(images), start=1):
+    lights = {place: light_of(config) for place in meant}
+    every = every_plane(config, total)
+    for number, plane in enumerate(planes_of(images, every=every), start=1):
         raw = plane.raw()
         for place, light in lights.items():
             light.add(raw[place])
-        yield Event("flat field", number, total)
+        yield Event("flat field", number, -(-total // every))
     return [flat_field_step(surfaces_of(lights, names or range(channels)))]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SIDE = 64
 """BaSiC looks at planes as so many cells a side, each a mean of pixels: light is smooth."""
 MOST_PLANES = 256
-"""BaSiC looks at so many at most, spread over the data set."""
+"""BaSiC looks at so many at most, spread over the data set (see `every_plane`)."""
 SMOOTHNESS = 1 / 4000
 """Weight of the light's slowest cosines, relative to those of the mean plane; others cost as much as they bend. (The
 paper has 1 / 800 for all of them.)"""
@@ -44,11 +44,14 @@ class Light(Protocol):
         """What all planes have in common. Raises BadInput where that is not positive, or there was none."""
 
 
-def light_of(config: FlatFieldConfig, planes: int) -> Light:
-    """What a recipe asks for, of a data set with so many planes."""
-    if config.method == "blocks":
-        return BlockLight(config.block, config.order)
-    return BasicLight(planes)
+def light_of(config: FlatFieldConfig) -> Light:
+    """What a recipe asks for."""
+    return BlockLight(config.block, config.order) if config.method == "blocks" else BasicLight()
+
+
+def every_plane(config: FlatFieldConfig, planes: int) -> int:
+    """Every how many of a data set's planes one is looked at."""
+    return max(1, -(-planes // MOST_PLANES)) if config.method == "basic" else 1
 
 
 def surfaces_of(lights: Mapping[int, Light], channels: Sequence[int]) -> list[Surface | None]:
@@ -94,23 +97,15 @@ class BlockLight:
 
 
 class BasicLight:
-    """BaSiC's, without its dark field.
+    """BaSiC's, without its dark field. The cells of every plane are kept until the end."""
 
-    Args:
-        planes: How many there will be; of more than `MOST_PLANES` every n-th is looked at.
-    """
-
-    def __init__(self, planes: int) -> None:
-        self._every = max(1, -(-planes // MOST_PLANES))
-        self._count = 0
+    def __init__(self) -> None:
         self._cells: list[np.ndarray] = []
         self._size = (0, 0)
 
     def add(self, plane: np.ndarray) -> None:
-        if self._count % self._every == 0:
-            self._size = (plane.shape[0], plane.shape[1])
-            self._cells.append(cells_of(plane))
-        self._count += 1
+        self._size = (plane.shape[0], plane.shape[1])
+        self._cells.append(cells_of(plane))
 
     def surface(self) -> Surface:
         if not self._cells:
