@@ -158,6 +158,7 @@ def _parted(values: np.ndarray, weights: np.ndarray, shape: tuple[int, ...]) -> 
     mean = values.mean(axis=0)
     down, across = np.ogrid[: shape[0], : shape[1]]
     stiff = SMOOTHNESS * (1 + down**2 + across**2) * np.abs(dctn(mean.reshape(shape), norm="ortho")).sum()
+    # where it begins and how it grows is as in the paper's own code
     pull = 12.5 / np.sqrt(np.linalg.eigvalsh(values @ values.T)[-1])
     bright, light = values.mean(axis=1), mean
     standing, owed = np.zeros_like(values), np.zeros_like(values)
@@ -168,10 +169,10 @@ def _parted(values: np.ndarray, weights: np.ndarray, shape: tuple[int, ...]) -> 
         waves = dctn((bright @ wanted / total).reshape(shape), norm="ortho")
         level = waves[0, 0]
         waves = _shrunk(waves, stiff / (pull * total))
-        waves[0, 0] = level
+        waves[0, 0] = level  # the mean bends nothing, and costs nothing
         light = idctn(waves, norm="ortho").ravel()
         light /= light.mean()
-        bright = np.maximum(wanted @ light / (light @ light), 1e-9)
+        bright = np.maximum(wanted @ light / (light @ light), 1e-9)  # planes are dark at most, never lit backwards
         lit = bright[:, None] * light
         standing = _shrunk(values - lit + owed / pull, weights / pull)
         left = values - lit - standing
