@@ -133,7 +133,7 @@ def basic(planes: np.ndarray) -> np.ndarray:
         planes: (n, y, x) float64.
 
     Raises:
-        BadInput: The planes are not brighter than 0 on the whole, or share no light that is positive.
+        BadInput: The planes are not brighter than 0 on the whole.
     """
     shape = planes.shape[1:]
     values = planes.reshape(len(planes), -1)
