@@ -62,7 +62,7 @@ def surfaces_of(lights: Mapping[int, Light], channels: Sequence[int]) -> list[Su
         channels: The number by which the user knows the channel of each place.
 
     Raises:
-        BadInput: There is no light to see in a channel, which is named.
+        BadInput: A channel, which is named, has no light that is positive, or no plane.
     """
     surfaces: list[Surface | None] = [None] * len(channels)
     for place, light in lights.items():
