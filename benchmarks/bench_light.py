@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def measure(counts: Sequence[int] = COUNTS) -> list[Row]:
     for name, planes_of in (("fluorescence nuclei", _nuclei), ("phase contrast of tissue", _tissue)):
         for count in counts:
             cases = [(planes_of(count, seed), lamp) for seed in range(SEEDS) for lamp in _lamps()]
-            ours = _errors(cases, _by(partial(BasicLight, count)))
+            ours = _errors(cases, _by(BasicLight))
             for peer, estimate in _peers():
                 theirs = _errors(cases, estimate)
                 told = f"worst {max(ours):.3f} and {max(theirs):.3f}, n={len(cases)}"

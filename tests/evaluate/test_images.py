@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
+import warnings
 
 import numpy as np
 import pytest
@@ -217,6 +218,10 @@ def test_a_mask_of_the_last_row_alone_has_a_structure_too():
 def test_differences_whose_squares_are_nothing_are_no_spread():
     truth = np.array([[0.0, 1e-200], [0.0, 0.0]])
     assert score_values(np.zeros((2, 2)), truth, metrics=("r2", "mae")) == {"r2": None, "mae": 2.5e-201}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is divided by nothing on the way
+        found = score_values(truth[::-1], truth, metrics=("r2", "corr", "ssim", "ms_ssim"))
+    assert set(found.values()) == {None}
 
 
 def test_the_threshold_can_be_named():

@@ -246,15 +246,18 @@ def test_label_maps_that_teach_nothing_are_refused(cli, tmp_path, change, words)
     assert not (tmp_path / "models").exists()
 
 
-def test_a_map_is_never_that_of_a_neighbor(cli, tmp_path):
+@pytest.mark.parametrize("ending", ["", "_mask", "-labels"])
+def test_a_map_is_never_that_of_a_neighbor(cli, tmp_path, ending):
     """As many maps as images, one missing and one too many: by order every image between them had another's."""
     draw(tmp_path / "data")
     labels = tmp_path / "data/labels"
     (labels / "cell2.tif").rename(labels / "cell9.tif")
+    for path in labels.iterdir():
+        path.rename(path.with_name(f"{path.stem}{ending}.tif"))
     status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
     assert status == 1
-    assert "cell4.tif would be the label map of" in err
-    assert "only in one of them: cell2, cell9" in err
+    assert f"cell3{ending}.tif would be the label map of" in err
+    assert f"(only in one of them: cell2, cell9{ending})" in err
 
 
 def test_names_that_differ_altogether_are_paired_in_their_order(cli, tmp_path):

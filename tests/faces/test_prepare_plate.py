@@ -146,6 +146,27 @@ def test_a_fit_and_a_prediction_follow(cli):
     assert tifffile.imread(file).size == 2 * 3 * 60 * 76
 
 
+def test_slices_of_a_plate_that_are_not_there_are_named_for_networks_of_stacks_too(cli):
+    Path("train.yml").write_text(
+        TRAINING.replace("of-plate", "plate.zarr")
+        .replace("UNet2D", "UNetStackTo2D, depth: 3")
+        .replace("row", "pos_idx")
+    )
+    status, _, err = cli("fit", "--config", "train.yml", "--set", "train.crops_per_epoch=4")
+    assert status == 0, err
+    for slices, status, words in (
+        ([1], 0, "the network sees each slice with its neighbors"),
+        ([1, 9], 1, "slice_ids names 9"),
+    ):
+        Path("infer.yml").write_text(
+            "{model_dir: models, image_dir: plate.zarr, data_split: all,"
+            f" dataset: {{input_channels: [0], target_channels: [1], pos_ids: [3], slice_ids: {slices}}}}}"
+        )
+        found, _, err = cli("predict", "--config", "infer.yml")
+        assert found == status, err
+        assert words in err
+
+
 def test_one_image_and_a_folder_of_images_are_positions(cli):
     """Without a plate around them; numbered by their names."""
     Path("loose").mkdir()

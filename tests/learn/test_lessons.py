@@ -113,6 +113,23 @@ def test_objects_are_one_class(tmp_path):
     assert weight.ravel().tolist() == [1, 1, 1, 1, 1, 0, 1]
 
 
+def test_unknown_pixels_are_not_what_label_maps_hold(tmp_path):
+    """0, and 255 for unknown: no class was numbered too high, there is none."""
+    labels = np.zeros(SIZE, np.uint8)
+    labels[1, 5:9, 5:9] = 255
+    classes = tuple(ClassSpec(id=n + 1, name=str(n), value=n) for n in range(3))
+    config = DataConfig(target=TargetConfig(kind="labels", classes=3, ignore=255))
+    with pytest.raises(BadInput, match=r"background alone: 0 alone \(num_classes"):
+        LabelTargets(samples_of(sample(tmp_path, target=labels)), classes, config).check()
+
+
+def test_a_channel_that_a_label_map_has_not_is_named(tmp_path):
+    samples = samples_of(sample(tmp_path, target=np.zeros(SIZE, np.uint8)))
+    config = DataConfig(target=TargetConfig(kind="labels", channels=(3,)))
+    with pytest.raises(BadInput, match=r"data\.target\.channels names channel 3, and it has 1"):
+        LabelTargets(samples, CLASSES, config).check()
+
+
 def test_image_and_target_are_of_the_same_place(tmp_path):
     samples = samples_of(sample(tmp_path, target=places() * 2))
     targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image", folder="there")))

@@ -96,10 +96,10 @@ def painted(folder, recipe: dict) -> tuple[Model, np.ndarray]:
     return Model("paint", *load_net(folder / "run" / "model")), stack
 
 
-def predicted(model: Model, path, z: int = 0) -> np.ndarray:
+def predicted(model: Model, path, z: int = 0, **settings) -> np.ndarray:
     with open_image(path) as source:
         sink = ArraySink(source.shape, 1)
-        recipe = PredictRecipe()
+        recipe = PredictRecipe(**settings)
         forward = forward_of(model, recipe, "image", source=source)
         for _ in predict_tiles(forward, source, plan_for(model, source, recipe, "it"), sink):
             pass
@@ -157,10 +157,11 @@ def test_statistics_of_each_image_make_brightness_and_contrast_all_one(tmp_path,
 
 @pytest.mark.parametrize("scheme", ["dataset", "slice", "stack"])
 @pytest.mark.parametrize("resize", [None, 0.5])
-def test_a_slice_predicted_alone_is_that_of_its_stack(tmp_path, scheme, resize):
+@pytest.mark.parametrize("flat", [{}, {"block": 8}], ids=["basic", "blocks"])
+def test_a_slice_predicted_alone_is_that_of_its_stack(tmp_path, scheme, resize, flat):
     """In uneven light, by statistics of the data set or its own, with masks, at its own size or another."""
     prepare = {
-        "flat_field": {"block": 8},
+        "flat_field": flat,
         "resize": resize,
         "foreground": {"radius": 1},
         "normalize": {"scheme": scheme, "min_fraction": 0.1},
@@ -172,6 +173,16 @@ def test_a_slice_predicted_alone_is_that_of_its_stack(tmp_path, scheme, resize):
     for z in range(3):
         tifffile.imwrite(tmp_path / "alone.tif", stack[z])
         assert np.array_equal(predicted(model, tmp_path / "alone.tif"), predicted(model, tmp_path / "stack.tif", z))
+
+
+def test_light_is_that_of_the_whole_image_in_every_tile(tmp_path):
+    model, _ = painted(tmp_path, {"prepare": {"flat_field": {}}, "train": {"epochs": 1, "crops_per_epoch": 4}})
+    (surface,) = model.header.preparation[1]["surfaces"]
+    # steep enough that a tile which took its own border for the image's would show it
+    surface["grid"] = (np.array(surface["grid"]) * np.linspace(0.2, 1.8, len(surface["u"]))).tolist()
+    tifffile.imwrite(tmp_path / "large.tif", np.random.default_rng(2).random((150, 203)).astype(np.float32))
+    whole = predicted(model, tmp_path / "large.tif")
+    assert np.allclose(predicted(model, tmp_path / "large.tif", tile=64), whole, atol=1e-3 * np.ptp(whole))
 
 
 def test_uneven_light_and_statistics_go_together(tmp_path):
@@ -310,3 +321,15 @@ def test_images_of_two_sizes_have_no_common_light(tmp_path):
     samples = Samples([SampleImage(n, str(tmp_path / f"{n}.tif"), "") for n in sizes], Marks.none(), 0)
     with pytest.raises(BadInput, match="64 x 64 and 96 x 64"):
         estimate_flat_field(samples, FlatFieldConfig(block=8), [], 0)
+
+
+def test_a_channel_without_light_is_named_as_in_its_image(tmp_path):
+    pixels = np.stack([np.zeros((40, 48)), np.full((40, 48), 9.0), np.zeros((40, 48))]).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata={"axes": "CYX"})
+    samples = Samples([SampleImage("a", str(tmp_path / "a.tif"), "")], Marks.none(), 0)
+    first = [channels_step([1, 2])]
+    with pytest.raises(BadInput, match="is channel 2; "):
+        estimate_flat_field(samples, FlatFieldConfig(), first, 0)
+    (step,) = estimate_flat_field(samples, FlatFieldConfig(channels=(1,)), first, 0)
+    assert step["surfaces"][0] is not None
+    assert step["surfaces"][1] is None

@@ -192,3 +192,34 @@ def test_what_cannot_be_measured_is_said():
         run([images[0], images[1][:, :1]], PrepareConfig(normalize=NormalizeConfig()))
     with pytest.raises(BadRecipe, match="nothing says what foreground is"):
         run(images, PrepareConfig(normalize=NormalizeConfig(min_fraction=0.5)))
+
+
+def test_of_many_planes_basic_looks_at_every_nth(monkeypatch):
+    monkeypatch.setattr("fieldmark.prepare.light.MOST_PLANES", 4)
+    images = drawn(5)  # ten planes
+    basic = PrepareConfig(flat_field=FlatFieldConfig(channels=(0,)))
+    told = list(estimate([partial(ArraySource, pixels) for pixels in images], basic))
+    assert [(event.step, event.total) for event in told if event.phase == "flat field"] == [(n, 4) for n in range(1, 5)]
+    planes = np.concatenate([pixels[0].transpose(1, 0, 2, 3) for pixels in images])[::3]
+    some = run([plane[None, :, None] for plane in planes], basic)
+    assert run(images, basic).first == some.first
+
+
+@pytest.mark.parametrize("group", ["flat_field", "normalize", "foreground"])
+def test_a_channel_that_is_not_there_is_said(group):
+    config = PrepareConfig.model_validate({group: {"channels": [0, 2]}})
+    with pytest.raises(BadRecipe, match=rf"prepare\.{group}\.channels names channel 2, and images have 2"):
+        run(drawn(1), config)
+
+
+@pytest.mark.parametrize("method", ["basic", "blocks"])
+@pytest.mark.parametrize("numbers", [(), (3, 5)])
+def test_a_channel_without_light_is_named(method, numbers):
+    images = drawn(2)
+    for pixels in images:
+        pixels[:, 1] = 0
+    config = PrepareConfig(flat_field=FlatFieldConfig(method=method, block=8))
+    with pytest.raises(BadInput, match=rf"is channel {numbers[1] if numbers else 1}; .*prepare\.flat_field\.channels"):
+        run(images, config, names=numbers)
+    own = FlatFieldConfig(method=method, block=8, channels=(0,))
+    assert run(images, PrepareConfig(flat_field=own)).steps[0]["surfaces"][1] is None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fieldmark.errors import BadInput
-from fieldmark.prepare.flat_field import surface_at
+from fieldmark.prepare.flat_field import grid_surface, surface_at
 from fieldmark.prepare.light import BasicLight, BlockLight, Light, basic, cells_of, light_of
 from fieldmark.recipes.prepare import FlatFieldConfig
 
@@ -51,7 +51,7 @@ def off(field: np.ndarray) -> float:
 @pytest.mark.parametrize("count", [4, 12, 40])
 def test_few_planes_of_objects_show_their_light(size, count):
     planes = drawn(count, size)
-    field = found(light_of(FlatFieldConfig(), count), planes)
+    field = found(light_of(FlatFieldConfig()), planes)
     assert off(field) < 0.02
     assert np.abs(field / lamp(*size) - 1).max() < 0.15, "at the borders too"
     assert field.mean() == pytest.approx(1, abs=0.01)
@@ -59,34 +59,34 @@ def test_few_planes_of_objects_show_their_light(size, count):
 
 def test_the_mean_of_as_many_takes_objects_for_light():
     planes = drawn(40, (150, 203))
-    assert off(found(light_of(FlatFieldConfig(block=16), 40), planes)) > 5 * off(found(BasicLight(40), planes))
+    assert off(found(light_of(FlatFieldConfig(block=16)), planes)) > 5 * off(found(BasicLight(), planes))
 
 
 def test_what_stands_still_in_a_third_of_the_planes_is_no_light():
     planes = drawn(12, (100, 120))
     for plane in planes[::3]:
         plane[30:60, 40:70] *= 6
-    assert off(found(BasicLight(12), planes)) < 0.02
+    assert off(found(BasicLight(), planes)) < 0.02
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(2, 6), st.floats(0.1, 50), st.integers(0, 1 << 16))
 def test_neither_exposure_nor_order_changes_the_light(count, times, seed):
     planes = drawn(count, (48, 40), seed)
-    one = found(BasicLight(count), planes)
-    other = found(BasicLight(count), [times * plane for plane in planes[::-1]])
+    one = found(BasicLight(), planes)
+    other = found(BasicLight(), [times * plane for plane in planes[::-1]])
     assert np.allclose(one, other, atol=2e-3)
 
 
 def test_planes_turned_have_their_light_turned():
     planes = drawn(6, (64, 90))
-    turned = found(BasicLight(6), [plane.T for plane in planes])
-    assert np.allclose(turned.T, found(BasicLight(6), planes), atol=2e-3)
+    turned = found(BasicLight(), [plane.T for plane in planes])
+    assert np.allclose(turned.T, found(BasicLight(), planes), atol=2e-3)
 
 
 def test_even_light_is_one():
-    assert np.allclose(found(BasicLight(3), [np.full((70, 80), 7 * n, np.uint16) for n in (1, 2, 3)]), 1, atol=1e-5)
-    assert np.allclose(found(BasicLight(1), [np.full((1, 80), 5.0)]), 1, atol=1e-5)
+    assert np.allclose(found(BasicLight(), [np.full((70, 80), 7 * n, np.uint16) for n in (1, 2, 3)]), 1, atol=1e-5)
+    assert np.allclose(found(BasicLight(), [np.full((1, 80), 5.0)]), 1, atol=1e-5)
 
 
 def test_cells_are_means_of_their_pixels():
@@ -97,19 +97,20 @@ def test_cells_are_means_of_their_pixels():
     assert np.allclose(cells, truth)
 
 
-def test_of_many_planes_every_nth_is_looked_at(monkeypatch):
-    monkeypatch.setattr("fieldmark.prepare.light.MOST_PLANES", 4)
-    planes = drawn(10, (48, 40))
-    light = BasicLight(10)
-    for plane in planes:
-        light.add(plane)
-    some = BasicLight(4)
-    for plane in planes[::3]:
-        some.add(plane)
-    assert light.surface() == some.surface()
+def test_light_need_not_be_positive_beyond_the_plane():
+    """Rows of light 1, 3, 5 are pixels of themselves: the next one, of -1, would lie outside."""
+    edges = np.arange(4)
+    steep = np.array([[1.0], [3.0], [5.0]]) * np.ones(3)
+    at = np.arange(3)
+    assert np.allclose(surface_at(grid_surface(steep, edges, edges, (3, 3)), at, at, (3, 3)), steep / 3)
+    # of cells of four pixels, the first pixel is at 1 - 1.5 / 4 * 2 of the first one
+    surface = grid_surface(steep, 4 * edges, 4 * edges, (12, 12))
+    assert surface_at(surface, np.array([0]), np.array([5]), (12, 12)) == pytest.approx((1 - 1.5 / 4 * 2) / 3, rel=1e-4)
+    with pytest.raises(BadInput, match="not positive everywhere"):
+        grid_surface(np.array([[1.0], [5.0], [9.0]]) * np.ones(3), 4 * edges, 4 * edges, (12, 12))
 
 
-@pytest.mark.parametrize("light", [BasicLight(1), BlockLight(8, 2)])
+@pytest.mark.parametrize("light", [BasicLight(), BlockLight(8, 2)])
 def test_no_plane_is_said(light):
     with pytest.raises(BadInput, match="no image to estimate it on"):
         light.surface()

@@ -296,8 +296,18 @@ def test_preparations_of_other_kinds():
     assert file.recipe["prepare"]["flat_field"] == {"channels": [], "method": "file", "folder": "/configs/ff"}
     assert prepare({"flat_field.correct": False}).recipe["prepare"]["flat_field"] is None
     assert prepare().recipe["prepare"]["flat_field"]["method"] == "blocks"
-    ours = prepare({"flat_field.method": "basic", "flat_field.block_size": None}).recipe["prepare"]["flat_field"]
-    assert ours == {"channels": [1], "method": "basic"}
+    ours = prepare({"flat_field.method": "basic", "flat_field.block_size": None})
+    assert ours.recipe["prepare"]["flat_field"] == {"channels": [1], "method": "basic"}
+    assert not [note for note in ours.notes if note.startswith("flat_field")]
+
+
+def test_what_decides_nothing_beside_basic_is_said():
+    asked = prepare({"flat_field": {"method": "basic", "block_size": 8, "flat_field_dir": "ff"}})
+    assert asked.recipe["prepare"]["flat_field"]["method"] == "basic"
+    told = " ".join(asked.notes)
+    assert "flat_field.flat_field_dir: what is estimated is kept" in told
+    assert "flat_field.block_size: BaSiC has no blocks" in told
+    assert "block_size" not in " ".join(prepare().notes)
 
 
 def test_volumes_are_resized_and_parted():

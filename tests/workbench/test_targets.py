@@ -11,6 +11,7 @@ import tifffile
 from fieldmark.checkpoint import ClassSpec, header_of
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash
+from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
@@ -20,6 +21,7 @@ from fieldmark.testing.drawn import draw_discs
 from fieldmark.testing.projects import drawn_images
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from fieldmark.workbench.loose.pairs import gather, pairs_in
 from fieldmark.workbench.targets import classes_for, facts_of, named_classes, paired_by_stem
 
 OWN = (ClassSpec(id=4, name="ground", value=1), ClassSpec(id=9, name="disc", value=2))
@@ -124,6 +126,36 @@ def test_files_in_the_order_of_their_names(bench, tmp_path):
     (tmp_path / "maps" / "x.png").unlink()
     with pytest.raises(BadInput, match=r"maps holds 2 files and there are 3 images.*order of their names"):
         facts_of(bench.collection.all(), data(tmp_path / "maps", pair_by="order"))
+
+
+@pytest.mark.parametrize("ending", ["", "_mask", " 1"])
+def test_names_with_numbers_are_counted_on_both_sides(tmp_path, ending):
+    """As text `1_mask` comes after `10_mask`, and `1` before `10`: four of twelve images had another's map."""
+    for n in range(1, 13):
+        put(tmp_path / "images" / f"{n}.png", np.zeros((8, 8)))
+        put(tmp_path / "maps" / f"{n}{ending}.png", np.zeros((8, 8)))
+    with Workbench.init(tmp_path / "numbered", ("ground", "disc")) as bench:
+        bench.add([tmp_path / "images"])
+        facts = facts_of(bench.collection.all(), data(tmp_path / "maps", pair_by="order"))
+    found = {Path(fact["uri"]).stem: Path(fact["target"]).stem for fact in facts}
+    assert found == {str(n): f"{n}{ending}" for n in range(1, 13)}
+
+
+def test_maps_of_several_folders_stay_with_their_images(tmp_path):
+    pairs, names = [], []
+    for part in ("one", "two"):
+        numbers = [n for n in range(1, 13) if (n % 2 == 0) == (part == "two")]
+        files = [[put(tmp_path / what / part / f"{n}.png", [[n]]) for n in numbers] for what in ("images", "maps")]
+        pairs.append(pairs_in(tmp_path / "images" / part, tmp_path / "maps" / part))
+        assert [*pairs[-1].images] == files[0]
+        names += [path.name for path in pairs[-1].images]
+    gather(pairs, names, tmp_path / "gathered")
+    with Workbench.init(tmp_path / "numbered", ("ground", "disc")) as bench:
+        bench.add([path for one in pairs for path in one.images])
+        facts = facts_of(bench.collection.all(), data(tmp_path / "gathered", pair_by="order"))
+    for fact in facts:
+        with open_image(Path(fact["target"])) as source:
+            assert source.read(Box.whole(source.shape)).item() == int(Path(fact["uri"]).stem)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,9 @@ def _correlation(pair: _Pair) -> float:
     if np.ptp(said) == 0 or np.ptp(right) == 0:
         return np.nan
     said, right = said - said.mean(), right - right.mean()
-    return float(np.clip((said @ right) / (np.linalg.norm(said) * np.linalg.norm(right)), -1, 1))
+    lengths = float(np.linalg.norm(said) * np.linalg.norm(right))
+    # squares of very small differences are 0 too
+    return float(np.clip((said @ right) / lengths, -1, 1)) if lengths else np.nan
 
 
 def _mae(pair: _Pair) -> float:
@@ -180,7 +182,8 @@ def _seen(pair: _Pair) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     known = pair.known
     if holes.any():
         known = known & ~maximum_filter(holes, _SIDE)
-    if pair.range == 0 or not known.any():
+    # without its small constants SSIM divides 0 by 0
+    if (_K1 * pair.range) ** 2 == 0 or not known.any():
         return None
     return np.where(holes, 0.0, pair.prediction), np.where(holes, 0.0, pair.truth), known
 

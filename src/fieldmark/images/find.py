@@ -56,6 +56,11 @@ def natural_key(text: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(part)) if part.isdecimal() else (1, part) for part in parts if part)
 
 
+def order_of(name: str) -> tuple[tuple[tuple[int, int | str], ...], str]:
+    """Sorts names as people count, no two alike: files that belong together by order are sorted by it on both sides."""
+    return natural_key(name), name
+
+
 def _one(path: Path, shown: str, found: FoundImages) -> None:
     try:
         mode = path.stat().st_mode

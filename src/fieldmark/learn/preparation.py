@@ -15,7 +15,7 @@ from fieldmark.images.source import channel_dtypes
 from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
 from fieldmark.prepare.flat_field import require_field, surface_of_file
-from fieldmark.prepare.light import Light, light_of
+from fieldmark.prepare.light import Light, light_of, surfaces_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.whole import counted, statistics
@@ -121,16 +121,14 @@ def estimate_flat_field(samples: Samples, config: FlatFieldConfig, first: Sequen
     places = _places(config.channels, first, "prepare.flat_field.channels")
     taken = taken_channels(first) or tuple(range(samples.shape(0)[1]))
     meant = places or list(range(len(taken)))
-    surfaces: list[dict[str, Any] | None] = [None] * len(taken)
     if config.method == "file":
+        surfaces: list[dict[str, Any] | None] = [None] * len(taken)
         if config.folder is None:
             raise BadRecipe("prepare.flat_field.method is 'file', and prepare.flat_field.folder names no folder.")
         for place in meant:
             surfaces[place] = surface_of_file(Path(config.folder) / f"flat-field_channel-{taken[place]}.npy")
         return [flat_field_step(surfaces)]
-    for place, light in _lights(samples, config, first, meant, seed).items():
-        surfaces[place] = light.surface()
-    return [flat_field_step(surfaces)]
+    return [flat_field_step(surfaces_of(_lights(samples, config, first, meant, seed), taken))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +257,7 @@ def _lights(
     planes = sorted({(index, box.start[0], box.start[1]) for index, box in places})
     sizes = {samples.shape(index)[3:] for index, _, _ in planes}
     y, x = require_field(sizes)
-    lights = {channel: light_of(config, len(planes)) for channel in channels}
+    lights = {channel: light_of(config) for channel in channels}
     for index, t, z in planes:
         shown = apply(samples.raw(index, Box((t, z, 0, 0), (t + 1, z + 1, y, x))), first)
         for channel, light in lights.items():

@@ -187,7 +187,12 @@ class LabelTargets(_Filed):
         super().check()
         for index in self.images():
             count = self.files.shape(index)[1]
-            if self._channel[0] >= count or (count > 1 and not self._named):
+            if self._channel[0] >= count:
+                raise BadInput(
+                    f"{self.files.shown(index)}: data.target.channels names channel {self._channel[0]}, and it has "
+                    f"{count}. Correct the channel, which is counted from 0."
+                )
+            if count > 1 and not self._named:
                 raise BadInput(f"{self.files.shown(index)}: {MANY_CHANNELS.format(count)}")
             dtype = self.files.channel_dtype(index, self._channel[0])
             if dtype.kind not in "ui":
@@ -208,9 +213,10 @@ class LabelTargets(_Filed):
         if most is None:
             return
         for index, box in ((image, box) for image in self.images() for box in self._strips(image)):
-            if self.share(self.read(index, box)) > 0:
+            known = self.read(index, box)
+            if self.share(known) > 0:
                 return
-            largest = max(largest, int(self.labels(index, box).max()))
+            largest = max(largest, int(self.labels(index, box)[known[1] > 0].max(initial=0)))
         held = f"values up to {largest}, and those from {most} on count as background" if largest else "0 alone"
         raise BadInput(
             f"The {len(self.images())} label maps hold background alone: {held} (num_classes, or data.target.classes, "

@@ -17,7 +17,7 @@ from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.images.source import name_of
 from fieldmark.prepare.flat_field import Surface, require_field, surface_of_file
-from fieldmark.prepare.light import light_of
+from fieldmark.prepare.light import every_plane, light_of, surfaces_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.pipeline import Step, apply, flat_field_step, scale_step
@@ -153,7 +153,7 @@ def estimate(
             Where `foreground.method` is `folder`, it gives what a person made.
     """
     total = count_planes(images)
-    _require_alike(images)
+    _require_channels(config, _require_alike(images))
     first: list[Step] = []
     if config.flat_field is not None:
         first += yield from _flat_field(images, config.flat_field, names, total)
@@ -168,8 +168,8 @@ def _flat_field(images: Sequence[Opened], config: FlatFieldConfig, names: Sequen
     with images[0]() as source:
         channels = source.shape[1]
     meant = list(config.channels or range(channels))
-    surfaces: list[Surface | None] = [None] * channels
     if config.method == "file":
+        surfaces: list[Surface | None] = [None] * channels
         if config.folder is None:
             raise BadRecipe("prepare.flat_field.method is 'file', and prepare.flat_field.folder names no folder.")
         for place in meant:
@@ -177,19 +177,18 @@ def _flat_field(images: Sequence[Opened], config: FlatFieldConfig, names: Sequen
             surfaces[place] = surface_of_file(Path(config.folder) / f"flat-field_channel-{number}.npy")
         return [flat_field_step(surfaces)]
     _require_field(images)
-    lights = {place: light_of(config, total) for place in meant}
-    for number, plane in enumerate(planes_of(images), start=1):
+    lights = {place: light_of(config) for place in meant}
+    every = every_plane(config, total)
+    for number, plane in enumerate(planes_of(images, every=every), start=1):
         raw = plane.raw()
         for place, light in lights.items():
             light.add(raw[place])
-        yield Event("flat field", number, total)
-    for place, light in lights.items():
-        surfaces[place] = light.surface()
-    return [flat_field_step(surfaces)]
+        yield Event("flat field", number, -(-total // every))
+    return [flat_field_step(surfaces_of(lights, names or range(channels)))]
 
 
-def _require_alike(images: Sequence[Opened]) -> None:
-    """Raise BadInput where images have other channels than the first one."""
+def _require_alike(images: Sequence[Opened]) -> int:
+    """How many channels all images have. Raises BadInput where one has others than the first."""
     first = 0
     for opened in images:
         with opened() as source:
@@ -199,6 +198,18 @@ def _require_alike(images: Sequence[Opened]) -> None:
                     f"{name_of(source)} has {source.shape[1]} channels, and the first image {first}. Prepare images "
                     "with the same channels together."
                 )
+    return first
+
+
+def _require_channels(config: PrepareConfig, count: int) -> None:
+    """Raise BadRecipe where a channel is named that images do not have."""
+    for name in ("flat_field", "normalize", "foreground"):
+        group = getattr(config, name)
+        if group is not None and max(group.channels, default=0) >= count:
+            raise BadRecipe(
+                f"prepare.{name}.channels names channel {max(group.channels)}, and images have {count}. Correct the "
+                "channels, which are counted from 0."
+            )
 
 
 def _require_field(images: Sequence[Opened]) -> None:

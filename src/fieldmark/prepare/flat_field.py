@@ -107,11 +107,14 @@ def grid_surface(light: np.ndarray, rows: np.ndarray, columns: np.ndarray, size:
     Raises:
         BadInput: It is not positive everywhere.
     """
-    middles = ((edges[:-1] + edges[1:] - 1) / 2 for edges in (rows, columns))
+    middles = [(edges[:-1] + edges[1:] - 1) / 2 for edges in (rows, columns)]
     v, u = (scaled(_straight(at), side) for at, side in zip(middles, size, strict=True))
-    grid = _straight(light)
-    _require_positive(grid)
-    return {"grid": (grid / light.mean()).round(6).tolist(), "v": v.tolist(), "u": u.tolist()}
+    grid = (_straight(light) / light.mean()).round(6)
+    found = {"grid": grid.tolist(), "v": v.tolist(), "u": u.tolist()}
+    # where a surface bends or ends within the plane: what it is beyond, no pixel is divided by
+    y, x = (np.concatenate([[0], at, [side - 1]]) for at, side in zip(middles, size, strict=True))
+    _require_positive(surface_at(found, y, x, size))
+    return found
 
 
 def _straight(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ needs far fewer planes to see past what stands in them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 SIDE = 64
 """BaSiC looks at planes as so many cells a side, each a mean of pixels: light is smooth."""
 MOST_PLANES = 256
-"""BaSiC looks at so many at most, spread over the data set."""
+"""BaSiC looks at so many at most, spread over the data set (see `every_plane`)."""
 SMOOTHNESS = 1 / 4000
 """Weight of the light's slowest cosines, relative to those of the mean plane; others cost as much as they bend. (The
 paper has 1 / 800 for all of them.)"""
@@ -43,11 +44,36 @@ class Light(Protocol):
         """What all planes have in common. Raises BadInput where that is not positive, or there was none."""
 
 
-def light_of(config: FlatFieldConfig, planes: int) -> Light:
-    """What a recipe asks for, of a data set with so many planes."""
-    if config.method == "blocks":
-        return BlockLight(config.block, config.order)
-    return BasicLight(planes)
+def light_of(config: FlatFieldConfig) -> Light:
+    """What a recipe asks for."""
+    return BlockLight(config.block, config.order) if config.method == "blocks" else BasicLight()
+
+
+def every_plane(config: FlatFieldConfig, planes: int) -> int:
+    """Every how many of a data set's planes one is looked at."""
+    return max(1, -(-planes // MOST_PLANES)) if config.method == "basic" else 1
+
+
+def surfaces_of(lights: Mapping[int, Light], channels: Sequence[int]) -> list[Surface | None]:
+    """The surface of each place among channels; None where nobody looked.
+
+    Args:
+        lights: By place.
+        channels: The number by which the user knows the channel of each place.
+
+    Raises:
+        BadInput: A channel, which is named, has no light that is positive, or no plane.
+    """
+    surfaces: list[Surface | None] = [None] * len(channels)
+    for place, light in lights.items():
+        try:
+            surfaces[place] = light.surface()
+        except BadInput as error:
+            raise BadInput(
+                f"{error} This is channel {channels[place]}; those to be corrected are named in "
+                "prepare.flat_field.channels."
+            ) from error
+    return surfaces
 
 
 class BlockLight:
@@ -71,23 +97,15 @@ class BlockLight:
 
 
 class BasicLight:
-    """BaSiC's, without its dark field.
+    """BaSiC's, without its dark field. The cells of every plane are kept until the end."""
 
-    Args:
-        planes: How many there will be; of more than `MOST_PLANES` every n-th is looked at.
-    """
-
-    def __init__(self, planes: int) -> None:
-        self._every = max(1, -(-planes // MOST_PLANES))
-        self._count = 0
+    def __init__(self) -> None:
         self._cells: list[np.ndarray] = []
         self._size = (0, 0)
 
     def add(self, plane: np.ndarray) -> None:
-        if self._count % self._every == 0:
-            self._size = (plane.shape[0], plane.shape[1])
-            self._cells.append(cells_of(plane))
-        self._count += 1
+        self._size = (plane.shape[0], plane.shape[1])
+        self._cells.append(cells_of(plane))
 
     def surface(self) -> Surface:
         if not self._cells:
@@ -115,7 +133,7 @@ def basic(planes: np.ndarray) -> np.ndarray:
         planes: (n, y, x) float64.
 
     Raises:
-        BadInput: The planes are not brighter than 0 on the whole, or share no light that is positive.
+        BadInput: The planes are not brighter than 0 on the whole.
     """
     shape = planes.shape[1:]
     values = planes.reshape(len(planes), -1)
@@ -140,6 +158,7 @@ def _parted(values: np.ndarray, weights: np.ndarray, shape: tuple[int, ...]) -> 
     mean = values.mean(axis=0)
     down, across = np.ogrid[: shape[0], : shape[1]]
     stiff = SMOOTHNESS * (1 + down**2 + across**2) * np.abs(dctn(mean.reshape(shape), norm="ortho")).sum()
+    # where it begins and how it grows is as in the paper's own code
     pull = 12.5 / np.sqrt(np.linalg.eigvalsh(values @ values.T)[-1])
     bright, light = values.mean(axis=1), mean
     standing, owed = np.zeros_like(values), np.zeros_like(values)
@@ -150,10 +169,10 @@ def _parted(values: np.ndarray, weights: np.ndarray, shape: tuple[int, ...]) -> 
         waves = dctn((bright @ wanted / total).reshape(shape), norm="ortho")
         level = waves[0, 0]
         waves = _shrunk(waves, stiff / (pull * total))
-        waves[0, 0] = level
+        waves[0, 0] = level  # the mean bends nothing, and costs nothing
         light = idctn(waves, norm="ortho").ravel()
         light /= light.mean()
-        bright = np.maximum(wanted @ light / (light @ light), 1e-9)
+        bright = np.maximum(wanted @ light / (light @ light), 1e-9)  # planes are dark at most, never lit backwards
         lit = bright[:, None] * light
         standing = _shrunk(values - lit + owed / pull, weights / pull)
         left = values - lit - standing

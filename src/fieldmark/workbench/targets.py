@@ -14,6 +14,7 @@ from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images, open_image
+from fieldmark.images.find import order_of
 from fieldmark.images.source import channel_dtypes
 from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
 from fieldmark.recipes.data import COLUMN, MANY_CHANNELS, PLANES, WAYS
@@ -86,7 +87,7 @@ def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: b
                 f"{folder} holds {len(files)} files and there are {len(facts)} images; they are paired in the order of "
                 "their names. Give each image one file, or pair them by stem: --set data.target.pair_by=stem."
             )
-        pairs = dict(zip(sorted(fact["name"] for fact in facts), files, strict=True))
+        pairs = dict(zip(sorted((fact["name"] for fact in facts), key=order_of), files, strict=True))
     else:
         pairs = paired_by_stem([fact["name"] for fact in facts], files, folder)
     if not pairs:
@@ -134,7 +135,7 @@ def _owners(stem: str, owners: dict[str, list[str]]) -> list[str]:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadFile(folder, "there is no such folder. Correct data.target.folder or data.mask.folder.")
-    files = sorted((path for path, _ in find_images(folder).images), key=lambda path: path.as_posix())
+    files = sorted((path for path, _ in find_images(folder).images), key=lambda path: order_of(path.as_posix()))
     if not files:
         raise BadInput(f"{folder} holds no image. Correct data.target.folder or data.mask.folder.")
     return files

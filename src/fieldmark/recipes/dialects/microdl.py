@@ -190,7 +190,7 @@ def fit_of(
     """
     file = validate(TrainingFile, values, source=source)
     rates = file.trainer.callbacks.LearningRateScheduler
-    notes = [*file.told(), *unused_rates(rates, beside="lr" in file.trainer.optimizer.model_fields_set)]
+    notes = [*file.told(), *unused_rates(rates, own="lr" in file.trainer.optimizer.model_fields_set)]
     if file.dataset.augmentations is not None and file.trainer.augmentations is not None:
         notes.append("trainer.augmentations: dataset.augmentations decides.")
     recipe = _recipe(file, prepared, notes, source)

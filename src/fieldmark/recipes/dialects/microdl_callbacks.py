@@ -137,12 +137,12 @@ def rates_of(rates: RateScheduler | None) -> dict[str, Any]:
     return {"schedule": "cyclic", "lr": rates.base_lr, "cycle": cycle}
 
 
-def unused_rates(rates: RateScheduler | None, *, beside: bool) -> list[str]:
+def unused_rates(rates: RateScheduler | None, *, own: bool) -> list[str]:
     """Settings of the finder in a file that trains, of cycles in a file for the finder, and the rate beside cycles.
 
     Args:
         rates: Of the file.
-        beside: Whether the optimizer was given a rate too.
+        own: Whether the optimizer was given a rate too.
     """
     if rates is None:
         return []
@@ -154,7 +154,7 @@ def unused_rates(rates: RateScheduler | None, *, beside: bool) -> list[str]:
     if rates.lr is not None and not rates.lr_find:
         idle = [key for key in ("base_lr", "max_lr", *of_cycles[:-1]) if key in rates.model_fields_set]
         notes += [f"{place}.{key}: `lr` beside it is one rate for all steps." for key in idle]
-    if beside:
+    if own:
         notes.append(f"trainer.optimizer.lr: {place} decides the rate.")
     return notes
 

@@ -249,14 +249,17 @@ def _flat_field(file: PreparationFile, beside: Path, notes: list[str]) -> dict[s
         return None
     folder = one.flat_field_dir or one.ff_dir or str(Path(file.output_dir) / "flat_field_images")
     from_file = one.method == "from_file" or not one.estimate
-    made: dict[str, Any] = {"channels": list(one.flat_field_channels), "method": "blocks"}
+    made: dict[str, Any] = {
+        "channels": list(one.flat_field_channels),
+        "method": "basic" if one.method == "basic" else "blocks",
+    }
     if from_file:
         made |= {"method": "file", "folder": str(path_of(folder, beside))}
-    elif one.method == "basic":
-        made |= {"method": "basic"}
     elif one.flat_field_dir or one.ff_dir:
         name = "flat_field_dir" if one.flat_field_dir else "ff_dir"
         notes.append(f"flat_field.{name}: what is estimated is kept in the model.")
+    if one.block_size and made["method"] == "basic":
+        notes.append("flat_field.block_size: BaSiC has no blocks.")
     return made | ({"block": one.block_size} if one.block_size else {})
 
 

@@ -18,7 +18,7 @@ from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.loose.frames import add_frames, prepared_in, require_chosen
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
-from fieldmark.workbench.loose.stores import is_store
+from fieldmark.workbench.loose.stores import is_store, store_table
 from fieldmark.workbench.predicting import output_of, stem_of
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def plan_inference(
 
 def _with_neighbors(file: ForeignPredict) -> ForeignPredict:
     """With all slices: a network that sees stacks would take those left out for slices that are not there."""
-    if not is_store(file.images):
-        require_chosen(file.frames, file.images, frames_in(file.images).rows)
+    table = store_table(file.images) if is_store(file.images) else frames_in(file.images)
+    require_chosen(file.frames, file.images, table.rows)
     note = (
         "dataset.slice_ids: the network sees each slice with its neighbors, so whole stacks are predicted and measured."
     )
