@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, cast
 
@@ -155,7 +156,7 @@ class _Bordered2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         with _own_type(x):
-            grown = functional.pad(x, self._reversed_padding_repeated_twice, mode="replicate")
+            grown = bordered(x, self._reversed_padding_repeated_twice)
         return functional.conv2d(grown, self.weight, self.bias)
 
 
@@ -164,8 +165,23 @@ class _Bordered3d(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         with _own_type(x):
-            grown = functional.pad(x, self._reversed_padding_repeated_twice, mode="replicate")
+            grown = bordered(x, self._reversed_padding_repeated_twice)
         return functional.conv3d(grown, self.weight, self.bias)
+
+
+def bordered(x: Tensor, pads: Sequence[int]) -> Tensor:
+    """(B, C, *S) with its border repeated by `pads`: before and after along the last axis, then the one before it.
+
+    In a network that `torch.compile` compiles, by joining slices: the compiler takes the gradient of PyTorch's own pad to
+    lie in memory otherwise than it does, and stops (2.13).
+    """
+    if not torch.compiler.is_compiling():
+        return functional.pad(x, tuple(pads), mode="replicate")
+    for place, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True)):
+        axis = x.ndim - 1 - place
+        ends = (x.narrow(axis, 0, 1),) * before, (x.narrow(axis, x.shape[axis] - 1, 1),) * after
+        x = torch.cat([*ends[0], x, *ends[1]], dim=axis)
+    return x
 
 
 def _own_type(x: Tensor) -> torch.autocast:
