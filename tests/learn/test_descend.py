@@ -109,6 +109,11 @@ def test_more_is_better_where_that_is_said(tmp_path):
     assert walked(tmp_path, [1.0] * 5, early=early)[0] == 10
 
 
+@pytest.mark.parametrize(("monitor", "kept"), [("val_seen", 10), ("val_loss", 2)])
+def test_by_itself_less_of_a_loss_and_more_of_another_number_is_better(tmp_path, monitor, kept):
+    assert walked(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0], early=EarlyConfig(monitor=monitor))[0] == kept
+
+
 def test_an_unknown_monitor_is_named(tmp_path):
     with pytest.raises(BadRecipe, match=r"val_dcie.*val_loss, val_seen"):
         walked(tmp_path, [1.0] * 5, early=EarlyConfig(monitor="val_dcie"))

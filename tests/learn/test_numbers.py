@@ -134,6 +134,37 @@ def test_a_stopped_fit_goes_on_to_the_same_bits(made):
     assert all(np.array_equal(unbroken[name], broken[name]) for name in unbroken)
 
 
+def test_a_published_encoder_rests_in_the_first_epochs(made):
+    bench, rows, folder = made
+    how = recipe(table(folder / "t.csv", rows), encoder="efficientnet-lite0")
+
+    def learned(rests: int, lr: float) -> dict[str, np.ndarray]:
+        train = how.train.model_copy(update={"epochs": 1, "batch_size": 12, "only_decoder_epochs": rests, "lr": lr})
+        return load(fit(bench, how.model_copy(update={"train": train}), f"n{rests}{lr:g}"))[1]
+
+    slow, fast, free = learned(1, 1e-3), learned(1, 1e-2), learned(0, 1e-2)
+    kernels = [name for name in slow if name.startswith("body.") and slow[name].ndim == 4]
+    assert kernels
+    assert all(np.array_equal(slow[name], fast[name]) for name in kernels)
+    assert not any(np.array_equal(fast[name], free[name]) for name in kernels)
+    assert not np.array_equal(slow["dense.0.weight"], fast["dense.0.weight"])
+
+
+def test_the_network_is_compiled_where_that_is_asked(made, monkeypatch):
+    bench, rows, folder = made
+    compiled = []
+
+    def mark(net):
+        compiled.append(type(net).__name__)
+        return net
+
+    monkeypatch.setattr(torch, "compile", mark)
+    how = recipe(table(folder / "t.csv", rows))
+    for wanted in (False, True):
+        fit(bench, how.model_copy(update={"train": how.train.model_copy(update={"epochs": 1, "compile": wanted})}))
+        assert len(compiled) == wanted
+
+
 def test_volumes_have_numbers_too(tmp_path):
     rows = drawn(tmp_path / "images", deep=True, size=(20, 24))
     with Workbench.init(tmp_path / "project") as bench:

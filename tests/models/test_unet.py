@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -119,6 +121,19 @@ def test_channels_are_normalized_pixel_by_pixel():
         assert torch.equal(net(x)[..., :32, :32], net(far)[..., :32, :32])
     assert net.tile_exact
     assert not net_of(norm="instance").tile_exact
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")
+def test_a_compiled_network_has_the_same_gradients():
+    """Those of kernels; biases before a batch norm have none but rounding."""
+    x, found = noise(2, 1, 8, 8), []
+    for compiled in (False, True):
+        net = net_of(filters=(2, 3), convs_per_block=1).train().to(memory_format=torch.channels_last)
+        module = torch.compile(net) if compiled else net
+        module(x).square().mean().backward()
+        found.append({name: weight.grad for name, weight in net.named_parameters() if weight.ndim == 4})
+    assert all(torch.allclose(grad, found[1][name], atol=1e-5) for name, grad in found[0].items())
+    assert all(grad.abs().max() > 1e-4 for grad in found[0].values())
 
 
 @pytest.mark.parametrize(

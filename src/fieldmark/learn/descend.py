@@ -170,7 +170,7 @@ class Descend:
         early = self.config.early or EarlyConfig()
         if early.monitor not in told:
             raise BadRecipe(f"early.monitor: there is no {early.monitor!r}; there are {', '.join(told)}.")
-        value = told[early.monitor] if early.mode == "max" else -told[early.monitor]
+        value = told[early.monitor] if early.more_is_better else -told[early.monitor]
         better = math.isfinite(value) and ("best" not in note or value > note["best"] + early.min_delta)
         note["waited"] = 0 if better else note.get("waited", 0) + 1
         if better:

@@ -26,8 +26,13 @@ class EarlyConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     monitor: str = "val_loss"
     patience: PositiveInt = 10
     """Epochs without an improvement."""
-    mode: Literal["min", "max"] = "min"
+    mode: Literal["auto", "min", "max"] = "auto"
+    """Which way is better; `auto`: less of a loss, more of anything else."""
     min_delta: NonNegativeFloat = 0.0
+
+    @property
+    def more_is_better(self) -> bool:
+        return self.mode == "max" or (self.mode == "auto" and not self.monitor.endswith("loss"))
 
 
 class StepsConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

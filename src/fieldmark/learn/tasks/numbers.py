@@ -18,7 +18,7 @@ from fieldmark.learn.lessons import Lesson
 from fieldmark.learn.losses import build_loss
 from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.optimizers import descend, make_optimizer
-from fieldmark.learn.tasks.targets import voice
+from fieldmark.learn.tasks.targets import let_encoder_rest, voice
 from fieldmark.prepare import apply
 
 if TYPE_CHECKING:
@@ -148,13 +148,15 @@ class OnNumbers:
         return [self.optimizer]
 
     def set_up(self, engine: Fabric) -> None:
-        self._module, self._stepper = engine.setup(self.net, self.optimizer)
+        module = torch.compile(self.net) if self.config.compile else self.net
+        self._module, self._stepper = engine.setup(module, self.optimizer)
         self.batches.share(engine.global_rank, engine.world_size)
 
     def on_epoch(self, epoch: int) -> None:
         pass
 
     def step(self, engine: Fabric, batch: Lesson) -> dict[str, float]:
+        let_encoder_rest(self.net, self.config, batch.epoch)
         devices = [torch.cuda.current_device()] if engine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(batch.seed)

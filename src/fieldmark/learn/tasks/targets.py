@@ -78,7 +78,7 @@ class OnTargets:
         pass
 
     def step(self, engine: Fabric, batch: Lesson) -> dict[str, float]:
-        self._freeze(batch.epoch)
+        let_encoder_rest(self.net, self.config, batch.epoch)
         devices = [torch.cuda.current_device()] if engine.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(batch.seed)
@@ -128,13 +128,6 @@ class OnTargets:
             )
         return scores.sigmoid() if self._sigmoid else scores
 
-    def _freeze(self, epoch: int) -> None:
-        """A published encoder's weights stay in the first epochs; asked at each step, since a fit may begin at any."""
-        encoder = getattr(self.net, "encoder", None)
-        if encoder is not None and self.config.only_decoder_epochs:
-            for weight in encoder.parameters():
-                weight.requires_grad_(epoch >= self.config.only_decoder_epochs)
-
     def _class_weights(self) -> Tensor | None:
         """(K,) as the recipe says; `balanced` gives every class the same voice, by the first crops of the fit."""
         asked = self.config.loss.class_weights
@@ -162,6 +155,14 @@ def _checked_weights(asked: Sequence[float], classes: int) -> Tensor:
     if not any(asked):
         raise BadRecipe("train.loss.class_weights: all of them are 0, so nothing is learned. Raise one.")
     return torch.tensor(asked, dtype=torch.float32)
+
+
+def let_encoder_rest(net: Net, config: TrainConfig, epoch: int) -> None:
+    """A published encoder's weights stay in the first epochs; asked at each step, since a fit may begin at any."""
+    encoder = getattr(net, "encoder", None)
+    if encoder is not None and config.only_decoder_epochs:
+        for weight in encoder.parameters():
+            weight.requires_grad_(epoch >= config.only_decoder_epochs)
 
 
 def voice(engine: Fabric, weight: Tensor) -> float:
