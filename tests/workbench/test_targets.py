@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -165,12 +166,49 @@ def test_maps_of_several_folders_stay_with_their_images(tmp_path):
         (["two.ome.tif"], {"c/two.png": "two.ome.tif"}),
         (["deep/two_seg.png"], {"c/two.png": "deep/two_seg.png"}),
         (["three.png"], {}),
+        (["b/two.png"], {}),  # of an image of b that there is not; c/two.png is another
+        (["a/two_mask.png", "deep/two.png"], {"c/two.png": "deep/two.png"}),
     ],
 )
 def test_whole_names_count_before_their_last_part(files, found):
     root = Path("maps")
     pairs = paired_by_stem(["a/one.tif", "b/one.tif", "c/two.png"], [root / name for name in files], root)
     assert pairs == {name: root / path for name, path in found.items()}
+
+
+def test_names_are_the_same_however_their_accents_are_written():
+    root, (short, long) = Path("maps"), (unicodedata.normalize(form, "zélle é.png") for form in ("NFC", "NFD"))
+    assert short != long
+    for image, file in ((short, long), (long, short)):
+        assert paired_by_stem([image], [root / file], root) == {image: root / file}
+
+
+@pytest.mark.parametrize(
+    ("images", "files", "said"),
+    [
+        # a digit comes before `_mask`, and after the image's dot
+        (
+            ["i.png", "i_2.png", "i_3.png"],
+            ["i_mask.png", "i_2_mask.png", "i_3_mask.png"],
+            "i_2_mask.png would be .*i.png",
+        ),
+        (["1.png", "2.png", "3.png"], ["2.png", "3.png", "4.png"], r"2.png would be .* 1.png \(only .*: 1, 4\)"),
+        (["1.png", "2.png", "3.png"], ["a.png", "b.png", "c.png"], None),
+        (["1.png", "2.png", "3.png"], ["1_seg.png", "2_seg.png", "other.png"], None),
+    ],
+)
+def test_the_order_never_gives_an_image_the_file_of_another(tmp_path, images, files, said):
+    for folder, names in (("images", images), ("maps", files)):
+        for name in names:
+            put(tmp_path / folder / name, np.zeros((8, 8)))
+    with Workbench.init(tmp_path / "ordered", ("ground", "disc")) as bench:
+        bench.add([tmp_path / "images"])
+        if said is None:
+            facts = facts_of(bench.collection.all(), data(tmp_path / "maps", pair_by="order"))
+            assert [Path(fact["target"]).name for fact in facts] == files
+            return
+        with pytest.raises(BadInput, match=said):
+            facts_of(bench.collection.all(), data(tmp_path / "maps", pair_by="order"))
 
 
 def test_what_is_ambiguous_is_refused():

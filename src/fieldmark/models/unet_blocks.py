@@ -172,8 +172,8 @@ class _Bordered3d(nn.Conv3d):
 def bordered(x: Tensor, pads: Sequence[int]) -> Tensor:
     """(B, C, *S) with its border repeated by `pads`: before and after along the last axis, then the one before it.
 
-    In a network that `torch.compile` compiles, by joining slices: the compiler takes the gradient of PyTorch's own pad to
-    lie in memory otherwise than it does, and stops (2.13).
+    In a network that `torch.compile` compiles, by joining slices: the compiler takes the gradient of PyTorch's own pad
+    to lie in memory otherwise than it does, and stops (2.13).
     """
     if not torch.compiler.is_compiling():
         return functional.pad(x, tuple(pads), mode="replicate")

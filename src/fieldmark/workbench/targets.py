@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +88,9 @@ def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: b
                 f"{folder} holds {len(files)} files and there are {len(facts)} images; they are paired in the order of "
                 "their names. Give each image one file, or pair them by stem: --set data.target.pair_by=stem."
             )
-        pairs = dict(zip(sorted((fact["name"] for fact in facts), key=order_of), files, strict=True))
+        names = sorted((fact["name"] for fact in facts), key=order_of)
+        refuse_crossed(names, files, folder)
+        pairs = dict(zip(names, files, strict=True))
     else:
         pairs = paired_by_stem([fact["name"] for fact in facts], files, folder)
     if not pairs:
@@ -112,11 +115,13 @@ def paired_by_stem(names: Sequence[str], files: Sequence[Path], folder: Path) ->
     """
     owners: dict[str, list[str]] = {}
     for name in names:
-        for key in {stem_of(name), stem_of(name).rpartition("/")[2]}:
+        stem = _stem(name)
+        for key in {stem, stem.rpartition("/")[2]}:
             owners.setdefault(key, []).append(name)
+    folders = {_stem(name).rpartition("/")[0] for name in names} - {""}
     found: dict[str, Path] = {}
     for path in files:
-        meant = _owners(stem_of(path.relative_to(folder).as_posix()), owners)
+        meant = _owners(_stem(path.relative_to(folder).as_posix()), owners, folders)
         if len(meant) > 1:
             raise BadInput(f"{path} could belong to {' and '.join(meant[:3])}. Put it into a folder like the image's.")
         for name in meant:
@@ -126,10 +131,54 @@ def paired_by_stem(names: Sequence[str], files: Sequence[Path], folder: Path) ->
     return found
 
 
-def _owners(stem: str, owners: dict[str, list[str]]) -> list[str]:
-    """The images that a file name without its suffix may mean; the most exact way of reading it wins."""
+def _owners(stem: str, owners: dict[str, list[str]], folders: Collection[str]) -> list[str]:
+    """The images that a file name without its suffix may mean; the most exact way of reading it wins.
+
+    In one of the images' own folders, a file is of an image there or of none.
+    """
     readings = [stem, *(stem.removesuffix(ending) for ending in ENDINGS["masks"] if stem.endswith(ending))]
-    return next((owners[key] for key in (*readings, *(r.rpartition("/")[2] for r in readings)) if key in owners), [])
+    lasts = [] if stem.rpartition("/")[0] in folders else [reading.rpartition("/")[2] for reading in readings]
+    return next((owners[key] for key in (*readings, *lasts) if key in owners), [])
+
+
+def refuse_crossed(names: Sequence[str], maps: Sequence[Path], folder: Path) -> None:
+    """Raise BadInput where the order gives an image another file than the one of its name, or one of another's name.
+
+    That is so where one map is missing and another is too many: every image between them had its neighbor's.
+
+    Args:
+        names: Of the images, in order.
+        maps: Their files, in order.
+        folder: Of the files.
+    """
+    last = [_stem(name).rpartition("/")[2] for name in names]
+    own = set(last)
+    meant = [_meant(path, own) for path in maps]
+    for name, stem, path, said in zip(names, last, maps, meant, strict=True):
+        if said != stem and (stem in meant or said in own):
+            raise BadInput(
+                f"{folder}: in the order of their names, {path.name} would be the label map of {name}"
+                f"{told_odd(names, maps)}. Give each image one label map, and name all of them alike."
+            )
+
+
+def told_odd(names: Sequence[str], maps: Sequence[Path]) -> str:
+    """The first few stems that only the images, or only their files, have; empty for none."""
+    own = {_stem(name).rpartition("/")[2] for name in names}
+    odd = sorted(own ^ {_meant(path, own) for path in maps})[:5]
+    return f" (only in one of them: {', '.join(odd)})" if odd else ""
+
+
+def _meant(label_map: Path, images: Collection[str]) -> str:
+    """The stem of the image that a label map is named after, `cell` for `cell_mask.png` too; else the map's own."""
+    stem = _stem(label_map.name)
+    bare = [stem.removesuffix(ending) for ending in ENDINGS["masks"]]
+    return next((name for name in (stem, *bare) if name in images), stem)
+
+
+def _stem(name: str) -> str:
+    """A name without its suffix, its accents as one character each: some systems write them as two."""
+    return unicodedata.normalize("NFC", stem_of(name))
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images
 from fieldmark.images.find import order_of
-from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
+from fieldmark.workbench.targets import refuse_crossed, told_odd
 
 _PLACES = (("images", "labels"), ("train/images", "train/labels"), (".", "labels"), ("train", "train/labels"))
 """Where images and label maps lie below a data folder; the first that is there counts."""
@@ -53,36 +53,14 @@ def pairs_in(images: Path, labels: Path) -> Pairs:
     own, maps = files_in(images), files_in(labels)
     if not own:
         raise BadInput(f"{images}: no image is in there. Correct the path.")
+    names = [path.name for path in own]
     if len(own) != len(maps):
         raise BadInput(
-            f"{images} holds {len(own)} images and {labels} {len(maps)} label maps{_odd(own, maps)}. "
+            f"{images} holds {len(own)} images and {labels} {len(maps)} label maps{told_odd(names, maps)}. "
             "They are paired in the order of their names: give each image one label map."
         )
-    _refuse_crossed(own, maps, labels)
+    refuse_crossed(names, maps, labels)
     return Pairs(tuple(own), tuple(maps), labels)
-
-
-def _refuse_crossed(images: Sequence[Path], maps: Sequence[Path], labels: Path) -> None:
-    """Raise BadInput where the order gives an image another map than the one of its name, or one of another's name.
-
-    That is so where one map is missing and another is too many: every image between them had its neighbor's.
-    """
-    own = {stem_of(path.name) for path in images}
-    named = {_meant(path, own) for path in maps}
-    for image, given in zip(images, maps, strict=True):
-        stem, meant = stem_of(image.name), _meant(given, own)
-        if meant != stem and (stem in named or meant in own):
-            raise BadInput(
-                f"{labels}: in the order of their names, {given.name} would be the label map of {image}"
-                f"{_odd(images, maps)}. Give each image one label map, and name all of them alike."
-            )
-
-
-def _meant(label_map: Path, images: Collection[str]) -> str:
-    """The stem of the image that a label map is named after, `cell` for `cell_mask.png` too; else the map's own."""
-    stem = stem_of(label_map.name)
-    bare = [stem.removesuffix(ending) for ending in ENDINGS["masks"]]
-    return next((name for name in (stem, *bare) if name in images), stem)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -107,12 +85,4 @@ def gather(pairs: Sequence[Pairs], names: Sequence[str], folder: Path) -> None:
     maps = [path for one in pairs for path in one.labels]
     folder.mkdir(parents=True, exist_ok=True)
     for place, (_, path) in enumerate(sorted(zip(names, maps, strict=True), key=lambda pair: order_of(pair[0]))):
-        shutil.copyfile(path, folder / f"{place:06d}{path.suffix}")
-
-
-def _odd(images: Sequence[Path], labels: Sequence[Path]) -> str:
-    """The first few names that only one of the folders has."""
-    ours = {stem_of(path.name) for path in images}
-    theirs = {_meant(path, ours) for path in labels}
-    odd = sorted(ours ^ theirs)[:5]
-    return f" (only in one of them: {', '.join(odd)})" if odd else ""
+        shutil.copyfile(path, folder / f"map-{place:06d}{path.suffix}")
