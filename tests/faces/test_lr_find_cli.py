@@ -56,6 +56,51 @@ def test_bounds_are_suggested_and_written(here, capsys):
     assert not (here / "P" / "models").exists()
 
 
+HAND = """\
+# Größe: what I know of it
+family: unet   # ours
+net: {filters: [4, 6]}
+data:
+  target: {kind: labels, folder: labels}
+%s"""
+
+
+@pytest.mark.parametrize(
+    ("train", "cyclic"),
+    [
+        ("train:\n  lr: 1.0e-3   # a guess\n  crop: [32, 32]\n  crops_per_epoch: 8\n  batch_size: 2\n", False),
+        ("train: {crop: [32, 32], crops_per_epoch: 8, batch_size: 2, cycle: {half_epochs: 3}}  # on a line", False),
+        ("train:\n  crop: [32, 32]\n  crops_per_epoch: 8\n  batch_size: 2\n  schedule: cyclic\n", True),
+    ],
+)
+def test_all_else_in_the_recipe_stays_its_comments_too(here, capsys, train, cyclic):
+    before = HAND % train
+    (here / "recipe.yaml").write_text(before, encoding="utf-8")
+    given = ("--steps", 12, "--max-lr", 3, "--apply", "--json")
+    capsys.readouterr()
+    assert run("-C", "P", "lr-find", "--config", "recipe.yaml", *given) == 0
+    values = json.loads(capsys.readouterr().out)
+    after = (here / "recipe.yaml").read_text(encoding="utf-8")
+    wanted = yaml.safe_load(before)
+    wanted["train"]["lr"] = values["base_lr" if cyclic else "max_lr"]
+    wanted["train"]["cycle"] = wanted["train"].get("cycle", {}) | {"max_lr": values["max_lr"]}
+    assert yaml.safe_load(after) == wanted
+    assert [line.partition("#")[2] for line in after.splitlines() if "#" in line] == [
+        line.partition("#")[2] for line in before.splitlines() if "#" in line
+    ]
+
+
+def test_rates_are_written_where_the_family_looks_for_them(here, capsys):
+    small = {"family": "autoencoder", "descend": {"crop": 32, "crops_per_epoch": 8, "batch_size": 2}}
+    (here / "recipe.yaml").write_text(yaml.safe_dump(small))
+    capsys.readouterr()
+    assert run("-C", "P", "lr-find", "--config", "recipe.yaml", "--steps", 12, "--apply", "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    written = yaml.safe_load((here / "recipe.yaml").read_text())
+    rates = {"lr": values["max_lr"], "cycle": {"max_lr": values["max_lr"]}}
+    assert written == small | {"descend": small["descend"] | rates}
+
+
 def test_what_cannot_be_fitted_is_said(here, capsys):
     assert run("-C", "P", "lr-find", "unet", "--steps", 12) == 1  # no strokes, and no targets are named
     assert "nothing to learn from" in capsys.readouterr().err

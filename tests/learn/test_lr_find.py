@@ -97,7 +97,7 @@ def test_what_is_left_in_the_folder(tmp_path):
     sweep, _ = swept(1.0, base_lr=1e-3, max_lr=10.0, steps=40)
     write_found(tmp_path, sweep.found())
     values = json.loads((tmp_path / "lr_find.json").read_text())
-    assert set(values) == {"base_lr", "max_lr"}
+    assert set(values) == {"base_lr", "max_lr", "section"}
     rows = (tmp_path / "lr_find.csv").read_text().splitlines()
     assert rows[0] == "lr,loss,smoothed"
     assert len(rows) == len(sweep.rates) + 1

@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +26,7 @@ from fieldmark.learn.jobs import fit_job
 from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.run import prepared_net
 from fieldmark.recipes import validate
-from fieldmark.recipes.find import FindConfig
+from fieldmark.recipes.find import FindConfig, section_of
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -74,7 +74,7 @@ def find_from_job(job: dict[str, Any]) -> Iterator[Event]:
     yield from sweep.run(engine)
     found = sweep.found()
     if engine.is_global_zero:
-        write_found(fit.folder, found)
+        write_found(fit.folder, found, section_of(fit.recipe, phases[0].config))
 
 
 class Sweep:
@@ -161,8 +161,8 @@ def suggest(rates: list[float], losses: list[float], means: list[float]) -> Foun
     return Found(min(rates[begins], most), most, rates, losses, means)
 
 
-def write_found(folder: Path, found: Found) -> None:
-    """The suggestion as JSON, the curve as CSV and as a picture."""
+def write_found(folder: Path, found: Found, section: str = "train") -> None:
+    """The suggestion for a section of the recipe as JSON, the curve as CSV and as a picture."""
     folder.mkdir(parents=True, exist_ok=True)
     text = io.StringIO()
     rows = csv.writer(text)
@@ -170,8 +170,13 @@ def write_found(folder: Path, found: Found) -> None:
     rows.writerows(zip(found.rates, found.losses, found.smoothed, strict=True))
     write_atomic(folder / "lr_find.csv", text.getvalue().encode())
     write_atomic(folder / "lr_find.png", _picture(found))
-    values = {key: value for key, value in asdict(found).items() if key in ("base_lr", "max_lr")}
+    values = {"base_lr": _short(found.base_lr), "max_lr": _short(found.max_lr), "section": section}
     write_atomic(folder / "lr_find.json", json.dumps(values, indent=2).encode())
+
+
+def _short(rate: float) -> float:
+    """As people write it: no more digits than a sweep can tell."""
+    return float(f"{rate:.4g}")
 
 
 def _picture(found: Found) -> bytes:

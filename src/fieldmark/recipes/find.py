@@ -2,9 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import reduce
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
+
+if TYPE_CHECKING:
+    from fieldmark.recipes.fit import FitRecipe
+    from fieldmark.recipes.steps import StepsConfig
+
+SECTIONS = ("train", "descend", "image_head.descend")
+"""Where a recipe says how a network descends; which of them a fit goes by depends on its family."""
+
+
+def steps_of(recipe: FitRecipe, section: str) -> StepsConfig:
+    """The settings of a section of `SECTIONS`."""
+    found: StepsConfig = reduce(getattr, section.split("."), recipe)  # type: ignore[assignment]
+    return found
+
+
+def section_of(recipe: FitRecipe, config: StepsConfig) -> str:
+    """The section that a recipe's settings are of."""
+    return next(section for section in SECTIONS if steps_of(recipe, section) is config)
 
 
 class FindConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):

@@ -13,6 +13,7 @@ from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput, FieldmarkError
+from fieldmark.recipes.editing import with_values
 from fieldmark.recipes.find import FindConfig
 from fieldmark.recipes.loading import load_recipe, validate
 from fieldmark.workbench.fitting import begin_fit
@@ -81,18 +82,18 @@ def found(run: Run, figure: Path | None = None) -> dict[str, Any]:
     return read_json(run.folder / RESULT) | {"figure": str(figure or drawn), "run": run.id}
 
 
-def apply_found(values: dict[str, Any], config: Path) -> None:
-    """Write the bounds into a recipe of ours: `train.lr` and `train.cycle.max_lr`.
+def apply_found(values: dict[str, Any], config: Path, *, cyclic: bool) -> None:
+    """Write the bounds into a recipe of ours, `lr` and `cycle.max_lr` of what was swept; all else in it stays.
 
     With cyclic rates `lr` is the lower bound; else the fit has one rate, the upper one.
     """
-    import yaml
-
+    section = str(values["section"])
     if config.suffix.lower() not in (".yaml", ".yml"):
-        raise BadInput(f"{config}: only YAML recipes are written. Set train.lr to {values['max_lr']:.2g} by hand.")
-    recipe = load_recipe(config)
-    train = dict(recipe.get("train") or {})
-    cyclic = train.get("schedule") == "cyclic"
-    train["lr"] = values["base_lr"] if cyclic else values["max_lr"]
-    train["cycle"] = dict(train.get("cycle") or {}) | {"max_lr": values["max_lr"]}
-    write_atomic(config, yaml.safe_dump(recipe | {"train": train}, sort_keys=False).encode())
+        raise BadInput(f"{config}: only YAML recipes are written. Set {section}.lr to {values['max_lr']:.2g} by hand.")
+    load_recipe(config)
+    keys = section.split(".")
+    rates = [
+        ([*keys, "lr"], values["base_lr"] if cyclic else values["max_lr"]),
+        ([*keys, "cycle", "max_lr"], values["max_lr"]),
+    ]
+    write_atomic(config, with_values(config.read_text(encoding="utf-8-sig"), rates).encode())

@@ -35,7 +35,7 @@ def lr_find(
     """Sweep the learning rate of a fit of FAMILY, and suggest bounds; the project's models stay as they are."""
     from fieldmark.faces.cli.show import errors_as_json, follow, say, say_json
     from fieldmark.recipes import validate
-    from fieldmark.recipes.find import FindConfig
+    from fieldmark.recipes.find import FindConfig, steps_of
     from fieldmark.workbench import Workbench
     from fieldmark.workbench.fitting import read_fit_recipe, typed_families
     from fieldmark.workbench.loose.fit import is_foreign
@@ -58,9 +58,9 @@ def lr_find(
         follow(follow_find(run, threads=recipe.threads, allow=typed))
         values = found(run, figure)
         if write and config is not None:
-            apply_found(values, config)
+            apply_found(values, config, cyclic=steps_of(recipe, values["section"]).schedule == "cyclic")
     if as_json:
         say_json(values)
         return
     say(f"Rates between {values['base_lr']:.2g} and {values['max_lr']:.2g}: see {values['figure']}.")
-    say(f"Written into {config}." if write else f"Next: --set train.lr={values['max_lr']:.2g}")
+    say(f"Written into {config}." if write else f"Next: --set {values['section']}.lr={values['max_lr']:.2g}")
