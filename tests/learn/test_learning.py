@@ -19,6 +19,7 @@ from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
 from fieldmark.learn.preparation import CROPS, estimate_preparation
 from fieldmark.learn.run import FitJob, check_channels, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
+from fieldmark.learn.splits import Split
 from fieldmark.learn.state import FitState
 from fieldmark.models.build import build, load_net
 from fieldmark.prepare import apply
@@ -62,6 +63,19 @@ class TestPreparation:
             samples_of(tmp_path, arrays, marked([(0, 0, 0, 1, 1, 5, 0)])), color="auto", seed=0
         )
         assert steps[0]["by"] == 10
+
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_where_planes_teach_others_are_not_measured(self, tmp_path, axis):
+        planes = np.full((6, 1, 1, 9, 9), 250, np.uint8)
+        planes[[1, 4]] = np.array([10, 20], np.uint8)[:, None, None, None, None]
+        np.save(tmp_path / "0.npy", planes if axis == 0 else planes.swapaxes(0, 2))
+        samples = Samples(
+            [SampleImage("0", (tmp_path / "0.npy").as_posix(), file_hash(tmp_path / "0.npy"))], Marks.none(), 2
+        )
+        samples.split = Split([0], [0], [0], axis, (frozenset({1, 4}), frozenset({0, 2}), frozenset({3, 5})))
+        steps = estimate_preparation(samples, color="auto", seed=0)
+        assert steps[0]["by"] == 20
+        assert steps[1]["mean"][0] * 20 == pytest.approx(15, abs=2)
 
     def test_of_many_images_the_last_count_as_the_first(self, tmp_path):
         many = CROPS * 2
