@@ -157,6 +157,15 @@ def test_a_name_in_several_folders_needs_its_folder(plot: Project) -> None:
         bring(plot, "markers")
 
 
+def test_a_file_in_a_folder_of_images_is_of_no_image_elsewhere(plot: Project) -> None:
+    put_markers(plot, "sub/one.txt", (5, 2, 1))
+    put_markers(plot, "deep/two.txt", (6, 2, 1))
+    report = bring(plot, "markers")
+    assert [Path(name).name for name, _ in report.left_out] == ["one.txt"]
+    assert not plot.classes_of(1).any()
+    assert plot.classes_of(2)[2, 6] == 1
+
+
 def test_a_dense_map_is_one_set_a_class(plot: Project) -> None:
     plot.labels.add_class("rest")
     values = np.random.default_rng(0).integers(0, 4, (30, 40)).astype(np.uint8)

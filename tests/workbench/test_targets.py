@@ -317,6 +317,14 @@ def test_a_fit_on_label_maps_predicts_their_values(bench, tmp_path, monkeypatch)
         assert set(np.unique(source.read(_whole(source.shape)))) == {0, 7}
 
 
+@pytest.mark.parametrize(("monitor", "said"), [("val_loss", True), ("loss", False)])
+def test_a_fit_that_cannot_end_early_says_so(bench, tmp_path, monkeypatch, monitor, said):
+    use_fake_worker(monkeypatch)
+    settings = (*FAST, f"data.target.folder={labels(tmp_path / 'maps')}", "data.split={train: 1, validation: 0}")
+    _, events = bench.fit("unet", overrides=(*settings, f"train.early={{monitor: {monitor}, patience: 1}}"))
+    assert any("Nothing validates, so val_loss never ends the fit" in event.message for event in events) == said
+
+
 @pytest.mark.parametrize("declared", ["classes=2", "objects=true"])
 def test_a_fit_begins_where_any_pixel_is_known_and_nowhere_else(bench, tmp_path, monkeypatch, declared):
     """Classes that a setting declares say nothing of what the maps hold: with all unknown the loss would be 0."""

@@ -297,7 +297,7 @@ def _place(samples: Samples, index: int, rng: np.random.Generator) -> Box:
     within = samples.split.within(0) if samples.split is not None else None
     if within is not None:
         planes[within[0]] = sorted(within[1] & {*planes[within[0]]})
-    start = [int(along[rng.integers(len(along))]) for along in planes] + [
+    start = [int(along[int(rng.integers(len(along)))]) for along in planes] + [
         int(rng.integers(max(1, n - SIDE + 1))) for n in (y, x)
     ]
     stop = [start[0] + 1, start[1] + 1, min(y, start[2] + SIDE), min(x, start[3] + SIDE)]

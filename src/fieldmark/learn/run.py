@@ -217,6 +217,9 @@ def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: Fit
         yield f"No target for {', '.join(without[:3])}{more}: they teach nothing."
     if not split.validation and recipe.data.split.validation > 0:
         yield "Too few images to hold any out: the last epoch's weights are the model's."
+    early = recipe.train.early
+    if not split.validation and early is not None and early.monitor.startswith("val_"):
+        yield f"Nothing validates, so {early.monitor} never ends the fit. Or: --set train.early.monitor=loss."
 
 
 def _task(asked: str, targets: Targets) -> str:

@@ -102,6 +102,7 @@ class _Finder:
     def __init__(self, images: Sequence[ImageRecord]) -> None:
         self.whole: dict[str, list[ImageRecord]] = {}
         self.last: dict[str, list[ImageRecord]] = {}
+        self.folders = {image.name.rpartition("/")[0] for image in images} - {""}
         for image in images:
             stem = stem_of(image.name)
             for name in {image.name, stem}:
@@ -109,9 +110,13 @@ class _Finder:
                 self.last.setdefault(name.rpartition("/")[2], []).append(image)
 
     def matches(self, key: str, endings: Sequence[str]) -> list[ImageRecord]:
-        """The images that a file name without its suffix may mean; the most exact way of reading it wins."""
+        """The images that a file name without its suffix may mean; the most exact way of reading it wins.
+
+        In one of the images' own folders, a file is of an image there or of none.
+        """
         readings = _readings(key, endings)
-        for table, names in ((self.whole, readings), (self.last, [name.rpartition("/")[2] for name in readings])):
+        lasts = [] if key.rpartition("/")[0] in self.folders else [name.rpartition("/")[2] for name in readings]
+        for table, names in ((self.whole, readings), (self.last, lasts)):
             for name in names:
                 if name in table:
                     return table[name]
