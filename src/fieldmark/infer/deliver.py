@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint.bundle import read_json
+from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.infer.sinks import quantized, rounded
@@ -26,11 +27,22 @@ Change = Callable[[np.ndarray], np.ndarray]
 
 def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
     """What an image's outputs were made from (nothing while they are being written), and the names of all that is ours:
-    these, and what earlier runs wrote beside.
+    these, and what earlier runs wrote beside. Figures lie in a folder of their own, where a PNG may have the same name.
     """
-    files = [*(Path(path).name for path in item["files"]), *item.get("before", [])]
-    values = {"made_from": made_from, "files": files}
+    figures = set(item.get("figures", []))
+    files = [*(Path(path).name for path in item["files"] if path not in figures), *item.get("before", [])]
+    pictures = [*(Path(path).name for path in item.get("figures", [])), *item.get("figures_before", [])]
+    values = {"made_from": made_from, "files": files, "figures": pictures}
     return json.dumps(values, indent=2).encode()
+
+
+def give_up_figures(stamp: Path, figures: list[str]) -> None:
+    """Let a run of another format draw its figures anew where these take their names: they may show another answer."""
+    if not stamp.is_file():
+        return
+    values = read_json(stamp)
+    if values.get("made_from") and {Path(path).name for path in figures} & set(values.get("figures", [])):
+        write_atomic(stamp, json.dumps(values | {"made_from": ""}, indent=2).encode())
 
 
 def is_there(item: dict[str, Any]) -> bool:

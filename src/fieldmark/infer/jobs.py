@@ -307,6 +307,8 @@ def _claim(item: dict[str, Any]) -> None:
     """The stamp first claims the names: what is stopped half-way is ours to replace."""
     Path(item["target"]).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(Path(item["stamp"]), deliver.stamp_text("", item))
+    for stamp in item.get("stamps_beside", []):
+        deliver.give_up_figures(Path(stamp), item.get("figures", []))
 
 
 def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -> None:
