@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 CHUNK = 512
 
 Change = Callable[[np.ndarray], np.ndarray]
+Numbers = Sequence[Sequence[int]]
+COUNTED: Numbers = ((), ())
+"""Times and slices that are called 0, 1, 2, ..."""
 
 
 def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
@@ -54,7 +57,7 @@ def is_there(item: dict[str, Any]) -> bool:
     return all(Path(path).exists() for path in (*item["files"], *kept))
 
 
-def place(made: Path, target: Path, form: str, names: list[str] | None = None) -> None:
+def place(made: Path, target: Path, form: str, names: list[str] | None = None, numbers: Numbers = COUNTED) -> None:
     """Bring a working copy to its target; OME-Zarr is moved, other formats are written from it.
 
     Args:
@@ -62,9 +65,10 @@ def place(made: Path, target: Path, form: str, names: list[str] | None = None) -
         target: Where it goes.
         form: The format.
         names: Of its channels.
+        numbers: Of its times and slices.
     """
     if form != "ome-zarr":
-        convert(made, target, form, names=names)
+        convert(made, target, form, names=names, numbers=numbers)
         return
     if target.exists():
         shutil.rmtree(target)
@@ -72,12 +76,22 @@ def place(made: Path, target: Path, form: str, names: list[str] | None = None) -
     made.replace(target)
 
 
-def place_copy(made: Path, target: Path, form: str, dtype: np.dtype, names: list[str] | None) -> None:
+def place_copy(
+    made: Path,
+    target: Path,
+    form: str,
+    dtype: np.dtype,
+    names: list[str] | None,
+    numbers: Numbers = COUNTED,
+) -> None:
     """Write a predicted image to its target in another type, rounded; the working copy stays."""
-    convert(made, target, form, dtype=dtype, names=names, change=lambda values: rounded(values, dtype))
+    change = partial(rounded, dtype=dtype)
+    convert(made, target, form, dtype=dtype, names=names, change=change, numbers=numbers)
 
 
-def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dtype, names: list[str]) -> None:
+def place_probabilities(
+    made: Path, targets: list[Path], form: str, dtype: np.dtype, names: list[str], numbers: Numbers = COUNTED
+) -> None:
     """Bring probabilities to one file, in the type that was asked for, or as PNG to one picture a class.
 
     PNG holds no fractions and few channels: there 65535 is certain by itself.
@@ -85,7 +99,7 @@ def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dt
     if form == "png":
         whole = dtype if dtype.kind == "u" else np.dtype(np.uint16)
         for channel, target in enumerate(targets):
-            convert(made, target, form, dtype=whole, channels=(channel, channel + 1))
+            convert(made, target, form, dtype=whole, channels=(channel, channel + 1), numbers=numbers)
         return
     for target in targets:
         if _dtype_of(made) == dtype:
@@ -94,7 +108,7 @@ def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dt
             convert(made, target, form, dtype=dtype, names=names)
 
 
-def write_saliency(made: Path, target: Path, form: str, background: int) -> None:
+def write_saliency(made: Path, target: Path, form: str, background: int, numbers: Numbers = COUNTED) -> None:
     """One minus the probability of the background, 255 for certain."""
     convert(
         made,
@@ -103,17 +117,19 @@ def write_saliency(made: Path, target: Path, form: str, background: int) -> None
         dtype=np.dtype(np.uint8),
         channels=(background, background + 1),
         change=lambda values: quantized(1 - as_shares(values), np.dtype(np.uint8)),
+        numbers=numbers,
     )
 
 
-def place_instances(made: Path, target: Path, form: str, count: int) -> None:
+def place_instances(made: Path, target: Path, form: str, count: int, numbers: Numbers = COUNTED) -> None:
     """Bring an instance map to its target. PNG holds numbers up to 65535: raises BadInput where there are more."""
     if form != "png":
         place(made, target, form)
         return
     if count > np.iinfo(np.uint16).max:
         raise BadInput(f"{target}: {count} objects do not fit into a PNG image. Write them as ome-zarr, tiff or npy.")
-    convert(made, target, form, dtype=np.dtype(np.uint16), change=lambda ids: ids.astype(np.uint16))
+    whole = np.dtype(np.uint16)
+    convert(made, target, form, dtype=whole, change=lambda ids: ids.astype(whole), numbers=numbers)
 
 
 def convert(
@@ -125,6 +141,7 @@ def convert(
     channels: tuple[int, int] | None = None,
     change: Change | None = None,
     names: list[str] | None = None,
+    numbers: Numbers = COUNTED,
 ) -> None:
     """Copy tile by tile from a working copy into a format; memory follows the tile, for PNG the plane.
 
@@ -138,6 +155,7 @@ def convert(
         channels: The first, and the one after the last; all where None.
         change: From the copy's values to the file's, instead.
         names: Of the file's channels.
+        numbers: Of its times and slices, in the names of PNG files.
     """
     from fieldmark.images import open_image
     from fieldmark.images.writers.planes import plane_files
@@ -152,7 +170,7 @@ def convert(
         if form != "png":
             copied(Box((0, first, 0, 0, 0), (t, last, z, y, x)), target, names=names)
             return
-        for file in plane_files(target, (t, last - first, z, y, x)):
+        for file in plane_files(target, (t, last - first, z, y, x), numbers):
             start = (file.t, first + file.first, file.z, 0, 0)
             copied(Box(start, (file.t + 1, first + file.last, file.z + 1, y, x)), file.path)
 

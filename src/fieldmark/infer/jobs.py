@@ -324,18 +324,19 @@ def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Pa
     """Bring finished working copies to where the user wants them, in the format the user wants."""
     work = Path(item["work"])
     shares, names = work / "probabilities.ome.zarr", _class_names(model)
+    numbers = item.get("numbers", deliver.COUNTED)
     if item.get("kept"):
         dtype = image_dtype(recipe, form)
-        deliver.place_copy(made, Path(item["target"]), form, dtype, _image_names(model, made))
+        deliver.place_copy(made, Path(item["target"]), form, dtype, _image_names(model, made), numbers)
         place(made, Path(item["kept"]), "ome-zarr")
     else:
-        place(made, Path(item["target"]), form, _image_names(model, made))
+        place(made, Path(item["target"]), form, _image_names(model, made), numbers)
     for path in item["saliency"]:
-        deliver.write_saliency(shares, Path(path), form, background_of(model))
+        deliver.write_saliency(shares, Path(path), form, background_of(model), numbers)
     targets = [Path(path) for path in item["probabilities"]]
-    place_probabilities(shares, targets, form, np.dtype(recipe.probabilities_dtype), names)
+    place_probabilities(shares, targets, form, np.dtype(recipe.probabilities_dtype), names, numbers)
     for path in item.get("instances", []):
-        deliver.place_instances(work / "instances.ome.zarr", Path(path), form, count)
+        deliver.place_instances(work / "instances.ome.zarr", Path(path), form, count, numbers)
     write_atomic(Path(item["stamp"]), deliver.stamp_text(item["made_from"], item))
     shutil.rmtree(work)
 

@@ -14,6 +14,7 @@ from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadInput, NotFound
+from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
 from fieldmark.prepare import prepared_channels
@@ -244,6 +245,7 @@ def _item(
         "instances": [str(out / f"{stem}-instances{suffix}")] if recipe.instances else [],
         "figures": _figures(record, stem, out) if recipe.figures else [],
         "figures_at": str((out / "figures" / stem).parent),
+        "numbers": _numbers(record) if form == "png" else ((), ()),
         "work": str(hidden / "work" / f"{stem}{suffix}"),
         "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
         "stamps_beside": [
@@ -269,8 +271,19 @@ def _files_of(item: dict[str, Any], record: ImageRecord, form: str, channels: in
     for count, paths in zip((channels, 1, 1, 1), lists, strict=True):
         for path in map(Path, paths):
             shape = (record.shape[0], count, *record.shape[2:])
-            yield from (one.path for one in plane_files(path, shape)) if form == "png" else [path]
+            yield from (one.path for one in plane_files(path, shape, item["numbers"])) if form == "png" else [path]
     yield from map(Path, item["figures"])
+
+
+def _numbers(record: ImageRecord) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of the times and slices of a position of frames, which each PNG keeps; others are counted from 0."""
+    from fieldmark.images import open_image
+    from fieldmark.images.source import plane_numbers
+
+    if record.path.suffix != FRAMES_SUFFIX or record.shape[0] * record.shape[2] == 1:
+        return (), ()
+    with open_image(record.path, shown=record.name) as source:
+        return plane_numbers(source)
 
 
 def _figures(record: ImageRecord, stem: str, out: Path) -> list[str]:
