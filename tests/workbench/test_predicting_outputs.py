@@ -388,3 +388,21 @@ def test_a_prediction_does_not_make_a_figure_of_its_name_ours(bench, tmp_path):
     (tmp_path / "drawn" / "drawn2.png").write_bytes(b"mine")
     with pytest.raises(BadInput, match=r"drawn.drawn2\.png is there already and Fieldmark did not write it"):
         predict(bench, tmp_path / "drawn", form="png")
+
+
+@pytest.mark.parametrize("form", ["tiff", "ome-zarr"])
+def test_an_output_that_somebody_changed_is_named_and_stays(bench, tmp_path, form):
+    made = tmp_path / "out" / f"drawn2{SUFFIX[form]}"
+    predict(bench, tmp_path / "out", form=form)
+    first = pixels(made)
+    assert not [event for event in predict(bench, tmp_path / "out", form=form) if event.phase == "note"]
+    if made.is_dir():
+        shutil.rmtree(made / "0")
+    else:
+        made.write_bytes(b"")
+    (note,) = [event.message for event in predict(bench, tmp_path / "out", form=form) if event.phase == "note"]
+    assert f"drawn2.png: {made.name} has been changed since it was predicted, and stays as it is" in note
+    assert not (made / "0").exists() if made.is_dir() else made.read_bytes() == b""
+    shutil.rmtree(made) if made.is_dir() else made.unlink()
+    predict(bench, tmp_path / "out", form=form)
+    assert np.array_equal(pixels(made), first)

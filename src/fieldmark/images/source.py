@@ -88,7 +88,7 @@ def channel_dtypes(source: ImageSource) -> tuple[np.dtype, ...]:
 
 
 def plane_numbers(source: ImageSource) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The numbers that an image's times and slices have in the names of its files; counted from 0 where none says it."""
+    """The numbers that an image's times and slices have in its files' names; counted from 0 where none says it."""
     own = source.plane_numbers if isinstance(source, BaseSource) else ((), ())
     return own[0] or tuple(range(source.shape[0])), own[1] or tuple(range(source.shape[2]))
 

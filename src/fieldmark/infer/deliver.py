@@ -35,8 +35,25 @@ def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
     figures = set(item.get("figures", []))
     files = [*(Path(path).name for path in item["files"] if path not in figures), *item.get("before", [])]
     pictures = [*(Path(path).name for path in item.get("figures", [])), *item.get("figures_before", [])]
-    values = {"made_from": made_from, "files": files, "figures": pictures}
+    sizes = [_bytes_of(Path(path)) for path in item["files"]] if made_from else []
+    values = {"made_from": made_from, "files": files, "figures": pictures, "bytes": sizes}
     return json.dumps(values, indent=2).encode()
+
+
+def changed_since(item: dict[str, Any]) -> list[str]:
+    """Names of an image's outputs that have another size than they were written with; they are not ours to replace
+    before somebody has looked.
+    """
+    paths = item["files"]
+    sizes = read_json(Path(item["stamp"])).get("bytes", [])
+    told = len(sizes) == len(paths)  # stamps of before say nothing
+    return [Path(path).name for path, size in zip(paths, sizes, strict=told) if told and _bytes_of(Path(path)) != size]
+
+
+def _bytes_of(path: Path) -> int:
+    """Of a file, or of all the files of an OME-Zarr image."""
+    files = (one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in files)
 
 
 def give_up_figures(stamp: Path, figures: list[str]) -> None:

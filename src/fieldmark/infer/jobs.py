@@ -50,6 +50,8 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
             item = item | {"made_from": fingerprint([item["made_from"], code])}
         if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
+            if changed := deliver.changed_since(item):
+                yield Event("note", 0, 0, message=_changed(item["name"], changed))
             continue
         # a working copy of another device would be half of its bits, one that is not kept of another type
         begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
@@ -61,6 +63,13 @@ def _other_code(model: Model) -> str:
     return (
         f"Model {model.name!r}: the code of {model.header.family} has changed since it was fitted, and its weights may "
         "mean something else now. Fit it again, or go back to the code that it was fitted with."
+    )
+
+
+def _changed(image: str, files: list[str]) -> str:
+    return (
+        f"{image}: {', '.join(files)} has been changed since it was predicted, and stays as it is. "
+        "Delete it to have it predicted again."
     )
 
 
