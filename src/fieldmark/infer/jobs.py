@@ -16,7 +16,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
 from fieldmark.infer import deliver
-from fieldmark.infer.components import SizeRule, filter_components
+from fieldmark.infer.components import SizeRule, filter_components, filter_volumes
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
 from fieldmark.infer.device import device_of
 from fieldmark.infer.predict import (
@@ -288,7 +288,11 @@ def _filtered(model: Model, recipe: PredictRecipe, item: dict[str, Any], work: P
     with open_image(made) as source:
         options: dict[str, Any] = {"pixel_size": source.pixel_size, "axes": source.axes, "chunk": CHUNK}
         writer = create_writer(target, "ome-zarr", shape=source.shape, dtype=source.dtype, **options)
-        filter_components(source, writer, SizeRule(background, recipe.min_area, recipe.max_area), _drawn_on(item))
+        rule, held = SizeRule(background, recipe.min_area, recipe.max_area), _drawn_on(item)
+        if model.net.spatial == 3:
+            filter_volumes(made, writer, rule, [spec.value for spec in model.header.classes], held)
+        else:
+            filter_components(source, writer, rule, held)
         writer.finish()
     return target
 
