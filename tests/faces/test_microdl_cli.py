@@ -192,6 +192,24 @@ def test_a_gpu_may_be_named_beside_the_file(cli, monkeypatch):
     assert asked == ["auto", "cpu", "cuda"]  # once a run: what is measured is what was predicted
 
 
+def test_slices_that_were_chosen_keep_their_numbers(cli):
+    trained(cli, epochs=1)
+    for more, out in (("", "whole"), (", slice_ids: [1, 2]", "part")):
+        code, _, err = cli("predict", "--config", inference(ext=".png", more=more), "--out", out)
+        assert code == 0, err
+    names = header_of(Path("model")).details["split"]["test"]
+    assert sorted(path.stem for path in Path("part").glob("*.png")) == sorted(
+        f"{n}_z00{z}" for n in names for z in (1, 2)
+    )
+    for path in Path("part").glob("*.png"):
+        assert np.array_equal(read(path), read(Path("whole") / path.name))
+    whole, part = ({row["pred_name"]: row for row in table(Path(out, "metrics_xy.csv"))} for out in ("whole", "part"))
+    assert sorted(part) == sorted(f"{name}_xy{z}" for name in names for z in (1, 2))
+    assert part == {name: whole[name] for name in part}
+    code, _, err = cli("predict", "--config", inference(ext=".png", more=", slice_ids: [1, 2]"), "--out", "part")
+    assert all(f"{name}: already there" in err for name in names), err
+
+
 def test_stacks_are_written_as_a_png_for_each_slice(cli):
     trained(cli, epochs=1)
     for ext, out in ((".png", "model/predictions"), (".npy", "whole")):

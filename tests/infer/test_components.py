@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
+from fieldmark.core.geometry import Box
+from fieldmark.images import open_image
+from fieldmark.images.writers import create_writer
 from fieldmark.infer import components
-from fieldmark.infer.components import SizeRule, filter_components
+from fieldmark.infer.components import SizeRule, filter_components, filter_volumes
 
 NOBODY = np.zeros((0, 4), np.int64)
 
@@ -87,3 +91,35 @@ def test_planes_are_apart():
 def test_nothing_but_background():
     plane = np.ones((5, 4), np.uint8)
     assert np.array_equal(filtered(plane, SizeRule(1, 3)), plane)
+
+
+def test_objects_of_volumes_are_measured_through_their_slices(tmp_path):
+    """Counted by scipy in the whole volume, which has borders of blocks along all axes."""
+    rng = np.random.default_rng(4)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(40, 140, 150)), 2)
+    volume = np.select([smooth > 0.06, smooth < -0.06], [9, 4], 2).astype(np.uint8)
+    rule, everything = SizeRule(2, 30, 600), Box.whole((1, 1, *volume.shape))
+    expected = np.full_like(volume, 2)
+    speck = None
+    for value in (4, 9):
+        labels, _ = ndimage.label(volume == value, np.ones((3, 3, 3)))
+        areas = np.bincount(labels.ravel())
+        kept = np.flatnonzero((areas >= 30) & (areas <= 600))
+        small = np.flatnonzero(areas < 30)
+        assert len(kept[kept > 0])
+        assert len(small)
+        speck = np.argwhere(labels == small[0])[0]  # somebody drew on this one
+        expected[np.isin(labels, [*kept[kept > 0], *([small[0]] if value == 9 else [])])] = value
+    made = _stored(tmp_path / "made.ome.zarr", volume)
+    made.write(everything, volume[None, None])
+    made.finish()
+    writer = _stored(tmp_path / "out.ome.zarr", volume)
+    filter_volumes(tmp_path / "made.ome.zarr", writer, rule, [2, 4, 9], np.array([[0, *speck]]))
+    writer.finish()
+    with open_image(tmp_path / "out.ome.zarr") as found:
+        assert np.array_equal(found.read(everything)[0, 0], expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["made.ome.zarr", "out.ome.zarr"]
+
+
+def _stored(path, volume):
+    return create_writer(path, "ome-zarr", shape=(1, 1, *volume.shape), dtype=volume.dtype, axes="zyx")

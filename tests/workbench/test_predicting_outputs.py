@@ -357,3 +357,52 @@ def test_figures_that_are_gone_are_drawn_again(bench, tmp_path):
     events = predict(bench, tmp_path / "out", figures=True)
     assert any(event.phase == "predict" for event in events)
     assert (tmp_path / "out" / "figures" / "drawn2.png").is_file()
+
+
+def test_figures_are_known_whatever_the_format(bench, tmp_path):
+    """Every format draws under the same names; the one whose figures were replaced draws them again."""
+    out = tmp_path / "out"
+    figure = out / "figures" / "drawn2.png"
+    predict(bench, out, form="tiff", figures=True)
+    drawn = figure.read_bytes()
+    events = predict(bench, out, form="npy", figures=True, min_area=5000)  # all is background
+    (note,) = [event.message for event in events if event.phase == "note"]
+    assert "drawn2.png: drawn2.tif of an earlier prediction" in note
+    assert figure.read_bytes() != drawn
+    predict(bench, out, form="tiff", figures=True)
+    assert figure.read_bytes() == drawn
+    events = predict(bench, out, form="tiff", figures=True)
+    assert "drawn2.png: already there" in [event.message for event in events]
+
+
+def test_a_prediction_does_not_make_a_figure_of_its_name_ours(bench, tmp_path):
+    out = tmp_path / "out"
+    predict(bench, out, form="png")
+    stranger = out / "figures" / "drawn2.png"
+    stranger.parent.mkdir()
+    stranger.write_bytes(b"mine")
+    with pytest.raises(BadInput, match=r"figures.drawn2\.png is there already and Fieldmark did not write it"):
+        predict(bench, out, form="png", figures=True)
+    assert stranger.read_bytes() == b"mine"
+    predict(bench, tmp_path / "drawn", form="tiff", figures=True)
+    (tmp_path / "drawn" / "drawn2.png").write_bytes(b"mine")
+    with pytest.raises(BadInput, match=r"drawn.drawn2\.png is there already and Fieldmark did not write it"):
+        predict(bench, tmp_path / "drawn", form="png")
+
+
+@pytest.mark.parametrize("form", ["tiff", "ome-zarr"])
+def test_an_output_that_somebody_changed_is_named_and_stays(bench, tmp_path, form):
+    made = tmp_path / "out" / f"drawn2{SUFFIX[form]}"
+    predict(bench, tmp_path / "out", form=form)
+    first = pixels(made)
+    assert not [event for event in predict(bench, tmp_path / "out", form=form) if event.phase == "note"]
+    if made.is_dir():
+        shutil.rmtree(made / "0")
+    else:
+        made.write_bytes(b"")
+    (note,) = [event.message for event in predict(bench, tmp_path / "out", form=form) if event.phase == "note"]
+    assert f"drawn2.png: {made.name} has been changed since it was predicted, and stays as it is" in note
+    assert not (made / "0").exists() if made.is_dir() else made.read_bytes() == b""
+    shutil.rmtree(made) if made.is_dir() else made.unlink()
+    predict(bench, tmp_path / "out", form=form)
+    assert np.array_equal(pixels(made), first)

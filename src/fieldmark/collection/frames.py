@@ -14,6 +14,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash, fingerprint
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images
+from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.readers.frames import FOLDER, Frame, is_inside, listing_of, missing_frames, spelled
 
 META = "frames_meta.csv"
@@ -122,12 +123,12 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
             texts[name] = listing_of(_frame(table.folder, row) for row in own)
     home = into / f"{table.folder.resolve().name}-{fingerprint([text.decode() for text in texts.values()])[:8]}"
     for name, text in texts.items():
-        write_atomic(home / f"{name}.frames", text)
+        write_atomic(home / f"{name}{FRAMES_SUFFIX}", text)
     if texts:
         write_atomic(home / FOLDER, f"{table.folder.resolve()}\n".encode())
     told = {f"p{position:03d}": position_columns(table.folder, own) for position, own in positions.items()}
     images = [
-        PlannedImage(home / f"{name}.frames", f"{table.folder}: {name}", name, group=name, columns=told[name])
+        PlannedImage(home / f"{name}{FRAMES_SUFFIX}", f"{table.folder}: {name}", name, group=name, columns=told[name])
         for name in texts
     ]
     return Plan(images, left_out)

@@ -87,6 +87,12 @@ def channel_dtypes(source: ImageSource) -> tuple[np.dtype, ...]:
     return own or (source.dtype,) * source.shape[1]
 
 
+def plane_numbers(source: ImageSource) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The numbers that an image's times and slices have in its files' names; counted from 0 where none says it."""
+    own = source.plane_numbers if isinstance(source, BaseSource) else ((), ())
+    return own[0] or tuple(range(source.shape[0])), own[1] or tuple(range(source.shape[2]))
+
+
 def name_of(source: ImageSource) -> str:
     """What an image is called in errors."""
     return source.shown if isinstance(source, BaseSource) else "an image"
@@ -111,6 +117,8 @@ class BaseSource:
         self._pixel_size = pixel_size or PixelSize()
         self.channel_dtypes: tuple[np.dtype, ...] = ()
         """See the function of that name; empty where channels have the image's type."""
+        self.plane_numbers: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
+        """See the function of that name; empty where times and slices are counted from 0."""
         self._closed = False
 
     @property

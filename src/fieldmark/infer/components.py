@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -61,6 +64,51 @@ def filter_components(source: ImageSource, writer: ImageWriter, rule: SizeRule, 
                 gone = np.concatenate([[False], ~stays[first : first + count]])
                 writer.write(box, np.where(gone[labels], values.dtype.type(rule.background), values)[None, None, None])
                 first += count
+
+
+def filter_volumes(made: Path, writer: ImageWriter, rule: SizeRule, values: Sequence[int], held: np.ndarray) -> None:
+    """The same of objects that reach through slices: a component is what touches in the volume, corners included.
+
+    Args:
+        made: One channel of unsigned integers, an OME-Zarr image; numbered objects lie beside it for a while.
+        writer: Of the same shape and type.
+        rule: Which stay.
+        values: Those that the map may hold.
+        held: (N, 4) t, z, y, x: components that hold one of these stay in any case.
+    """
+    from fieldmark.images import open_image
+    from fieldmark.images.decode import pieces
+    from fieldmark.infer.instances import ObjectRule, write_objects
+
+    with ExitStack() as stack:
+        source = stack.enter_context(open_image(made))
+        found = []
+        for value in values:
+            if value != rule.background:
+                numbered = made.with_name(f"sized-{value}.ome.zarr")
+                stack.callback(shutil.rmtree, numbered, ignore_errors=True)
+                count = write_objects(made, numbered, ObjectRule(value, solid=True))
+                objects = stack.enter_context(open_image(numbered))
+                found.append((objects, _stays(objects, count, rule, held)))
+        for box in pieces(source):
+            kept = source.read(box)
+            for objects, stays in found:
+                kept[~stays[objects.read(box)]] = rule.background
+            writer.write(box, kept)
+
+
+def _stays(objects: ImageSource, count: int, rule: SizeRule, held: np.ndarray) -> np.ndarray:
+    """(count + 1,) whether each numbered object stays; what is none does."""
+    from fieldmark.images.decode import pieces
+
+    areas = np.zeros(count + 1, np.int64)
+    for box in pieces(objects):
+        areas += np.bincount(objects.read(box).ravel(), minlength=count + 1)
+    stays = rule.allows(areas)
+    for t, z, y, x in held.tolist():
+        stays[objects.read(Box((t, 0, z, y, x), (t + 1, 1, z + 1, y + 1, x + 1))).ravel()] = True
+    stays[0] = True
+    return stays
 
 
 def _decide(source: ImageSource, t: int, z: int, rule: SizeRule, held: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint.bundle import read_json
+from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.infer.sinks import quantized, rounded
@@ -22,15 +23,46 @@ if TYPE_CHECKING:
 CHUNK = 512
 
 Change = Callable[[np.ndarray], np.ndarray]
+Numbers = Sequence[Sequence[int]]
+COUNTED: Numbers = ((), ())
+"""Times and slices that are called 0, 1, 2, ..."""
 
 
 def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
     """What an image's outputs were made from (nothing while they are being written), and the names of all that is ours:
-    these, and what earlier runs wrote beside.
+    these, and what earlier runs wrote beside. Figures lie in a folder of their own, where a PNG may have the same name.
     """
-    files = [*(Path(path).name for path in item["files"]), *item.get("before", [])]
-    values = {"made_from": made_from, "files": files}
+    figures = set(item.get("figures", []))
+    files = [*(Path(path).name for path in item["files"] if path not in figures), *item.get("before", [])]
+    pictures = [*(Path(path).name for path in item.get("figures", [])), *item.get("figures_before", [])]
+    sizes = [_bytes_of(Path(path)) for path in item["files"]] if made_from else []
+    values = {"made_from": made_from, "files": files, "figures": pictures, "bytes": sizes}
     return json.dumps(values, indent=2).encode()
+
+
+def changed_since(item: dict[str, Any]) -> list[str]:
+    """Names of an image's outputs that have another size than they were written with; they are not ours to replace
+    before somebody has looked.
+    """
+    paths = item["files"]
+    sizes = read_json(Path(item["stamp"])).get("bytes", [])
+    told = len(sizes) == len(paths)  # stamps of before say nothing
+    return [Path(path).name for path, size in zip(paths, sizes, strict=told) if told and _bytes_of(Path(path)) != size]
+
+
+def _bytes_of(path: Path) -> int:
+    """Of a file, or of all the files of an OME-Zarr image."""
+    files = (one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    return sum(one.stat().st_size for one in files)
+
+
+def give_up_figures(stamp: Path, figures: list[str]) -> None:
+    """Let a run of another format draw its figures anew where these take their names: they may show another answer."""
+    if not stamp.is_file():
+        return
+    values = read_json(stamp)
+    if values.get("made_from") and {Path(path).name for path in figures} & set(values.get("figures", [])):
+        write_atomic(stamp, json.dumps(values | {"made_from": ""}, indent=2).encode())
 
 
 def is_there(item: dict[str, Any]) -> bool:
@@ -42,7 +74,7 @@ def is_there(item: dict[str, Any]) -> bool:
     return all(Path(path).exists() for path in (*item["files"], *kept))
 
 
-def place(made: Path, target: Path, form: str, names: list[str] | None = None) -> None:
+def place(made: Path, target: Path, form: str, names: list[str] | None = None, numbers: Numbers = COUNTED) -> None:
     """Bring a working copy to its target; OME-Zarr is moved, other formats are written from it.
 
     Args:
@@ -50,9 +82,10 @@ def place(made: Path, target: Path, form: str, names: list[str] | None = None) -
         target: Where it goes.
         form: The format.
         names: Of its channels.
+        numbers: Of its times and slices.
     """
     if form != "ome-zarr":
-        convert(made, target, form, names=names)
+        convert(made, target, form, names=names, numbers=numbers)
         return
     if target.exists():
         shutil.rmtree(target)
@@ -60,12 +93,22 @@ def place(made: Path, target: Path, form: str, names: list[str] | None = None) -
     made.replace(target)
 
 
-def place_copy(made: Path, target: Path, form: str, dtype: np.dtype, names: list[str] | None) -> None:
+def place_copy(
+    made: Path,
+    target: Path,
+    form: str,
+    dtype: np.dtype,
+    names: list[str] | None,
+    numbers: Numbers = COUNTED,
+) -> None:
     """Write a predicted image to its target in another type, rounded; the working copy stays."""
-    convert(made, target, form, dtype=dtype, names=names, change=lambda values: rounded(values, dtype))
+    change = partial(rounded, dtype=dtype)
+    convert(made, target, form, dtype=dtype, names=names, change=change, numbers=numbers)
 
 
-def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dtype, names: list[str]) -> None:
+def place_probabilities(
+    made: Path, targets: list[Path], form: str, dtype: np.dtype, names: list[str], numbers: Numbers = COUNTED
+) -> None:
     """Bring probabilities to one file, in the type that was asked for, or as PNG to one picture a class.
 
     PNG holds no fractions and few channels: there 65535 is certain by itself.
@@ -73,7 +116,7 @@ def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dt
     if form == "png":
         whole = dtype if dtype.kind == "u" else np.dtype(np.uint16)
         for channel, target in enumerate(targets):
-            convert(made, target, form, dtype=whole, channels=(channel, channel + 1))
+            convert(made, target, form, dtype=whole, channels=(channel, channel + 1), numbers=numbers)
         return
     for target in targets:
         if _dtype_of(made) == dtype:
@@ -82,7 +125,7 @@ def place_probabilities(made: Path, targets: list[Path], form: str, dtype: np.dt
             convert(made, target, form, dtype=dtype, names=names)
 
 
-def write_saliency(made: Path, target: Path, form: str, background: int) -> None:
+def write_saliency(made: Path, target: Path, form: str, background: int, numbers: Numbers = COUNTED) -> None:
     """One minus the probability of the background, 255 for certain."""
     convert(
         made,
@@ -91,17 +134,19 @@ def write_saliency(made: Path, target: Path, form: str, background: int) -> None
         dtype=np.dtype(np.uint8),
         channels=(background, background + 1),
         change=lambda values: quantized(1 - as_shares(values), np.dtype(np.uint8)),
+        numbers=numbers,
     )
 
 
-def place_instances(made: Path, target: Path, form: str, count: int) -> None:
+def place_instances(made: Path, target: Path, form: str, count: int, numbers: Numbers = COUNTED) -> None:
     """Bring an instance map to its target. PNG holds numbers up to 65535: raises BadInput where there are more."""
     if form != "png":
         place(made, target, form)
         return
     if count > np.iinfo(np.uint16).max:
         raise BadInput(f"{target}: {count} objects do not fit into a PNG image. Write them as ome-zarr, tiff or npy.")
-    convert(made, target, form, dtype=np.dtype(np.uint16), change=lambda ids: ids.astype(np.uint16))
+    whole = np.dtype(np.uint16)
+    convert(made, target, form, dtype=whole, change=lambda ids: ids.astype(whole), numbers=numbers)
 
 
 def convert(
@@ -113,6 +158,7 @@ def convert(
     channels: tuple[int, int] | None = None,
     change: Change | None = None,
     names: list[str] | None = None,
+    numbers: Numbers = COUNTED,
 ) -> None:
     """Copy tile by tile from a working copy into a format; memory follows the tile, for PNG the plane.
 
@@ -126,6 +172,7 @@ def convert(
         channels: The first, and the one after the last; all where None.
         change: From the copy's values to the file's, instead.
         names: Of the file's channels.
+        numbers: Of its times and slices, in the names of PNG files.
     """
     from fieldmark.images import open_image
     from fieldmark.images.writers.planes import plane_files
@@ -140,7 +187,7 @@ def convert(
         if form != "png":
             copied(Box((0, first, 0, 0, 0), (t, last, z, y, x)), target, names=names)
             return
-        for file in plane_files(target, (t, last - first, z, y, x)):
+        for file in plane_files(target, (t, last - first, z, y, x), numbers):
             start = (file.t, first + file.first, file.z, 0, 0)
             copied(Box(start, (file.t + 1, first + file.last, file.z + 1, y, x)), file.path)
 

@@ -16,7 +16,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
 from fieldmark.infer import deliver
-from fieldmark.infer.components import SizeRule, filter_components
+from fieldmark.infer.components import SizeRule, filter_components, filter_volumes
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
 from fieldmark.infer.device import device_of
 from fieldmark.infer.predict import (
@@ -50,6 +50,8 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
             item = item | {"made_from": fingerprint([item["made_from"], code])}
         if deliver.is_there(item):
             yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
+            if changed := deliver.changed_since(item):
+                yield Event("note", 0, 0, message=_changed(item["name"], changed))
             continue
         # a working copy of another device would be half of its bits, one that is not kept of another type
         begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
@@ -61,6 +63,13 @@ def _other_code(model: Model) -> str:
     return (
         f"Model {model.name!r}: the code of {model.header.family} has changed since it was fitted, and its weights may "
         "mean something else now. Fit it again, or go back to the code that it was fitted with."
+    )
+
+
+def _changed(image: str, files: list[str]) -> str:
+    return (
+        f"{image}: {', '.join(files)} has been changed since it was predicted, and stays as it is. "
+        "Delete it to have it predicted again."
     )
 
 
@@ -279,7 +288,11 @@ def _filtered(model: Model, recipe: PredictRecipe, item: dict[str, Any], work: P
     with open_image(made) as source:
         options: dict[str, Any] = {"pixel_size": source.pixel_size, "axes": source.axes, "chunk": CHUNK}
         writer = create_writer(target, "ome-zarr", shape=source.shape, dtype=source.dtype, **options)
-        filter_components(source, writer, SizeRule(background, recipe.min_area, recipe.max_area), _drawn_on(item))
+        rule, held = SizeRule(background, recipe.min_area, recipe.max_area), _drawn_on(item)
+        if model.net.spatial == 3:
+            filter_volumes(made, writer, rule, [spec.value for spec in model.header.classes], held)
+        else:
+            filter_components(source, writer, rule, held)
         writer.finish()
     return target
 
@@ -307,6 +320,8 @@ def _claim(item: dict[str, Any]) -> None:
     """The stamp first claims the names: what is stopped half-way is ours to replace."""
     Path(item["target"]).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(Path(item["stamp"]), deliver.stamp_text("", item))
+    for stamp in item.get("stamps_beside", []):
+        deliver.give_up_figures(Path(stamp), item.get("figures", []))
 
 
 def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -> None:
@@ -322,18 +337,19 @@ def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Pa
     """Bring finished working copies to where the user wants them, in the format the user wants."""
     work = Path(item["work"])
     shares, names = work / "probabilities.ome.zarr", _class_names(model)
+    numbers = item.get("numbers", deliver.COUNTED)
     if item.get("kept"):
         dtype = image_dtype(recipe, form)
-        deliver.place_copy(made, Path(item["target"]), form, dtype, _image_names(model, made))
+        deliver.place_copy(made, Path(item["target"]), form, dtype, _image_names(model, made), numbers)
         place(made, Path(item["kept"]), "ome-zarr")
     else:
-        place(made, Path(item["target"]), form, _image_names(model, made))
+        place(made, Path(item["target"]), form, _image_names(model, made), numbers)
     for path in item["saliency"]:
-        deliver.write_saliency(shares, Path(path), form, background_of(model))
+        deliver.write_saliency(shares, Path(path), form, background_of(model), numbers)
     targets = [Path(path) for path in item["probabilities"]]
-    place_probabilities(shares, targets, form, np.dtype(recipe.probabilities_dtype), names)
+    place_probabilities(shares, targets, form, np.dtype(recipe.probabilities_dtype), names, numbers)
     for path in item.get("instances", []):
-        deliver.place_instances(work / "instances.ome.zarr", Path(path), form, count)
+        deliver.place_instances(work / "instances.ome.zarr", Path(path), form, count, numbers)
     write_atomic(Path(item["stamp"]), deliver.stamp_text(item["made_from"], item))
     shutil.rmtree(work)
 

@@ -16,6 +16,7 @@ from fieldmark.evaluate.orientations import Measure, Row, mean_row, score_volume
 from fieldmark.evaluate.regression import LinearFit
 from fieldmark.evaluate.summary import ImageScore
 from fieldmark.images import open_image
+from fieldmark.images.source import plane_numbers
 from fieldmark.workbench.cases import Case, Watch
 from fieldmark.workbench.evaluating_classes import run_targets
 from fieldmark.workbench.predicting import stem_of
@@ -94,10 +95,12 @@ class ImageJudge:
 
     def _rows(self, case: Case, channel: int, orientation: str, guess: Guess | None) -> Iterator[Row]:
         measure = Measure(self.recipe.metrics or METRICS, self.recipe.threshold)
+        with open_image(case.record.path) as source:
+            times, slices = plane_numbers(source)
         for view in self._views(case, whole=orientation != "xy"):
             said = view.guessed(guess, self.inputs) if guess else view.said()
             name = stem_of(case.record.name)
-            name += f"_t{view.t}" if case.record.shape[0] > 1 else ""
+            name += f"_t{times[view.t]}" if case.record.shape[0] > 1 else ""
             name += f"_{self.names[channel]}" if len(self.names) > 1 else ""
             yield from score_volume(
                 name,
@@ -106,7 +109,7 @@ class ImageJudge:
                 orientation,
                 mask=view.inside(),
                 measure=measure,
-                first=view.slices[0],
+                first=slices[view.slices[0]],
             )
 
     def _views(self, case: Case, *, whole: bool) -> Iterator[View]:

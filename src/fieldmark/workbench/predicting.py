@@ -14,6 +14,7 @@ from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadInput, NotFound
+from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
 from fieldmark.prepare import prepared_channels
@@ -244,8 +245,12 @@ def _item(
         "instances": [str(out / f"{stem}-instances{suffix}")] if recipe.instances else [],
         "figures": _figures(record, stem, out) if recipe.figures else [],
         "figures_at": str((out / "figures" / stem).parent),
+        "numbers": _numbers(record) if form == "png" else ((), ()),
         "work": str(hidden / "work" / f"{stem}{suffix}"),
         "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
+        "stamps_beside": [
+            str(hidden / "made" / f"{stem}{other}.json") for other in FORMAT_SUFFIX.values() if other != suffix
+        ],
     }
     return item | {"files": [str(path) for path in _files_of(item, record, form, _answered(header))]}
 
@@ -266,8 +271,19 @@ def _files_of(item: dict[str, Any], record: ImageRecord, form: str, channels: in
     for count, paths in zip((channels, 1, 1, 1), lists, strict=True):
         for path in map(Path, paths):
             shape = (record.shape[0], count, *record.shape[2:])
-            yield from (one.path for one in plane_files(path, shape)) if form == "png" else [path]
+            yield from (one.path for one in plane_files(path, shape, item["numbers"])) if form == "png" else [path]
     yield from map(Path, item["figures"])
+
+
+def _numbers(record: ImageRecord) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Of the times and slices of a position of frames, which each PNG keeps; others are counted from 0."""
+    from fieldmark.images import open_image
+    from fieldmark.images.source import plane_numbers
+
+    if record.path.suffix != FRAMES_SUFFIX or record.shape[0] * record.shape[2] == 1:
+        return (), ()
+    with open_image(record.path, shown=record.name) as source:
+        return plane_numbers(source)
 
 
 def _figures(record: ImageRecord, stem: str, out: Path) -> list[str]:
@@ -302,26 +318,41 @@ def _refuse_clashes(items: list[dict[str, Any]]) -> None:
             owners[path] = item["name"]
 
 
-def _left_before(item: dict[str, Any], known: Sequence[str]) -> list[str]:
-    """Names of files that an earlier run wrote for an image, with other options, and that are still there."""
-    own = {Path(path).name for path in item["files"]}
-    folders = (Path(item["target"]).parent, Path(item["figures_at"]))
-    return [name for name in known if name not in own and any((folder / name).exists() for folder in folders)]
+def _left_before(names: Iterable[str], paths: Iterable[str], folder: Path) -> list[str]:
+    """Names of files that an earlier run wrote into a folder, with other options, and that are still there."""
+    own = {Path(path).name for path in paths}
+    return [name for name in names if name not in own and (folder / name).exists()]
 
 
 def _about_before(items: list[dict[str, Any]]) -> Iterator[Event]:
     for item in items:
-        if item["before"]:
-            left = f"{', '.join(item['before'])} of an earlier prediction was not asked for now, and stays as it was."
+        if names := [*item["before"], *item["figures_before"], *item["before_beside"]]:
+            left = f"{', '.join(names)} of an earlier prediction was not asked for now, and stays as it was."
             yield Event("note", 0, 0, message=f"{item['name']}: {left}")
 
 
+def _ours(stamp: str) -> tuple[list[str], list[str]]:
+    """Names of the files that a stamp knows: beside the target, and of figures."""
+    if not Path(stamp).is_file():
+        return [], []
+    values = read_json(Path(stamp))
+    files = values.get("files", [])
+    return files, values.get("figures", files)  # stamps of before had one list
+
+
 def _refuse_strangers(items: list[dict[str, Any]]) -> None:
-    """A file that Fieldmark did not write is never overwritten; what earlier runs wrote beside stays known as ours."""
+    """A file that Fieldmark did not write is never overwritten; what earlier runs wrote beside stays known as ours.
+
+    Figures have the same names whatever the format, so that those of all formats are known.
+    """
     for item in items:
-        stamp = Path(item["stamp"])
-        known = read_json(stamp).get("files", []) if stamp.is_file() else []
-        item["before"] = _left_before(item, known)
+        folder, drawn_at, drawn = Path(item["target"]).parent, Path(item["figures_at"]), item["figures"]
+        files, figures = _ours(item["stamp"])
+        beside = [_ours(stamp) for stamp in item["stamps_beside"]]
+        figures = list(dict.fromkeys([*figures, *(name for _, names in beside for name in names)]))
+        item["before"] = _left_before(files, set(item["files"]) - set(drawn), folder)
+        item["figures_before"] = _left_before(figures, drawn, drawn_at)
+        item["before_beside"] = _left_before((name for names, _ in beside for name in names), item["files"], folder)
         for path in map(Path, item["files"]):
-            if path.exists() and path.name not in known:
+            if path.exists() and path.name not in (figures if str(path) in drawn else files):
                 raise BadInput(f"{path} is there already and Fieldmark did not write it. Choose another --out.")

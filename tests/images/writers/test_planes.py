@@ -36,3 +36,9 @@ def test_names_sort_in_the_order_of_the_planes():
     names = [file.path.name for file in plane_files(Path("a.png"), (1, 1, 1001, 1, 1))]
     assert names == sorted(names)
     assert (names[0], names[-1]) == ("a_z0000.png", "a_z1000.png")
+
+
+def test_planes_keep_the_numbers_that_they_have_elsewhere():
+    found = plane_files(Path("a.png"), (2, 1, 2, 5, 5), ((3, 4), (7, 1200)))
+    assert [file.path.stem for file in found] == ["a_t003_z0007", "a_t003_z1200", "a_t004_z0007", "a_t004_z1200"]
+    assert [(file.t, file.z) for file in found] == [(0, 0), (0, 1), (1, 0), (1, 1)]

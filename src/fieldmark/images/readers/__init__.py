@@ -10,6 +10,7 @@ from fieldmark.errors import TooLarge
 
 _HOME = "fieldmark.images.readers"
 FRAMES_MAGIC = b"# fieldmark frames"
+FRAMES_SUFFIX = ".frames"
 
 READERS = Registry(
     "image format",

@@ -110,6 +110,7 @@ class FramesSource(BaseSource):
         axes = "".join(axis for axis, count in zip("tcz", counts, strict=True) if count > 1) + "yx"
         super().__init__(ask.shown, [(*counts, y, x)], dtype, axes, pixel_size)
         self.channel_dtypes = types
+        self.plane_numbers = tuple(times), tuple(slices)
         self.most_open = max(2 * counts[1], CACHE_BYTES // (y * x * dtype.itemsize))
         """Frames that stay decoded."""
 

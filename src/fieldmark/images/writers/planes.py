@@ -22,7 +22,7 @@ class PlaneFile:
     last: int
 
 
-def plane_files(path: Path, shape: Sequence[int]) -> list[PlaneFile]:
+def plane_files(path: Path, shape: Sequence[int], numbers: Sequence[Sequence[int]] = ((), ())) -> list[PlaneFile]:
     """The PNG files of an image, in the order t, z, c: `cells_t000_z003.png` and so on for `cells.png`.
 
     Names tell times, slices and channels (`_c000`) where there are several, with digits enough to sort by; an image of
@@ -31,15 +31,17 @@ def plane_files(path: Path, shape: Sequence[int]) -> list[PlaneFile]:
     Args:
         path: The name of the whole.
         shape: (t, c, z, y, x).
+        numbers: Of the times and of the slices, as they are named; empty for 0, 1, 2, ...
     """
     t, c, z = shape[:3]
     counts = {"t": t, "z": z, "c": 1 if c in TOGETHER else c}
     named = [letter for letter, count in counts.items() if count > 1]
-    digits = {letter: max(3, len(str(count - 1))) for letter, count in counts.items()}
+    called = {"t": numbers[0] or range(t), "z": numbers[1] or range(z), "c": range(counts["c"])}
+    digits = {letter: max(3, len(str(max(own, default=0)))) for letter, own in called.items()}
     found = []
     for places in product(*map(range, counts.values())):
         at = dict(zip(counts, places, strict=True))
-        word = "".join(f"_{letter}{at[letter]:0{digits[letter]}}" for letter in named)
+        word = "".join(f"_{letter}{called[letter][at[letter]]:0{digits[letter]}}" for letter in named)
         first, last = (0, c) if counts["c"] == 1 else (at["c"], at["c"] + 1)
         found.append(PlaneFile(path.with_name(f"{path.stem}{word}{path.suffix}"), at["t"], at["z"], first, last))
     return found
