@@ -112,12 +112,10 @@ def early_of(early: StopEarly | None, source: object) -> dict[str, Any] | None:
             "trainer.callbacks.EarlyStopping.monitor",
             f"{early.monitor!r} is not measured here. {near_miss(early.monitor, MONITORS)}",
         )
-    monitor = MONITORS[early.monitor]
-    own = "min" if monitor == "val_loss" else "max"
     return {
-        "monitor": monitor,
+        "monitor": MONITORS[early.monitor],
         "patience": early.patience,
-        "mode": own if early.mode == "auto" else early.mode,
+        "mode": early.mode,
         "min_delta": early.min_delta,
     }
 
