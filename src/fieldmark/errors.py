@@ -138,11 +138,17 @@ class WorkerFailed(FieldmarkError):
     code = "worker-failed"
 
 
+def some(names: Iterable[str], most: int = _MOST_NAMES) -> str:
+    """Names for an error; of many, the first few."""
+    listed = list(names)
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return f"{', '.join(listed[:most]) or 'none'}{more}"
+
+
 def near_miss(name: str, known: Iterable[str]) -> str:
     """A sentence that helps with a misspelt name: the nearest known one, or the first few of them."""
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return f"Known: {', '.join(names[:_MOST_NAMES]) or 'none'}{more}."
+    return f"Known: {some(names)}."

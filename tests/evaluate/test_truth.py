@@ -1,16 +1,12 @@
-"""Mask files: their values, their sizes, their partners."""
+"""Mask files: their values, their sizes."""
 
 from __future__ import annotations
 
-import unicodedata
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from fieldmark.errors import BadInput
-from fieldmark.evaluate.truth import coding_for, mask_values, pair_by_stem, read_truth
+from fieldmark.evaluate.truth import coding_for, mask_values, read_truth
 
 TWO = {"background": 1, "coin": 2}
 THREE = {"background": 0, "cell": 1, "nucleus": 2}
@@ -104,49 +100,3 @@ def test_gray_pictures_with_channels_and_colorful_ones():
     with pytest.raises(BadInput, match="fractions"):
         mask_values(np.array([[0.5]]), "a.png")
     assert mask_values(np.array([[True, False]]), "a.png") == {0, 1}
-
-
-def test_pairs_by_stem():
-    pairing = pair_by_stem(["b.tif", "a.ome.tif", "c.png"], ["a.png", "b.png", "d.png"])
-    assert pairing.pairs == (("b.tif", "b.png"), ("a.ome.tif", "a.png"))
-    assert pairing.without_truth == ("c.png",)
-    assert pairing.unused_truth == ("d.png",)
-
-
-def test_nothing_is_guessed():
-    pairing = pair_by_stem(["1.png"], ["1-mask.png", "10.png"])
-    assert pairing.pairs == ()
-    assert pairing.unused_truth == ("1-mask.png", "10.png")
-
-
-def test_folders_count_where_both_sides_have_them():
-    both = pair_by_stem(["a/1.png", "b/1.png"], ["b/1.tif", "a/1.tif"])
-    assert both.pairs == (("a/1.png", "a/1.tif"), ("b/1.png", "b/1.tif"))
-    assert pair_by_stem(["a/1.png"], ["b/1.png"]).pairs == ()
-    assert pair_by_stem(["a/1.png", "b/2.png"], ["1.png", "2.png"]).pairs == (
-        ("a/1.png", "1.png"),
-        ("b/2.png", "2.png"),
-    )
-    assert pair_by_stem(["1.png"], ["deep/1.png"]).pairs == (("1.png", "deep/1.png"),)
-
-
-def test_two_claims_are_refused_with_both_names():
-    with pytest.raises(BadInput, match=r"a\.png and a\.tif"):
-        pair_by_stem(["a.jpg"], ["a.tif", "a.png"])
-    with pytest.raises(BadInput, match=r"x/1\.png and y/1\.png"):
-        pair_by_stem(["x/1.png", "y/1.png"], ["1.png"])
-    assert pair_by_stem(["x/1.png", "y/1.png"], ["2.png"]).without_truth == ("x/1.png", "y/1.png")
-
-
-def test_accents_match_in_either_spelling():
-    name = unicodedata.normalize("NFD", "zellkörper")
-    assert len(pair_by_stem(["zellkörper.png"], [f"{name}.png"]).pairs) == 1
-
-
-@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
-def test_every_file_is_listed_once(images, truths):
-    pairing = pair_by_stem([f"{i}.png" for i in images], [f"{i}.tif" for i in truths])
-    assert {int(image[:-4]) for image, _ in pairing.pairs} == images & truths
-    assert all(image[:-4] == truth[:-4] for image, truth in pairing.pairs)
-    assert {int(name[:-4]) for name in pairing.without_truth} == images - truths
-    assert {int(name[:-4]) for name in pairing.unused_truth} == truths - images

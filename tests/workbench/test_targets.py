@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from fieldmark.testing.projects import drawn_images
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
 from fieldmark.workbench.loose.pairs import gather, pairs_in
-from fieldmark.workbench.targets import classes_for, facts_of, named_classes, paired_by_stem
+from fieldmark.workbench.targets import classes_for, facts_of, named_classes
 
 OWN = (ClassSpec(id=4, name="ground", value=1), ClassSpec(id=9, name="disc", value=2))
 
@@ -160,30 +159,6 @@ def test_maps_of_several_folders_stay_with_their_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("files", "found"),
-    [
-        (["a/one.png", "b/one.png"], {"a/one.tif": "a/one.png", "b/one.tif": "b/one.png"}),
-        (["two.ome.tif"], {"c/two.png": "two.ome.tif"}),
-        (["deep/two_seg.png"], {"c/two.png": "deep/two_seg.png"}),
-        (["three.png"], {}),
-        (["b/two.png"], {}),  # of an image of b that there is not; c/two.png is another
-        (["a/two_mask.png", "deep/two.png"], {"c/two.png": "deep/two.png"}),
-    ],
-)
-def test_whole_names_count_before_their_last_part(files, found):
-    root = Path("maps")
-    pairs = paired_by_stem(["a/one.tif", "b/one.tif", "c/two.png"], [root / name for name in files], root)
-    assert pairs == {name: root / path for name, path in found.items()}
-
-
-def test_names_are_the_same_however_their_accents_are_written():
-    root, (short, long) = Path("maps"), (unicodedata.normalize(form, "zélle é.png") for form in ("NFC", "NFD"))
-    assert short != long
-    for image, file in ((short, long), (long, short)):
-        assert paired_by_stem([image], [root / file], root) == {image: root / file}
-
-
-@pytest.mark.parametrize(
     ("images", "files", "said"),
     [
         # a digit comes before `_mask`, and after the image's dot
@@ -209,14 +184,6 @@ def test_the_order_never_gives_an_image_the_file_of_another(tmp_path, images, fi
             return
         with pytest.raises(BadInput, match=said):
             facts_of(bench.collection.all(), data(tmp_path / "maps", pair_by="order"))
-
-
-def test_what_is_ambiguous_is_refused():
-    root = Path("maps")
-    with pytest.raises(BadInput, match=r"one\.png could belong to a/one\.tif and b/one\.tif"):
-        paired_by_stem(["a/one.tif", "b/one.tif"], [root / "one.png"], root)
-    with pytest.raises(BadInput, match=r"one\.png and .*one_mask\.png are both of one\.tif"):
-        paired_by_stem(["one.tif"], [root / "one.png", root / "one_mask.png"], root)
 
 
 def test_errors_name_what_was_found(bench, tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 
 from fieldmark.collection.importers import Plan, PlannedImage, read_text
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadFile, BadInput
+from fieldmark.errors import BadFile, BadInput, some
 from fieldmark.images import find_images
 
 MOST_CLASSES = 4096
@@ -19,7 +19,6 @@ MOST_CLASSES = 4096
 
 _NUMBERED = re.compile(r"0*(\d{1,9})_")
 _SPLIT_FILE = re.compile(r"(?:(?P<name>.*)[-_])?(?P<part>train|val|test)(?:[-_]split)?\.txt", re.IGNORECASE)
-_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +205,3 @@ def _dealt(classes: Sequence[int], counts: Sequence[int], seed: int) -> list[int
             owner[queue[place]] = part
         queue = [one for place, one in enumerate(queue) if place not in taken]
     return owner
-
-
-def some(names: Sequence[str]) -> str:
-    """Names for an error; of very many, the first."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more

@@ -1,20 +1,17 @@
-"""Truth from files: what a mask's values mean, and which mask belongs to which image."""
+"""Truth from files: what a mask's values mean."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-from unicodedata import normalize
 
 import numpy as np
 
 from fieldmark.errors import BadInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-_DOUBLE_SUFFIXES = (".ome.tif", ".ome.tiff", ".ome.zarr", ".nii.gz")
 _SHOWN = 8
 """Values named in an error; more would hide them."""
 
@@ -41,15 +38,6 @@ class Truth:
     """(h, w) bool."""
     note: str
     """How the file's values were read, where they are not the classes' own."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pairing:
-    """Which truth file belongs to which image, in the order of the images."""
-
-    pairs: tuple[tuple[str, str], ...]
-    without_truth: tuple[str, ...]
-    unused_truth: tuple[str, ...]
 
 
 def mask_values(array: np.ndarray, name: str) -> set[int]:
@@ -184,49 +172,3 @@ def _flat(array: np.ndarray, name: str) -> np.ndarray:
     if not bool((whole == flat).all()):
         raise BadInput(f"{name}: holds fractions, but a mask holds whole numbers. Give labels, not probabilities.")
     return whole
-
-
-def pair_by_stem(images: Iterable[str], truth_files: Iterable[str]) -> Pairing:
-    """Pair images with truth files that have the same name without its ending.
-
-    Folders count where both sides have them (`a/1.png` belongs to `a/1.tif`, not to `b/1.tif`);
-    where one side is flat, only the name counts. `1.png` and `1-mask.png` are no pair: nothing is guessed.
-
-    Args:
-        images: Paths relative to the collection, with `/`.
-        truth_files: Paths relative to the truth folder, with `/`.
-
-    Raises:
-        BadInput: Two truth files, or two images, claim the same pair; the message names both.
-    """
-    images, truth_files = list(images), sorted(truth_files)
-    folders = any("/" in path for path in images) and any("/" in path for path in truth_files)
-    truths: dict[str, str] = {}
-    for path in truth_files:
-        other = truths.setdefault(_key(path, folders), path)
-        if other != path:
-            raise BadInput(f"Two truth files fit the same image: {other} and {path}. Keep one of them.")
-    owners: dict[str, str] = {}
-    for image in images:
-        key = _key(image, folders)
-        other = owners.setdefault(key, image)
-        if other != image and key in truths:
-            raise BadInput(
-                f"{truths[key]} fits two images: {other} and {image}. "
-                f"Put the truth into the same folders as the images."
-            )
-    paired = [(image, truths.get(_key(image, folders))) for image in images]
-    used = {truth for _, truth in paired}
-    return Pairing(
-        pairs=tuple((image, truth) for image, truth in paired if truth is not None),
-        without_truth=tuple(image for image, truth in paired if truth is None),
-        unused_truth=tuple(path for path in truth_files if path not in used),
-    )
-
-
-def _key(path: str, folders: bool) -> str:
-    # a name with an accent has two spellings in Unicode, and systems differ in which they store
-    pure = PurePosixPath(normalize("NFC", path))
-    ending = next((end for end in _DOUBLE_SUFFIXES if pure.name.lower().endswith(end)), pure.suffix)
-    stem = pure.name[: len(pure.name) - len(ending)]
-    return str(pure.with_name(stem)) if folders else stem

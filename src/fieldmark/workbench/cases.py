@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fieldmark.checkpoint import Header
+from fieldmark.collection.naming import pair_folder
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.evaluate.summary import ImageScore
-from fieldmark.evaluate.truth import Coding, Truth, pair_by_stem, read_truth
-from fieldmark.images import find_images, open_image
+from fieldmark.evaluate.truth import Coding, Truth, read_truth
+from fieldmark.images import open_image
 from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.predicting import HIDDEN
 
@@ -141,25 +142,10 @@ def paired(
         truth: The folder.
         what: What the files are, for errors.
     """
-    if not truth.is_dir():
-        raise BadInput(f"{truth} is no folder. Name a folder of {what}.")
     records = {record.name: record for record in bench.collection.all()}
-    root = truth.resolve()
-    files = {path.resolve().relative_to(root).as_posix(): path for path, _ in find_images(truth).images}
-    pairing = pair_by_stem(records, files)
-    if not pairing.pairs:
-        raise BadInput(
-            f"No file in {truth} has the stem of an image of the project. "
-            f"Images: {some(records)}; {what}: {some(files)}. Name the {what} as their images."
-        )
-    pairs = [(records[image], files[file]) for image, file in pairing.pairs]
-    return pairs, [records[image] for image in pairing.without_truth], pairing.unused_truth
-
-
-def some(names: Any) -> str:
-    """A few names for an error."""
-    listed = list(names)
-    return ", ".join(listed[:3]) + (", ..." if len(listed) > 3 else "")
+    pairing = pair_folder({name: record.path for name, record in records.items()}, truth, what)
+    pairs = [(records[image], file) for image, file in pairing.files.items()]
+    return pairs, [record for name, record in records.items() if name not in pairing.files], pairing.unused
 
 
 def values_of(header: Header) -> dict[str, int]:

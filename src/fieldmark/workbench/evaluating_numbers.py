@@ -16,14 +16,14 @@ from fieldmark.checkpoint import Header, header_of
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.collection.importers import read_text
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadFile, BadInput, near_miss
+from fieldmark.errors import BadFile, BadInput, near_miss, some
 from fieldmark.evaluate.numbers import METRICS, require_metrics, score_numbers
 from fieldmark.evaluate.regression import LinearFit
 from fieldmark.images import open_image
 from fieldmark.images.decode import pieces
 from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.answering import answer_images
-from fieldmark.workbench.cases import Asked, Scored, Watch, predictions_of, report_of, some
+from fieldmark.workbench.cases import Asked, Scored, Watch, predictions_of, report_of
 from fieldmark.workbench.numbers import IMAGE, Row, columns_of, numbers_by_image, read_numbers
 from fieldmark.workbench.predicting import model_folder, refuse_originals
 from fieldmark.workbench.runs import JOB
@@ -79,7 +79,9 @@ def evaluate_answers(file: Path, asked: Asked) -> NumbersScored:
     pairs = numbers_by_image(list(said), rows, truth)
     images = [ImageNumbers(image, _array(said[image]), _array(rows[called])) for image, called in pairs.items()]
     if holes := [one.image for one in images if not np.isfinite(one.said).all()]:
-        raise BadInput(f"{file} has no number for {some(holes)} in a column of the truth. Predict these images anew.")
+        raise BadInput(
+            f"{file} has no number for {some(holes, 3)} in a column of the truth. Predict these images anew."
+        )
     note = f"{file.name} does not say which images taught its model: all of the truth's are counted."
     place = asked.report or file.with_name(f"{file.stem}-report.html")
     notes = [note, *notes, *_unused(rows, pairs)]
@@ -203,7 +205,7 @@ def _shared(names: Sequence[str], file: Path) -> tuple[list[str], list[str]]:
     shared = [name for name in names if name in columns]
     if not shared:
         raise BadInput(
-            f"{file} has no column {names[0]!r}. {near_miss(names[0], columns)} It was predicted: {some(names)}."
+            f"{file} has no column {names[0]!r}. {near_miss(names[0], columns)} It was predicted: {some(names, 3)}."
         )
     lacking = [name for name in names if name not in columns]
     return shared, [f"{file.name} has no column {', '.join(lacking)}: not scored."] if lacking else []

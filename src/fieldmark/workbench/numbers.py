@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.collection.importers import read_text
+from fieldmark.collection.naming import ImageNames
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadFile, BadInput, near_miss
-from fieldmark.labels.exchange.pairing import stem_of
 
 if TYPE_CHECKING:
     from fieldmark.recipes import DataConfig, FitRecipe
@@ -57,13 +57,13 @@ def attach_numbers(facts: list[dict[str, Any]], target: TargetConfig) -> None:
 
 def numbers_by_image(names: Sequence[str], rows: dict[str, Row], file: Path) -> dict[str, str]:
     """For each image that a row names, by its whole name, its last part or their stems, what the row calls it."""
+    images = ImageNames(names)
     found: dict[str, str] = {}
     for called in rows:
-        meant = [name for name in names if called in _readings(name)]
-        exact = [name for name in meant if name == called] or meant
-        if len(exact) > 1:
-            raise BadInput(f"{file}: {called!r} may be {exact[0]} or {exact[1]}. Write the whole name.")
-        for name in exact:
+        meant = images.meant_by(called)
+        if len(meant) > 1:
+            raise BadInput(f"{file}: {called!r} may be {meant[0]} or {meant[1]}. Write the whole name.")
+        for name in meant:
             if name in found:
                 raise BadInput(f"{file}: {found[name]!r} and {called!r} are both of {name}. Keep one row.")
             found[name] = called
@@ -121,8 +121,3 @@ def columns_of(file: Path) -> list[str]:
     if IMAGE not in columns:
         raise BadFile(file, f"its columns are {', '.join(columns) or 'none'}; one must be called {IMAGE!r}. Add it.")
     return columns
-
-
-def _readings(name: str) -> set[str]:
-    last = name.rpartition("/")[2]
-    return {name, last, stem_of(name), stem_of(last)}

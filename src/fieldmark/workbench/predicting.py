@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fieldmark import __version__
 from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
+from fieldmark.collection.naming import pair_folder
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.errors import BadInput, NotFound
@@ -164,18 +165,11 @@ def _require_possible(header: Header, name: str, output: str, form: str, recipe:
 
 def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple[str, str]]:
     """Image id to the file that is right for it, by stem, and a word that changes when the file does."""
-    from fieldmark.evaluate.truth import pair_by_stem
-    from fieldmark.images import find_images
-
     if truth is None:
         return {}
-    if not truth.is_dir():
-        raise BadInput(f"{truth} is no folder. Name a folder of class maps or images with --truth.")
-    root = truth.resolve()
-    files = {path.resolve().relative_to(root).as_posix(): path.resolve() for path, _ in find_images(truth).images}
     ids = {record.name: record.id for record in records}
-    pairs = pair_by_stem(ids, files).pairs
-    return {ids[image]: (str(files[own]), f"{files[own]} {files[own].stat().st_mtime_ns}") for image, own in pairs}
+    pairs = pair_folder({record.name: record.path for record in records}, truth, "class maps or images").files
+    return {ids[image]: (str(own), f"{own} {own.stat().st_mtime_ns}") for image, own in pairs.items()}
 
 
 def _own_channels(records: list[ImageRecord], targets: Sequence[int]) -> dict[int, tuple[str, str]]:

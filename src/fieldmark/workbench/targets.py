@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,13 +10,13 @@ import numpy as np
 
 from fieldmark.checkpoint import ClassSpec
 from fieldmark.collection.columns import column_names, column_values
+from fieldmark.collection.naming import ENDINGS, pair_files, readings_of, stem_of
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
-from fieldmark.errors import BadFile, BadInput
+from fieldmark.errors import BadFile, BadInput, some
 from fieldmark.images import find_images, open_image
 from fieldmark.images.find import order_of
 from fieldmark.images.source import channel_dtypes
-from fieldmark.labels.exchange.pairing import ENDINGS, stem_of
 from fieldmark.recipes.data import COLUMN, MANY_CHANNELS, PLANES, WAYS
 from fieldmark.workbench.numbers import attach_numbers
 
@@ -61,7 +60,7 @@ def facts_of(images: Sequence[ImageRecord], config: DataConfig) -> list[dict[str
     if mask is not None:
         _attach(facts, Path(mask), "mask", by_order=False)
         if bare := [fact["name"] for fact in facts if fact.get("target") and not fact.get("mask")]:
-            raise BadInput(f"{mask}: has no mask for {_some(bare)}. Name masks as their images.")
+            raise BadInput(f"{mask}: has no mask for {some(bare, 3)}. Name masks as their images.")
     return facts
 
 
@@ -92,53 +91,18 @@ def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: b
         refuse_crossed(names, files, folder)
         pairs = dict(zip(names, files, strict=True))
     else:
-        pairs = paired_by_stem([fact["name"] for fact in facts], files, folder)
+        named = {path.relative_to(folder).as_posix(): path for path in files}
+        pairs = pair_files([fact["name"] for fact in facts], named).files
     if not pairs:
         raise BadInput(
-            f"No file in {folder} has the stem of an image. Images: {_some([fact['name'] for fact in facts])}; files: "
-            f"{_some([path.name for path in files])}. Name them alike, or pair them in order: "
+            f"No file in {folder} has the stem of an image. Images: {some([fact['name'] for fact in facts], 3)}; "
+            f"files: {some([path.name for path in files], 3)}. Name them alike, or pair them in order: "
             "--set data.target.pair_by=order."
         )
     for fact in facts:
         if fact["name"] in pairs:
             path = pairs[fact["name"]]
             fact |= {what: str(path.resolve()), f"{what}_hash": file_hash(path)}
-
-
-def paired_by_stem(names: Sequence[str], files: Sequence[Path], folder: Path) -> dict[str, Path]:
-    """The file of each image that has one: named as the image, with or without an ending such as `_mask`.
-
-    An image's whole name, folders and all, counts before its last part.
-
-    Raises:
-        BadInput: A file may belong to several images, or an image has several files.
-    """
-    owners: dict[str, list[str]] = {}
-    for name in names:
-        stem = _stem(name)
-        for key in {stem, stem.rpartition("/")[2]}:
-            owners.setdefault(key, []).append(name)
-    folders = {_stem(name).rpartition("/")[0] for name in names} - {""}
-    found: dict[str, Path] = {}
-    for path in files:
-        meant = _owners(_stem(path.relative_to(folder).as_posix()), owners, folders)
-        if len(meant) > 1:
-            raise BadInput(f"{path} could belong to {' and '.join(meant[:3])}. Put it into a folder like the image's.")
-        for name in meant:
-            if name in found:
-                raise BadInput(f"{found[name]} and {path} are both of {name}. Keep one of them.")
-            found[name] = path
-    return found
-
-
-def _owners(stem: str, owners: dict[str, list[str]], folders: Collection[str]) -> list[str]:
-    """The images that a file name without its suffix may mean; the most exact way of reading it wins.
-
-    In one of the images' own folders, a file is of an image there or of none.
-    """
-    readings = [stem, *(stem.removesuffix(ending) for ending in ENDINGS["masks"] if stem.endswith(ending))]
-    lasts = [] if stem.rpartition("/")[0] in folders else [reading.rpartition("/")[2] for reading in readings]
-    return next((owners[key] for key in (*readings, *lasts) if key in owners), [])
 
 
 def refuse_crossed(names: Sequence[str], maps: Sequence[Path], folder: Path) -> None:
@@ -151,7 +115,7 @@ def refuse_crossed(names: Sequence[str], maps: Sequence[Path], folder: Path) -> 
         maps: Their files, in order.
         folder: Of the files.
     """
-    last = [_stem(name).rpartition("/")[2] for name in names]
+    last = [stem_of(name).rpartition("/")[2] for name in names]
     own = set(last)
     meant = [_meant(path, own) for path in maps]
     for name, stem, path, said in zip(names, last, maps, meant, strict=True):
@@ -164,21 +128,15 @@ def refuse_crossed(names: Sequence[str], maps: Sequence[Path], folder: Path) -> 
 
 def told_odd(names: Sequence[str], maps: Sequence[Path]) -> str:
     """The first few stems that only the images, or only their files, have; empty for none."""
-    own = {_stem(name).rpartition("/")[2] for name in names}
+    own = {stem_of(name).rpartition("/")[2] for name in names}
     odd = sorted(own ^ {_meant(path, own) for path in maps})[:5]
     return f" (only in one of them: {', '.join(odd)})" if odd else ""
 
 
 def _meant(label_map: Path, images: Collection[str]) -> str:
     """The stem of the image that a label map is named after, `cell` for `cell_mask.png` too; else the map's own."""
-    stem = _stem(label_map.name)
-    bare = [stem.removesuffix(ending) for ending in ENDINGS["masks"]]
-    return next((name for name in (stem, *bare) if name in images), stem)
-
-
-def _stem(name: str) -> str:
-    """A name without its suffix, its accents as one character each: some systems write them as two."""
-    return unicodedata.normalize("NFC", stem_of(name))
+    stem = stem_of(label_map.name)
+    return next((name for name in readings_of(stem, ENDINGS["masks"]) if name in images), stem)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -295,7 +253,3 @@ def _names(values: Sequence[int], own: Sequence[ClassSpec]) -> dict[int, ClassSp
     if len(own) == len(shown) and all(spec.name != "background" for spec in own):
         return dict(zip(shown, own, strict=True))
     return {}
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

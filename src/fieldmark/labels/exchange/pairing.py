@@ -5,22 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
+from fieldmark.collection.naming import ENDINGS, ImageNames, readings_of, stem_of
 from fieldmark.errors import BadFile
 from fieldmark.images import is_image_name
 from fieldmark.images.find import natural_key
 
-ENDINGS = {
-    "markers": ("-seeds", "_seeds", "-markers", "_markers"),
-    "masks": ("-mask", "_mask", "-masks", "_masks", "-label", "_label", "-labels", "_labels", "-seg", "_seg"),
-    "scribbles": ("-scribble", "_scribble", "-scribbles", "_scribbles"),
-}
-"""What may stand between an image's name and the suffix of its label file."""
-
-_LONG_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".nii.gz")
 _PLANE = re.compile(r"_t(\d{1,9})_z(\d{1,9})$")
 
 
@@ -63,7 +56,8 @@ def pair(path: Path, kind: str, images: Sequence[ImageRecord]) -> Pairing:
         raise BadFile(path, "there is no such file or folder. Check the name.")
     root = path if path.is_dir() else path.parent
     own = {image.uri for image in images}
-    finder = _Finder(images)
+    named = {image.name: image for image in images}
+    names = ImageNames(named)
     found = Pairing([], [], [])
     taken: dict[tuple[int, object], str] = {}
     for file in _files(path, kind):
@@ -72,12 +66,12 @@ def pair(path: Path, kind: str, images: Sequence[ImageRecord]) -> Pairing:
         if uri_of(file) in own and path.is_dir():
             continue
         key, plane = _key(file.relative_to(root).as_posix(), ENDINGS[kind])
-        matches = finder.matches(key, ENDINGS[kind])
+        matches = [named[name] for name in names.meant_by(key, ENDINGS[kind])]
         if not matches:
             found.left_out.append((str(file), "no image of the project has its name"))
         elif len(matches) > 1:
-            names = " and ".join(image.name for image in matches[:3])
-            found.bad.append(BadFile(file, f"it could belong to {names}. Put it into a folder like the image's."))
+            several = " and ".join(image.name for image in matches[:3])
+            found.bad.append(BadFile(file, f"it could belong to {several}. Put it into a folder like the image's."))
         elif (matches[0].id, plane) in taken:
             other = taken[matches[0].id, plane]
             found.bad.append(BadFile(file, f"{other} is about the same image, {matches[0].name}. Keep one of them."))
@@ -85,42 +79,6 @@ def pair(path: Path, kind: str, images: Sequence[ImageRecord]) -> Pairing:
             taken[matches[0].id, plane] = str(file)
             found.pairs.append(Paired(file, str(file), matches[0], plane))
     return found
-
-
-def stem_of(name: str) -> str:
-    """An image's name without its suffix: `a/b.ome.tif` gives `a/b`."""
-    lower = name.lower()
-    for suffix in _LONG_SUFFIXES:
-        if lower.endswith(suffix):
-            return name[: -len(suffix)]
-    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).suffix else name
-
-
-class _Finder:
-    """Looks images up by full name, by name without suffix, and by the last part of that."""
-
-    def __init__(self, images: Sequence[ImageRecord]) -> None:
-        self.whole: dict[str, list[ImageRecord]] = {}
-        self.last: dict[str, list[ImageRecord]] = {}
-        self.folders = {image.name.rpartition("/")[0] for image in images} - {""}
-        for image in images:
-            stem = stem_of(image.name)
-            for name in {image.name, stem}:
-                self.whole.setdefault(name, []).append(image)
-                self.last.setdefault(name.rpartition("/")[2], []).append(image)
-
-    def matches(self, key: str, endings: Sequence[str]) -> list[ImageRecord]:
-        """The images that a file name without its suffix may mean; the most exact way of reading it wins.
-
-        In one of the images' own folders, a file is of an image there or of none.
-        """
-        readings = _readings(key, endings)
-        lasts = [] if key.rpartition("/")[0] in self.folders else [name.rpartition("/")[2] for name in readings]
-        for table, names in ((self.whole, readings), (self.last, lasts)):
-            for name in names:
-                if name in table:
-                    return table[name]
-        return []
 
 
 def _files(path: Path, kind: str) -> Iterator[Path]:
@@ -153,12 +111,7 @@ def _ends(file: Path, endings: Sequence[str]) -> bool:
 def _key(relative: str, endings: Sequence[str]) -> tuple[str, tuple[int, int] | None]:
     """A label file's name without suffix and plane, and the plane."""
     stem = stem_of(relative)
-    for reading in _readings(stem, endings):
+    for reading in readings_of(stem, endings):
         if found := _PLANE.search(reading):
             return reading[: found.start()], (int(found[1]), int(found[2]))
     return stem, None
-
-
-def _readings(key: str, endings: Sequence[str]) -> list[str]:
-    """A name as it is, and without each ending that it has."""
-    return [key, *(key.removesuffix(ending) for ending in endings if key.endswith(ending))]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fieldmark.collection.naming import ENDINGS
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.labels.drawing import LabelPlane
 from fieldmark.labels.exchange.answers import import_answers
 from fieldmark.labels.exchange.markers import MarkerFile, read_markers
 from fieldmark.labels.exchange.masks import read_map
-from fieldmark.labels.exchange.pairing import ENDINGS, Paired, Pairing, pair
+from fieldmark.labels.exchange.pairing import Paired, Pairing, pair
 from fieldmark.labels.exchange.points import import_points
 from fieldmark.labels.exchange.rules import Rule, read_legend, rule_for
 from fieldmark.labels.exchange.scribbles import connected_strokes

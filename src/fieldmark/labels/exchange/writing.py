@@ -13,13 +13,13 @@ import numpy as np
 
 from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
+from fieldmark.collection.naming import stem_of
 from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.images import encode_png
 from fieldmark.labels.exchange.answers import export_answers
 from fieldmark.labels.exchange.markers import write_markers
-from fieldmark.labels.exchange.pairing import stem_of
 from fieldmark.labels.exchange.points import export_points
 from fieldmark.labels.exchange.reading import check_kind
 from fieldmark.labels.exchange.rules import LEGEND, write_legend

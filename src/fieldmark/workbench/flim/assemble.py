@@ -12,13 +12,14 @@ import numpy as np
 from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
 from fieldmark.collection.lids import LidsImage
+from fieldmark.collection.naming import ENDINGS, stem_of
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash, fingerprint
 from fieldmark.errors import BadFile, NothingLabelled
 from fieldmark.images import find_images
 from fieldmark.labels.exchange.markers import read_markers
 from fieldmark.labels.exchange.masks import read_map
-from fieldmark.labels.exchange.pairing import ENDINGS, pair, stem_of
+from fieldmark.labels.exchange.pairing import pair
 from fieldmark.labels.exchange.tables import write_rows
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.loose.images import add_whole

@@ -17,8 +17,8 @@ import numpy as np
 
 from fieldmark.checkpoint import Header
 from fieldmark.checkpoint.header import MOST_CHANNELS
-from fieldmark.collection.lids import MOST_CLASSES, LidsImage, some, split_names
-from fieldmark.errors import BadFile, BadInput, NothingLabelled
+from fieldmark.collection.lids import MOST_CLASSES, LidsImage, split_names
+from fieldmark.errors import BadFile, BadInput, NothingLabelled, some
 from fieldmark.features.opf import read_opf
 from fieldmark.images.writers.mimg import write_mimg
 from fieldmark.recipes import FitRecipe

@@ -1,0 +1,139 @@
+"""Which file belongs to which image, by name: label maps, markers, masks, true images, rows of tables."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from fieldmark.errors import BadInput, some
+from fieldmark.images import find_images
+
+ENDINGS = {
+    "markers": ("-seeds", "_seeds", "-markers", "_markers"),
+    "masks": ("-mask", "_mask", "-masks", "_masks", "-label", "_label", "-labels", "_labels", "-seg", "_seg"),
+    "scribbles": ("-scribble", "_scribble", "-scribbles", "_scribbles"),
+}
+"""What may stand between an image's name and the suffix of its label file."""
+
+_LONG_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".nii.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class FilePairs:
+    """The file of each image that has one, in the order of the images; and the names of files without an image."""
+
+    files: dict[str, Path]
+    unused: tuple[str, ...]
+
+
+class ImageNames:
+    """Looks images up by their whole name, by that without suffix, and by the last part of either.
+
+    An accent may be written as one character or as two, and systems differ in which they store: both are one name here.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._whole: dict[str, list[str]] = {}
+        self._last: dict[str, list[str]] = {}
+        self._folders: set[str] = set()
+        for name in names:
+            whole, stem = _composed(name), stem_of(name)
+            self._folders.add(whole.rpartition("/")[0])
+            for key in {whole, stem}:
+                self._whole.setdefault(key, []).append(name)
+                self._last.setdefault(key.rpartition("/")[2], []).append(name)
+        self._folders.discard("")
+
+    def meant_by(self, key: str, endings: Sequence[str] = ()) -> list[str]:
+        """The images that a file may be of, by its name without suffix; the most exact way of reading it wins.
+
+        In one of the images' own folders, a file is of an image there or of none.
+
+        Args:
+            key: Folders with `/`.
+            endings: What may stand behind the image's name (`ENDINGS`).
+        """
+        readings = readings_of(_composed(key), endings)
+        lasts = [] if readings[0].rpartition("/")[0] in self._folders else [one.rpartition("/")[2] for one in readings]
+        for table, names in ((self._whole, readings), (self._last, lasts)):
+            for name in names:
+                if name in table:
+                    return table[name]
+        return []
+
+
+def pair_files(
+    images: Sequence[str], files: Mapping[str, Path], endings: Sequence[str] = ENDINGS["masks"]
+) -> FilePairs:
+    """The file of each image: named as the image, with or without an ending such as `_mask`.
+
+    `a/1.png` belongs to `a/1.tif`, not to `b/1.tif`; where one side has no folders, the last part of names counts.
+
+    Args:
+        images: Names, folders with `/`.
+        files: Their names relative to their folder, with `/`, and where they are.
+        endings: What may stand between an image's name and the suffix of its file.
+
+    Raises:
+        BadInput: A file may belong to several images, or an image has several files; the message names them.
+    """
+    names = ImageNames(images)
+    owned: dict[str, Path] = {}
+    unused = []
+    for name, path in sorted(files.items()):
+        meant = names.meant_by(stem_of(name), endings)
+        if len(meant) > 1:
+            raise BadInput(f"{path} could belong to {' and '.join(meant[:3])}. Put it into a folder like the image's.")
+        if not meant:
+            unused.append(name)
+        elif meant[0] in owned:
+            raise BadInput(f"{owned[meant[0]]} and {path} are both of {meant[0]}. Keep one of them.")
+        else:
+            owned[meant[0]] = path
+    return FilePairs({image: owned[image] for image in images if image in owned}, tuple(unused))
+
+
+def pair_folder(images: Mapping[str, Path], folder: Path, what: str) -> FilePairs:
+    """The file of each image in a folder of pictures; the images themselves may lie there too.
+
+    Args:
+        images: Names, folders with `/`, and where they are.
+        folder: Searched with its subfolders.
+        what: What the files are, for errors.
+
+    Raises:
+        BadInput: There is no such folder, no file is of an image, or as `pair_files`.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"{folder} is no folder. Name a folder of {what}.")
+    root, own = folder.resolve(), {path.resolve() for path in images.values()}
+    found = [path.resolve() for path, _ in find_images(folder).images]
+    files = {path.relative_to(root).as_posix(): path for path in found if path not in own}
+    pairs = pair_files(list(images), files)
+    if not pairs.files:
+        raise BadInput(
+            f"No file in {folder} has the stem of an image. Images: {some(images, 3)}; {what}: {some(files, 3)}. "
+            f"Name the {what} as their images."
+        )
+    return pairs
+
+
+def stem_of(name: str) -> str:
+    """A name without its suffix, `a/b` for `a/b.ome.tif`; each accent and its letter are one character."""
+    name = _composed(name)
+    lower = name.lower()
+    for suffix in _LONG_SUFFIXES:
+        if lower.endswith(suffix):
+            return name[: -len(suffix)]
+    return str(PurePosixPath(name).with_suffix("")) if PurePosixPath(name).suffix else name
+
+
+def readings_of(key: str, endings: Sequence[str]) -> list[str]:
+    """A name as it is, and without each ending that it has."""
+    return [key, *(key.removesuffix(ending) for ending in endings if key.endswith(ending))]
+
+
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -1,0 +1,89 @@
+"""Which file belongs to which image: stems, folders, endings, accents; what is ambiguous is refused."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fieldmark.collection.naming import pair_files, pair_folder
+from fieldmark.errors import BadInput
+from fieldmark.images import encode_png
+
+
+def pairs(images, files):
+    found = pair_files(images, {name: Path("maps", name) for name in files})
+    return {image: path.relative_to("maps").as_posix() for image, path in found.files.items()}, found.unused
+
+
+def test_names_pair_without_their_suffix():
+    assert pairs(["b.tif", "a.ome.tif", "c.png"], ["a.png", "b.png", "d.png"]) == (
+        {"b.tif": "b.png", "a.ome.tif": "a.png"},
+        ("d.png",),
+    )
+    assert list(pairs(["b.tif", "a.tif"], ["a.png", "b.png"])[0]) == ["b.tif", "a.tif"]
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        (["a/one.png", "b/one.png"], {"a/one.tif": "a/one.png", "b/one.tif": "b/one.png"}),
+        (["two.ome.tif"], {"c/two.png": "two.ome.tif"}),
+        (["deep/two_seg.png"], {"c/two.png": "deep/two_seg.png"}),
+        (["two.png_mask.tif"], {"c/two.png": "two.png_mask.tif"}),
+        (["three.png"], {}),
+        (["b/two.png"], {}),  # of an image of b that there is not; c/two.png is another
+        (["a/two_mask.png", "deep/two.png"], {"c/two.png": "deep/two.png"}),
+        (["two_edges.png"], {}),
+        (["twotwo.png"], {}),
+    ],
+)
+def test_whole_names_count_before_their_last_part(files, found):
+    assert pairs(["a/one.tif", "b/one.tif", "c/two.png"], files)[0] == found
+
+
+def test_an_image_outside_of_folders_is_meant_by_its_whole_name():
+    assert pairs(["one.png", "sub/one.png"], ["one.tif", "sub/one.tif"])[0] == {
+        "one.png": "one.tif",
+        "sub/one.png": "sub/one.tif",
+    }
+
+
+def test_names_are_the_same_however_their_accents_are_written():
+    short, long = (unicodedata.normalize(form, "zélle é/zélle.png") for form in ("NFC", "NFD"))
+    assert short != long
+    for image, file in ((short, long), (long, short)):
+        assert pairs([image], [file])[0] == {image: file}
+
+
+def test_what_is_ambiguous_is_refused():
+    with pytest.raises(BadInput, match=r"one\.png could belong to a/one\.tif and b/one\.tif"):
+        pairs(["a/one.tif", "b/one.tif"], ["one.png"])
+    with pytest.raises(BadInput, match=r"one\.png and .*one_mask\.png are both of one\.tif"):
+        pairs(["one.tif"], ["one.png", "one_mask.png"])
+    assert pairs(["a/one.tif", "b/one.tif"], ["two.png"]) == ({}, ("two.png",))
+
+
+def test_images_in_the_folder_are_not_their_own_files(tmp_path):
+    for name in ("one.png", "one_mask.png", "two.png"):
+        (tmp_path / name).write_bytes(encode_png(np.zeros((2, 2), np.uint8)))
+    images = {name: tmp_path / name for name in ("one.png", "two.png")}
+    found = pair_folder(images, tmp_path, "masks")
+    assert found.files == {"one.png": (tmp_path / "one_mask.png").resolve()}
+    (tmp_path / "one_mask.png").unlink()
+    with pytest.raises(BadInput, match=r"Images: one\.png, two\.png; masks: none"):
+        pair_folder(images, tmp_path, "masks")
+    with pytest.raises(BadInput, match="nowhere is no folder"):
+        pair_folder(images, tmp_path / "nowhere", "masks")
+
+
+@given(st.sets(st.integers(0, 30)), st.sets(st.integers(0, 30)))
+def test_every_file_is_listed_once(images, files):
+    found, unused = pairs([f"{i}.png" for i in images], [f"{i}.tif" for i in files])
+    assert {int(image[:-4]) for image in found} == images & files
+    assert all(image[:-4] == file[:-4] for image, file in found.items())
+    assert {int(name[:-4]) for name in unused} == files - images
