@@ -21,7 +21,10 @@ from fieldmark.recipes import PredictRecipe
 from fieldmark.workbench import Workbench
 from fieldmark.workbench.demo_fields import demo_projects
 
-CLAIM = "From strokes to masks of all images, with a higher Dice on the images without strokes."
+CLAIM = (
+    "From strokes to masks of all images: on eggs with a much higher Dice on the images without strokes, on coins and "
+    "glands about the same, on thin vessels a lower one; a forest alone is faster."
+)
 PEER = "scikit-image's trainable segmentation (`multiscale_basic_features` and a forest of 50 trees), same strokes."
 SEEDS = range(3)
 DATA = Path(os.environ.get("FIELDMARK_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))

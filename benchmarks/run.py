@@ -1,4 +1,4 @@
-"""Measure every claim and append the ratios to RESULTS.md.
+"""Measure every claim and put the ratios into RESULTS.md, in the place of what the same claims said before.
 
     python -m benchmarks.run [NAME ...] [--dry]
 
@@ -8,6 +8,7 @@ Each claim is a module with `CLAIM` and `PEER` (a sentence each) and `measure() 
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -63,9 +64,20 @@ def main(arguments: Sequence[str]) -> int:
     text = f"## {datetime.now(UTC).date()}\n\n{machine()}\n\n" + "".join(sections(names))
     print(text)
     if "--dry" not in arguments:
-        with open(RESULTS, "a", encoding="utf-8") as results:
-            results.write(text)
+        RESULTS.write_text(without(RESULTS.read_text("utf-8"), names).rstrip() + f"\n\n{text}", "utf-8")
     return 0
+
+
+def without(results: str, names: Sequence[str]) -> str:
+    """The results without what earlier runs said of these claims, nor a machine that then has no claim left."""
+    runs = re.split(r"^(?=## )", results, flags=re.MULTILINE)
+    kept = []
+    for run in runs:
+        head, *claims = re.split(r"^(?=### )", run, flags=re.MULTILINE)
+        left = [claim for claim in claims if claim.partition("\n")[0].removeprefix("### ") not in names]
+        if left or not claims:
+            kept.append("".join([head, *left]))
+    return "".join(kept)
 
 
 if __name__ == "__main__":

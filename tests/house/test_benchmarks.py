@@ -11,7 +11,7 @@ import pytest
 from benchmarks.machine import machine
 from benchmarks.processes import run_module, tree_bytes
 from benchmarks.rows import Row, interleaved
-from benchmarks.run import BENCHMARKS, section
+from benchmarks.run import BENCHMARKS, section, without
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 FILES = sorted(FOLDER.glob("bench_*.py"))
@@ -50,6 +50,13 @@ def test_a_section_is_a_table() -> None:
     text = section("speed", Module, [Row("walk", 1.0, 2.0, "s", spread="n=1")])  # type: ignore[arg-type]
     assert "| walk | 1 s | 2 s | 2.00 | n=1 |" in text
     assert "It is fast." in text
+
+
+def test_a_run_takes_the_place_of_what_the_same_claims_said() -> None:
+    kept = "# Results\n\nWhat counts.\n\n## By hand\n\n| a |\n\n## Day 1\n\nmachine\n\n### walk\n\nfast\n\n"
+    gone = "### run\n\nfaster\n\n"
+    assert without(kept + gone + "## Day 2\n\nother machine\n\n" + gone, ["run"]) == kept
+    assert without(kept + gone, ["sprint"]) == kept + gone
 
 
 def test_the_machine_is_described_without_its_name() -> None:
