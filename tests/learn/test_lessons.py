@@ -201,6 +201,18 @@ def test_validation_covers_images_without_chance(tmp_path):
     assert np.array_equal(seen, again)
 
 
+def test_validation_finds_the_little_that_is_known(tmp_path):
+    """One pixel of a map whose crops are far more than those that validate; evenly spread ones would miss it."""
+    labels = np.full((1, 400, 400), 9, np.uint8)
+    labels[0, 171, 333] = 7
+    samples = samples_of(sample(tmp_path, image=places((1, 400, 400)), target=labels))
+    targets = LabelTargets(samples, CLASSES, DataConfig(target=TargetConfig(kind="labels", ignore=9)))
+    made = batches(samples, targets, PLANES)
+    (lesson,) = made.validation([0])
+    assert lesson.weight.sum() == 1
+    assert lesson.x[lesson.weight > 0].item() == places((1, 400, 400))[0, 171, 333]
+
+
 def test_masks_weigh_and_labels_of_masks_by_their_weight(tmp_path):
     mask = np.zeros(SIZE, np.uint8)
     mask[:, :10], mask[:, 10:15] = 255, 128

@@ -119,7 +119,7 @@ def test_predictions_come_in_the_units_of_their_targets(tmp_path):
 @pytest.mark.parametrize("masked", [False, True])
 def test_targets_are_normalized_with_a_masked_loss_too(tmp_path, masked, statistic):
     target = {"kind": "image", "channels": [2]}
-    mask = {"channel": 1, "method": "otsu"} if masked else None
+    mask = {"channel": 1, "method": "otsu", "radius": 0} if masked else None
     model, _ = painted(
         tmp_path,
         {

@@ -18,6 +18,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, BadRecipe, InputMismatch
+from fieldmark.learn.descend import Descend
 from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.given import given_preparation, require_begin
@@ -37,6 +38,7 @@ from fieldmark.models.own_code import own_code
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels, resize_step
 from fieldmark.recipes import validate
+from fieldmark.recipes.find import section_of
 from fieldmark.recipes.prepare import NormalizeConfig
 from fieldmark.recipes.registry import FAMILIES
 
@@ -109,6 +111,9 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     for said in _silences(job):
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
+    for phase in phases:
+        if isinstance(phase, Descend):
+            phase.require_monitor(section_of(recipe, phase.config))
     if recipe.accelerator not in ("auto", "cpu") and not any(phase.descends for phase in phases):
         yield Event("note", 0, 0, message=CLOSED_FORM.format(recipe.accelerator))
     engine = make_engine(recipe, phases)
