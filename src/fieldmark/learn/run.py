@@ -151,6 +151,7 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     require_begin(net, recipe)
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))
+    notes += [Event("note", 0, 0, message=said) for said in _told_of_neighbors(samples, net)]
     return net, config, notes
 
 
@@ -225,6 +226,17 @@ def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: Fit
     early = recipe.train.early
     if not split.validation and early is not None and early.monitor.startswith("val_"):
         yield f"Nothing validates, so {early.monitor} never ends the fit. Or: --set train.early.monitor=loss."
+
+
+def _told_of_neighbors(samples: Samples, net: Net) -> Iterator[str]:
+    """A sentence on slices that are held out and seen all the same, beside those that teach."""
+    split, window = samples.split, int(getattr(net, "window", 0))
+    if window > 1 and split is not None and split.axis == 1 and (split.planes[1] or split.planes[2]):
+        yield (
+            f"Slices are parted, and this network sees {window} of them at once: it sees slices that are held out "
+            "beside those that teach, but never what is right for them. To hold out what it has not seen, part images: "
+            "--set data.split.by=image."
+        )
 
 
 def _task(asked: str, targets: Targets) -> str:
