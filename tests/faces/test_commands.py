@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fieldmark.checkpoint import load, save
 from fieldmark.faces.cli.show import follow, harmless
 from fieldmark.images import encode_png
 from fieldmark.testing.projects import draw_strokes, drawn_images, drawn_masks, drawn_project
@@ -125,6 +127,26 @@ def test_undo_leaves_what_others_did_and_says_when_there_is_nothing(cli, tmp_pat
     assert status == 1
     assert json.loads(out)["error"]["code"] == "bad-input"
     assert "nothing to redo for" in err
+
+
+def test_light_is_shown_by_its_shape_and_range(cli, fitted, tmp_path):
+    """Thousands of numbers would hide all else; those of a polynomial, and of other steps, stay."""
+    header, weights = load(fitted / "project" / "models" / "tiny")
+    grid = np.random.default_rng(0).uniform(0.5, 1.5, (20, 30)).round(3)
+    light = {"grid": grid.tolist(), "v": np.linspace(-1, 1, 20).tolist(), "u": np.linspace(-1, 1, 30).tolist()}
+    surfaces = [light, {"coefficients": np.eye(6).tolist()}, None]
+    steps = [{"step": "flat-field", "surfaces": surfaces}, *header.preparation]
+    save(tmp_path / "lit", replace(header, preparation=steps), weights)
+    status, out, _ = cli("models", "show", tmp_path / "lit")
+    said = json.loads(out)
+    assert status == 0
+    assert said["preparation"][0]["surfaces"][0] == {
+        "grid": {"shape": [20, 30], "least": grid.min(), "largest": grid.max()},
+        "v": light["v"],
+        "u": light["u"],
+    }
+    assert said["preparation"][0]["surfaces"][1:] == surfaces[1:]
+    assert said | {"preparation": steps} == json.loads(json.dumps(header.to_json() | {"preparation": steps}))
 
 
 def test_models_and_runs(cli, fitted, tmp_path):

@@ -90,6 +90,27 @@ def test_all_else_in_the_recipe_stays_its_comments_too(here, capsys, train, cycl
     ]
 
 
+@pytest.mark.parametrize("rates", [("train.lr=0.02",), ("train.lr=2e-2", "train.cycle={max_lr: 0.001, gamma: 0.5}")])
+def test_rates_that_the_sweep_replaces_are_not_in_its_way(here, capsys, rates):
+    """A rate above the end of the cycles, whose default nobody typed, is refused by a fit alone."""
+    given = ("--config", "recipe.yaml", *(part for rate in rates for part in ("--set", rate)))
+    capsys.readouterr()
+    assert run("-C", "P", "fit", *given) == 1
+    assert "must be more than lr 0.02" in capsys.readouterr().err
+    assert run("-C", "P", "lr-find", *given, "--steps", 12, "--max-lr", 3, "--apply", "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert run("-C", "P", "lr-find", "--config", "recipe.yaml", "--steps", 12, "--max-lr", 3, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["max_lr"] == values["max_lr"]  # the sweep's rates are its own
+    assert yaml.safe_load((here / "recipe.yaml").read_text())["train"]["cycle"]["max_lr"] == values["max_lr"]
+
+
+@pytest.mark.parametrize("wrong", ["train.lr=-1", "train.lr=fast", "train.cycle=[1]", "train.cycle.max_lr=0"])
+def test_what_is_no_rate_is_refused_by_its_key(here, capsys, wrong):
+    capsys.readouterr()
+    assert run("-C", "P", "lr-find", "--config", "recipe.yaml", "--set", wrong, "--steps", 12) == 1
+    assert f"{wrong.partition('=')[0]}: " in capsys.readouterr().err
+
+
 def test_rates_are_written_where_the_family_looks_for_them(here, capsys):
     small = {"family": "autoencoder", "descend": {"crop": 32, "crops_per_epoch": 8, "batch_size": 2}}
     (here / "recipe.yaml").write_text(yaml.safe_dump(small))

@@ -314,6 +314,17 @@ def test_the_finder_sweeps_the_epochs_of_its_file_and_draws_where_it_says(cli):
     assert "lr.png" in out
 
 
+def test_cycles_that_begin_above_their_end_are_swept_and_not_fitted(cli):
+    cycles = "{LearningRateScheduler: {base_lr: 0.02}}"
+    Path("cycles.yml").write_text(TRAINING.format(epochs=1, callbacks=cycles, by="pos_idx"))
+    code, _, err = cli("fit", "--config", "cycles.yml")
+    assert code == 1
+    assert "must be more than lr 0.02" in err
+    code, out, err = cli("lr-find", "--config", "cycles.yml", "--steps", "12", "--max-lr", "0.5")
+    assert code == 0, err
+    assert "Rates between" in out
+
+
 def test_frames_that_were_prepared_are_predicted_from_where_they_lie(cli):
     Path("prep.yml").write_text(
         "{output_dir: out, input_dir: frames, channel_ids: [0, 1], normalize: {normalize_im: dataset, "

@@ -44,6 +44,7 @@ class Walk:
     def __init__(self, net: Tiny, said: list[float]) -> None:
         self.net, self.said, self.asked = net, said, 0
         self.optimizer = torch.optim.SGD(net.parameters(), lr=1.0)
+        self.tells = ("loss", "val_loss", "val_seen") if said else ("loss",)
 
     def optimizers(self):
         return [self.optimizer]
@@ -58,6 +59,9 @@ class Walk:
         with torch.no_grad():
             self.net.weight += 1
         return {"loss": 1.0}
+
+    def look(self) -> None:
+        pass
 
     def validate(self, engine) -> dict[str, float]:
         return {"val_loss": self.said[self.asked], "val_seen": self.net.weight.item()} if self.said else {}
@@ -114,9 +118,27 @@ def test_by_itself_less_of_a_loss_and_more_of_another_number_is_better(tmp_path,
     assert walked(tmp_path, [1.0, 2.0, 3.0, 4.0, 5.0], early=EarlyConfig(monitor=monitor))[0] == kept
 
 
-def test_an_unknown_monitor_is_named(tmp_path):
-    with pytest.raises(BadRecipe, match=r"val_dcie.*val_loss, val_seen"):
-        walked(tmp_path, [1.0] * 5, early=EarlyConfig(monitor="val_dcie"))
+@pytest.mark.parametrize(
+    ("monitor", "said", "wanted"),
+    [
+        (
+            "val_sene",
+            [1.0],
+            r"^train\.early\.monitor: 'val_sene' .* loss, val_loss, val_seen\. Did you mean 'val_seen'",
+        ),
+        ("val_loss", [], r"'val_loss' is no number of this fit, which has loss\. Did you mean 'loss'\?"),
+        ("val_seen", [1.0], None),
+        ("loss", [], None),
+    ],
+)
+def test_a_monitor_that_nothing_tells_is_refused(monitor, said, wanted):
+    config = StepsConfig(early=EarlyConfig(monitor=monitor))
+    phase = Descend("walk", Walk(Tiny(), said), Numbers(), config)
+    if wanted is None:
+        phase.require_monitor("train")
+        return
+    with pytest.raises(BadRecipe, match=wanted):
+        phase.require_monitor("train")
 
 
 def test_the_running_mean_validates_and_becomes_the_model(tmp_path):

@@ -13,9 +13,11 @@ from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.learn.lessons import LessonBatches, Shape
+from fieldmark.learn.run import FitJob, prepared_net
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.targets import ImageTargets, LabelTargets, MarkTargets, Weighted, targets_of
+from fieldmark.recipes import FitRecipe, validate
 from fieldmark.recipes.data import DataConfig, MaskConfig, SplitConfig, TargetConfig
 from fieldmark.recipes.train import AugmentConfig, TrainConfig
 
@@ -201,6 +203,18 @@ def test_validation_covers_images_without_chance(tmp_path):
     assert np.array_equal(seen, again)
 
 
+def test_validation_finds_the_little_that_is_known(tmp_path):
+    """One pixel of a map whose crops are far more than those that validate; evenly spread ones would miss it."""
+    labels = np.full((1, 400, 400), 9, np.uint8)
+    labels[0, 171, 333] = 7
+    samples = samples_of(sample(tmp_path, image=places((1, 400, 400)), target=labels))
+    targets = LabelTargets(samples, CLASSES, DataConfig(target=TargetConfig(kind="labels", ignore=9)))
+    made = batches(samples, targets, PLANES)
+    (lesson,) = made.validation([0])
+    assert lesson.weight.sum() == 1
+    assert lesson.x[lesson.weight > 0].item() == places((1, 400, 400))[0, 171, 333]
+
+
 def test_masks_weigh_and_labels_of_masks_by_their_weight(tmp_path):
     mask = np.zeros(SIZE, np.uint8)
     mask[:, :10], mask[:, 10:15] = 255, 128
@@ -285,6 +299,27 @@ def test_a_column_that_cannot_part_the_images_is_refused():
 
 def test_the_first_images_validate_where_that_is_asked():
     assert told(20, by="image", order="first", train=0.9, validation=0.1).validation == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("net", "split", "said"),
+    [
+        ({"dims": "2.5", "depth": 3}, {"by": "slice"}, True),
+        ({"dims": "2.5", "depth": 3}, {"by": "image"}, False),
+        ({"dims": "2.5", "depth": 3}, {"by": "slice", "train": 1, "validation": 0}, False),
+        ({"dims": "2.5", "depth": 1}, {"by": "slice"}, False),
+        ({"dims": "2"}, {"by": "slice"}, False),
+    ],
+)
+def test_neighbors_that_are_held_out_and_seen_are_told(tmp_path, net, split, said):
+    recipe = {
+        "family": "unet",
+        "net": net | {"filters": [4, 6]},
+        "data": {"target": {"kind": "image", "channels": [0]}, "split": split},
+    }
+    images = samples_of(sample(tmp_path, target=places()))
+    _, _, notes = prepared_net(FitJob(validate(FitRecipe, recipe), images, (), tmp_path / "run"))
+    assert any("sees 3 of them at once" in note.message for note in notes) == said
 
 
 def test_the_projects_own_split():

@@ -93,6 +93,15 @@ def test_a_loss_that_never_falls_is_said():
         suggest([0.1, 0.2, 0.3], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
 
 
+@pytest.mark.parametrize("means", [[1.0, 1.0, 1.0, 0.2], [1.0, 0.5, 0.9, 0.9], [1.0, 1.0, 0.8, 0.1]])
+def test_rates_can_cycle_between_the_bounds(means):
+    """Also where the loss falls at one rate alone: a recipe whose cycles end where they begin would be refused."""
+    found = suggest([0.1, 0.2, 0.4, 0.8], means, means)
+    StepsConfig(schedule="cyclic", lr=found.base_lr, cycle={"max_lr": found.max_lr})
+    assert found.max_lr == max([0.1, 0.2, 0.4, 0.8][means.index(min(means))] / 2, 0.1)
+    assert found.base_lr <= found.max_lr / 2
+
+
 def test_what_is_left_in_the_folder(tmp_path):
     sweep, _ = swept(1.0, base_lr=1e-3, max_lr=10.0, steps=40)
     write_found(tmp_path, sweep.found())

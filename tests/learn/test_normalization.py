@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -17,6 +19,7 @@ from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, largest, normalization
 from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
+from fieldmark.learn.splits import Split
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.build import load_net
 from fieldmark.prepare import apply, channels_step, check, clip_step, inverse, scale_step, standardize_step
@@ -119,7 +122,7 @@ def test_predictions_come_in_the_units_of_their_targets(tmp_path):
 @pytest.mark.parametrize("masked", [False, True])
 def test_targets_are_normalized_with_a_masked_loss_too(tmp_path, masked, statistic):
     target = {"kind": "image", "channels": [2]}
-    mask = {"channel": 1, "method": "otsu"} if masked else None
+    mask = {"channel": 1, "method": "otsu", "radius": 0} if masked else None
     model, _ = painted(
         tmp_path,
         {
@@ -282,6 +285,46 @@ def test_masks_of_volumes_are_those_of_all_slices(tmp_path):
         box = Box((0, z, 5, 15), (1, z + 1, 45, 60))
         assert ground.share(0, box) == pytest.approx(truth[z, 5:45, 15:60].mean())
         assert np.array_equal(targets.read(0, box)[1][0, 0] > 0, truth[z, 5:45, 15:60])
+
+
+def parted_volume(folder: Path, held: dict[int, float]) -> tuple[Samples, FitRecipe]:
+    """A bright block in nine slices, of which 1 and 6 validate and 4 tests; `held` is added to slices."""
+    rng = np.random.default_rng(7)
+    volume = rng.normal(100, 3, (9, 1, 60, 70)).astype(np.float32)
+    volume[2:8, :, 10:40, 20:50] += 50
+    for z, more in held.items():
+        volume[z, :, 5:30, 5:60] += more
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", volume, metadata={"axes": "ZCYX"})
+    ground = ForegroundConfig(radius=1, by="volume")
+    recipe = FitRecipe(
+        data=DataConfig(target=TargetConfig(kind="image"), mask=MaskConfig(method="otsu", radius=1, by="volume")),
+        prepare=PrepareConfig(foreground=ground, normalize=NormalizeConfig(min_fraction=0.8)),
+        train=TrainConfig(min_fraction=0.5),
+    )
+    samples = Samples([SampleImage("a", str(folder / "a.tif"), "")], Marks.none(), 0)
+    samples.targets = targets_of(samples, recipe.data, ())
+    samples.split = Split([0], [0], [0], 1, (frozenset({0, 2, 3, 5, 7, 8}), frozenset({1, 6}), frozenset({4})))
+    return samples, recipe
+
+
+def test_what_is_held_out_has_no_part_in_masks_of_volumes(tmp_path):
+    """Light in slices that are held out would hide what the others show: of statistics, of crops, and of the loss."""
+    made, teach, boxes = {}, [0, 2, 3, 5, 7, 8], [Box((0, z, 0, 0), (1, z + 1, 60, 70)) for z in range(9)]
+    for name, held in {"plain": {}, "lit": {1: 4000, 4: 9000, 6: 4000}, "test": {4: 9000}}.items():
+        samples, recipe = parted_volume(tmp_path / name, held)
+        steps = estimate_normalization(samples, recipe.prepare, [], 0)
+        ground = foreground_of_fit(samples, recipe, [])
+        shares = [ground.share(0, boxes[z]) for z in teach]
+        made[name] = steps, shares, [samples.targets.read(0, box)[1][0, 0] > 0 for box in boxes]
+    truth = otsu_mask(tifffile.imread(tmp_path / "plain" / "a.tif").reshape(9, 60, 70)[teach], radius=1)
+    assert truth[2].any()
+    for steps, shares, masks in made.values():
+        assert steps == made["plain"][0]
+        assert shares == pytest.approx([mask.mean() for mask in truth])
+        assert np.array_equal([masks[z] for z in teach], truth)
+    for z in (1, 6):  # what validates never sees what tests
+        assert np.array_equal(made["plain"][2][z], made["test"][2][z])
 
 
 def test_masks_may_be_of_a_channel_that_the_network_does_not_see(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from fieldmark.errors import BadRecipe
 from fieldmark.recipes import FitRecipe, FlimConfig, PredictRecipe, UNetConfig, load_recipe, parse_override, validate
+from fieldmark.recipes.dialects.microdl import TrainingFile
+from fieldmark.recipes.dialects.openfibsem import FolderStyle
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES, with_overrides
 from fieldmark.recipes.steps import StepsConfig
 from fieldmark.recipes.unet import NumbersConfig
@@ -272,3 +275,44 @@ def test_cycles_go_up():
     with pytest.raises(BadRecipe, match=r"cycle\.max_lr 0\.0005 must be more than lr 0\.001"):
         validate(StepsConfig, up | {"cycle": {"max_lr": 5e-4}}, where="train")
     validate(StepsConfig, up | {"schedule": "cosine", "cycle": {"max_lr": 5e-4}}, where="train")
+
+
+@pytest.mark.parametrize(
+    ("model", "values", "where"),
+    [
+        (FitRecipe, {"train": {"epochs": True}}, ["train.epochs"]),
+        (FitRecipe, {"train": {"lr": True, "clip_norm": False}, "seed": True}, ["train.lr", "train.clip_norm", "seed"]),
+        (FitRecipe, {"train": {"loss": {"terms": {"ce": True, "dice": 1}}}}, ["train.loss.terms.ce"]),
+        (FitRecipe, {"train": {"augment": {"zoom": [True, 2]}}}, ["train.augment.zoom.0"]),
+        (FitRecipe, {"data": {"inputs": [0, True]}}, ["data.inputs.1"]),
+        (FitRecipe, {"prepare": {"resize": True}}, ["prepare.resize"]),
+        (FitRecipe, {"image_head": {"svm_c": True}}, ["image_head.svm_c"]),
+        (FlimConfig, {"branches": [{"layers": [{"kernel_size": True}]}]}, ["branches.0.layers.0.kernel_size"]),
+        (UNetConfig, {"dropout": False}, ["dropout"]),
+        (TrainingFile, {"trainer": {"max_epochs": True, "optimizer": {"lr": True}}}, ["trainer.max_epochs"]),
+        (FolderStyle, {"val_split": True}, ["val_split"]),
+    ],
+)
+def test_true_and_false_are_no_numbers(model, values, where):
+    with pytest.raises(BadRecipe) as said:
+        validate(model, values)
+    for path in where:
+        found = re.findall(rf"(?<![.\w]){path}: wanted a (?:whole )?number, found (?:true|false)\.", str(said.value))
+        assert len(found) == 1
+        assert str(said.value).count(f"{path}: ") == 1
+
+
+def test_true_and_false_stay_where_they_are_meant():
+    recipe = validate(FitRecipe, {"train": {"compile": True, "augment": {"rot90": False}}, "net": {"residual": True}})
+    assert (recipe.train.compile, recipe.train.augment.rot90, recipe.net) == (True, False, {"residual": True})
+    with pytest.raises(BadRecipe) as said:
+        validate(TrainingFile, {"verbose": True, "trainer": {"verbose": True, "masked_loss": True}})
+    assert "number, found" not in str(said.value)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(["epochs", "batch_size", "lr", "ema_decay", "warmup_steps", "depth"]), st.booleans())
+def test_other_numbers_are_what_they_were(key, value):
+    with pytest.raises(BadRecipe, match=rf"train\.{key}: wanted a (whole )?number"):
+        validate(FitRecipe, {"train": {key: value}})
+    assert getattr(validate(FitRecipe, {"train": {key: 0.5 if key == "ema_decay" else 1}}).train, key) in (0.5, 1)

@@ -12,7 +12,7 @@ from fieldmark.checkpoint import ClassSpec, header_of
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
-from fieldmark.errors import BadFile, BadInput
+from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image
 from fieldmark.images.png import encode_png
 from fieldmark.recipes import PredictRecipe
@@ -292,6 +292,57 @@ def test_a_fit_that_cannot_end_early_says_so(bench, tmp_path, monkeypatch, monit
     assert any("Nothing validates, so val_loss never ends the fit" in event.message for event in events) == said
 
 
+@pytest.mark.parametrize(
+    ("family", "asked", "said"),
+    [
+        (
+            "unet",
+            "train.early.monitor=val_los",
+            r"train\.early\.monitor: 'val_los' .* loss, val_loss, val_dice\. .*'val_loss'",
+        ),
+        ("unet", "train.early.monitor=val_pearson", "'val_pearson' is no number of this fit"),
+        ("autoencoder", "descend.early.patience=2", r"descend\.early\.monitor: 'val_loss' .* has loss\. .*'loss'"),
+    ],
+)
+def test_a_number_that_never_comes_cannot_end_a_fit(bench, tmp_path, monkeypatch, family, asked, said):
+    """It is said before the first step: the loss of nothing, and the embedding of an epoch, would be for nothing."""
+    use_fake_worker(monkeypatch)
+    own = (*FAST, f"data.target.folder={labels(tmp_path / 'maps')}") if family == "unet" else ()
+    _, events = bench.fit(family, overrides=(*own, asked))
+    seen = []
+    with pytest.raises(BadRecipe, match=said):
+        seen.extend(iter(lambda: next(events).phase, None))
+    assert set(seen) <= {"note"}
+
+
+@pytest.mark.parametrize(("hidden", "what"), [(0, "validates"), (1, "teaches"), (2, "teaches")])
+def test_a_mask_that_leaves_nothing_is_refused(bench, tmp_path, monkeypatch, hidden, what):
+    """Of validation alone: no val_ numbers, and nothing chooses the epoch. Of what teaches: a loss of 0."""
+    use_fake_worker(monkeypatch)
+    for n in range(3):
+        shown = (n != 0, n == 0, False)[hidden]
+        put(tmp_path / "masks" / f"drawn{n}.png", np.full((61, 75), 255 * shown))
+    settings = (*FAST, f"data.target.folder={labels(tmp_path / 'maps')}", f"data.mask.folder={tmp_path / 'masks'}")
+    split = "data.split={by: image, order: first, train: 0.66, validation: 0.34}"
+    names = r"\(drawn0\.png\)" if what == "validates" else r"\(drawn1\.png, drawn2\.png\)"
+    _, events = bench.fit("unet", overrides=(*settings, split))
+    with pytest.raises(BadInput, match=rf"No pixel counts in what {what} {names}: the mask .* \(data\.mask\) hides"):
+        assert not [event for event in events if event.phase == "targets"]
+
+
+@pytest.mark.parametrize(("unknown", "what"), [((0,), "validates"), ((1, 2), "teaches")])
+def test_label_maps_that_tell_nothing_where_it_is_needed_are_refused(bench, tmp_path, monkeypatch, unknown, what):
+    use_fake_worker(monkeypatch)
+    folder = labels(tmp_path / "maps")
+    for n in unknown:
+        put(folder / f"drawn{n}.png", np.full((61, 75), 9))
+    split = "data.split={by: image, order: first, train: 0.66, validation: 0.34}"
+    settings = (*FAST, f"data.target.folder={folder}", "data.target.ignore=9", split)
+    _, events = bench.fit("unet", overrides=settings)
+    with pytest.raises(BadInput, match=rf"No pixel counts in what {what} .*: nothing is known there"):
+        assert not [event for event in events if event.phase == "targets"]
+
+
 @pytest.mark.parametrize("declared", ["classes=2", "objects=true"])
 def test_a_fit_begins_where_any_pixel_is_known_and_nowhere_else(bench, tmp_path, monkeypatch, declared):
     """Classes that a setting declares say nothing of what the maps hold: with all unknown the loss would be 0."""
@@ -305,7 +356,7 @@ def test_a_fit_begins_where_any_pixel_is_known_and_nowhere_else(bench, tmp_path,
     last = np.full((61, 75), 255)
     last[-1, -1] = 1
     put(folder / "drawn2.png", last)
-    _, events = bench.fit("unet", overrides=settings)
+    _, events = bench.fit("unet", overrides=(*settings, "data.split={train: 1, validation: 0}"))
     assert next(event for event in events if event.phase == "targets")
     events.close()
 

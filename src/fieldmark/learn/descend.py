@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 from fieldmark.core.events import Event
-from fieldmark.errors import BadRecipe
+from fieldmark.errors import BadRecipe, near_miss
 from fieldmark.learn.averaging import as_arrays, average, copied, from_arrays, lent, put
 from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
 from fieldmark.learn.schedule import ends_cycle, rate
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 class Task(Protocol):
     """What is minimized. A task owns its modules and optimizers, so that it may have several."""
+
+    @property
+    def tells(self) -> tuple[str, ...]:
+        """The names of the numbers that `step` and `validate` may give."""
 
     def optimizers(self) -> list[torch.optim.Optimizer]: ...
 
@@ -48,6 +52,9 @@ class Task(Protocol):
 @runtime_checkable
 class Validates(Protocol):
     """A task that looks at held-out images at the end of each epoch."""
+
+    def look(self) -> None:
+        """Find what is looked at, before the first step. Raises BadInput where images are held out in vain."""
 
     def validate(self, engine: Fabric) -> dict[str, float]:
         """Numbers named `val_...`; nothing where there is nothing to look at. The network is in evaluation mode."""
@@ -97,6 +104,8 @@ class Descend:
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
         begun = state.progress.get(self.name, 0)
         fabric = cast("Fabric", engine)
+        if isinstance(self.task, Validates):
+            self.task.look()
         self.share(fabric)
         self.task.set_up(fabric)
         if begun:  # not sooner: an optimizer's memory follows its weights to their device
@@ -121,6 +130,15 @@ class Descend:
         for place, optimizer in enumerate(self.task.optimizers()):
             arrays |= {f"optimizer{place}/{name}": value for name, value in optimizer_arrays(optimizer).items()}
         return arrays | as_arrays(self.mean, "mean/") | as_arrays(self.best, "best/")
+
+    def require_monitor(self, section: str) -> None:
+        """Raise BadRecipe where no number is called as the one that ends the fit; `section` of the recipe is ours."""
+        early = self.config.early
+        if early is not None and early.monitor not in self.task.tells:
+            raise BadRecipe(
+                f"{section}.early.monitor: {early.monitor!r} is no number of this fit, which has "
+                f"{', '.join(self.task.tells)}. {near_miss(early.monitor, self.task.tells)}"
+            )
 
     def learned(self, engine: Fabric, net: Net, step: int, rate: float) -> dict[str, float]:
         """Take one step at a rate; the numbers that the task tells, as means over all processes."""
@@ -168,8 +186,6 @@ class Descend:
 
     def _improves(self, told: dict[str, float], note: dict[str, Any]) -> bool:
         early = self.config.early or EarlyConfig()
-        if early.monitor not in told:
-            raise BadRecipe(f"early.monitor: there is no {early.monitor!r}; there are {', '.join(told)}.")
         value = told[early.monitor] if early.more_is_better else -told[early.monitor]
         better = math.isfinite(value) and ("best" not in note or value > note["best"] + early.min_delta)
         note["waited"] = 0 if better else note.get("waited", 0) + 1

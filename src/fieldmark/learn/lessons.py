@@ -15,6 +15,7 @@ import torch
 from fieldmark.core.geometry import Box, round_up
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput
+from fieldmark.learn.targets import Weighted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,12 +137,45 @@ class LessonBatches:
         return lesson
 
     def validation(self, images: Sequence[int], within: Within | None = None) -> Iterator[Lesson]:
-        """Crops that cover images, or planes of them, without chance and unchanged, one a batch."""
+        """Crops that cover images, or planes of them, without chance and unchanged, one a batch.
+
+        Of many, some that are spread over them: the first of each stretch in which a pixel is known.
+        """
         boxes = [(index, box) for index in images for box in self._tiles(index, within)]
         most = min(MOST_VALIDATION, max(4, VALIDATION_PIXELS // prod(self.shape.crop)))
         step = max(1, -(-len(boxes) // most))
-        for index, box in boxes[::step]:
-            yield self._stacked([self._sample(index, box)], 0, 0)
+        for first in range(0, len(boxes), step):
+            known = (at for at in boxes[first : first + step] if self._is_known(self.targets, *at))
+            if (at := next(known, None)) is not None:
+                yield self._stacked([self._sample(*at)], 0, 0)
+
+    def require_known(self, images: Sequence[int], within: Within | None, what: str, advice: str) -> None:
+        """Raise BadInput, which names images, where no pixel of them is known, or a mask leaves none.
+
+        Args:
+            images: Places of them.
+            within: Their planes that are meant; None for all.
+            what: The images are for, such as `teaches`.
+            advice: A sentence on what to do.
+        """
+        if self._any_known(self.targets, images, within):
+            return
+        inner = self.targets.targets if isinstance(self.targets, Weighted) else None
+        hidden = inner is not None and self._any_known(inner, images, within)
+        why = "the mask of the loss (data.mask) hides all that is known there" if hidden else "nothing is known there"
+        names = [self.samples.images[index].name for index in images]
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise BadInput(f"No pixel counts in what {what} ({', '.join(names[:3])}{more}): {why}. {advice}")
+
+    def _any_known(self, targets: Targets, images: Sequence[int], within: Within | None) -> bool:
+        boxes = ((index, box) for index in images for box in self._tiles(index, within))
+        return any(self._is_known(targets, *at) for at in boxes)
+
+    def _is_known(self, targets: Targets, index: int, box: Box) -> bool:
+        """Whether any pixel of a crop's answer counts."""
+        wide = self._window(index, box) if self.shape.stack else box
+        with self._reading:
+            return bool(targets.read(index, wide)[1].any())
 
     def _require_possible(self) -> None:
         if (

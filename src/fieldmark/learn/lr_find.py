@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 FALLEN = 0.1
 """The share of its whole fall after which the loss is said to fall."""
+NARROWEST = 3.0
+"""The upper bound is at least so many times the lower one, as Smith has it: rates cycle between them."""
 BEFORE = 2.0
 """How far the upper bound stays below the rate of the least loss, where the next step may be unstable."""
 
@@ -146,7 +148,7 @@ def suggest(rates: list[float], losses: list[float], means: list[float]) -> Foun
     """Bounds of good rates.
 
     The upper one lies a factor of two below the rate of the least mean loss; the lower one where a tenth of the way
-    down was gone. Raises BadInput where the loss never fell.
+    down was gone, and at most at a third of the upper one. Raises BadInput where the loss never fell.
     """
     curve = np.array([value if math.isfinite(value) else np.inf for value in means])
     lowest = int(curve.argmin())
@@ -158,7 +160,7 @@ def suggest(rates: list[float], losses: list[float], means: list[float]) -> Foun
         )
     most = max(rates[lowest] / BEFORE, rates[0])
     begins = next(place for place, value in enumerate(curve) if value <= curve[0] - FALLEN * fall)
-    return Found(min(rates[begins], most), most, rates, losses, means)
+    return Found(min(rates[begins], most / NARROWEST), most, rates, losses, means)
 
 
 def write_found(folder: Path, found: Found, section: str = "train") -> None:

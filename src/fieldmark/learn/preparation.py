@@ -245,7 +245,8 @@ def _plane_on_ground(
     whole = samples.whole(index)
     values = whole.values(first, t, z, PLANE_PIXELS)
     seen = values if ground.first == [*first] else whole.values(ground.first, t, z, PLANE_PIXELS)
-    mask = whole.foreground(ground.first, ground.rule, t, z, values=seen, every=whole.every(PLANE_PIXELS))
+    every, unseen = whole.every(PLANE_PIXELS), samples.unseen(z)
+    mask = whole.foreground(ground.first, ground.rule, t, z, values=seen, every=every, unseen=unseen)
     return counted(values, mask, asked.min_fraction)
 
 

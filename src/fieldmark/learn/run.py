@@ -18,6 +18,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, BadRecipe, InputMismatch
+from fieldmark.learn.descend import Descend
 from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.given import given_preparation, require_begin
@@ -37,6 +38,7 @@ from fieldmark.models.own_code import own_code
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels, resize_step
 from fieldmark.recipes import validate
+from fieldmark.recipes.find import section_of
 from fieldmark.recipes.prepare import NormalizeConfig
 from fieldmark.recipes.registry import FAMILIES
 
@@ -109,6 +111,9 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     for said in _silences(job):
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
+    for phase in phases:
+        if isinstance(phase, Descend):
+            phase.require_monitor(section_of(recipe, phase.config))
     if recipe.accelerator not in ("auto", "cpu") and not any(phase.descends for phase in phases):
         yield Event("note", 0, 0, message=CLOSED_FORM.format(recipe.accelerator))
     engine = make_engine(recipe, phases)
@@ -146,6 +151,7 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     require_begin(net, recipe)
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))
+    notes += [Event("note", 0, 0, message=said) for said in _told_of_neighbors(samples, net)]
     return net, config, notes
 
 
@@ -220,6 +226,17 @@ def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: Fit
     early = recipe.train.early
     if not split.validation and early is not None and early.monitor.startswith("val_"):
         yield f"Nothing validates, so {early.monitor} never ends the fit. Or: --set train.early.monitor=loss."
+
+
+def _told_of_neighbors(samples: Samples, net: Net) -> Iterator[str]:
+    """A sentence on slices that are held out and seen all the same, beside those that teach."""
+    split, window = samples.split, int(getattr(net, "window", 0))
+    if window > 1 and split is not None and split.axis == 1 and (split.planes[1] or split.planes[2]):
+        yield (
+            f"Slices are parted, and this network sees {window} of them at once: it sees slices that are held out "
+            "beside those that teach, but never what is right for them. To hold out what it has not seen, part images: "
+            "--set data.split.by=image."
+        )
 
 
 def _task(asked: str, targets: Targets) -> str:

@@ -188,6 +188,10 @@ class Samples:
             keep=lambda name, make: self.blocks.get(("volume", index, *name), make),
         )
 
+    def unseen(self, z: int) -> frozenset[int]:
+        """See `Split.unseen`; none where images are not parted, or nobody has parted them yet."""
+        return frozenset() if self.split is None else self.split.unseen(z)
+
     def shape(self, index: int) -> tuple[int, int, int, int, int]:
         """Pixels of an image along t, c, z, y, x; the file is opened once for that."""
         return self.blocks.facts(("image", index), lambda: self.source(index)).shape

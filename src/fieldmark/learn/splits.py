@@ -48,6 +48,17 @@ class Split:
         """The planes of a part, 0 train, 1 validation, 2 test; None where it has whole images."""
         return None if self.axis is None else (self.axis, self.planes[part])
 
+    def unseen(self, z: int) -> frozenset[int]:
+        """The slices that nothing may be measured on for a slice's sake: those of the parts after its own.
+
+        What teaches sees neither what validates nor what tests. A slice that is in no part has no target, and is held
+        out from nobody.
+        """
+        if self.axis != 1:
+            return frozenset()
+        part = next((number for number, own in enumerate(self.planes) if z in own), 0)
+        return frozenset().union(*self.planes[part + 1 :])
+
 
 def split_images(
     images: Sequence[SampleImage],

@@ -16,7 +16,7 @@ from fieldmark.prepare.whole import require_seen_at_once
 from fieldmark.recipes.data import MANY_CHANNELS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from fieldmark.checkpoint import ClassSpec
     from fieldmark.learn.samples import Marks, Samples
@@ -400,20 +400,26 @@ class Weighted:
             return _borders(self.targets, index, box)
         mask: np.ndarray
         if self.config.by == "volume":
-            mask = self.samples.blocks.get(("mask", index, t), lambda: self._volume(index, t))[z]
+            unseen = self.samples.unseen(z)
+            name = ("mask", index, t, *sorted(unseen))
+            mask = self.samples.blocks.get(name, lambda: self._volume(index, t, unseen))[z]
         else:
             mask = self._mask(self.files.read(index, box, (self.channel,))[0][0, 0])
         if not len(self._table):
             return mask.astype(np.float32)
         return self._weighed(mask.astype(np.uint8), index)
 
-    def _volume(self, index: int, t: int) -> np.ndarray:
-        """(z, y, x) bool: the foreground of the slices that the file has, found in all of them together."""
+    def _volume(self, index: int, t: int, unseen: Collection[int]) -> np.ndarray:
+        """(z, y, x) bool: the foreground of the slices that the file has, found in all of them together.
+
+        But for those that must not be seen, where there is none.
+        """
         _, _, depth, y, x = self.samples.shape(index)
         require_seen_at_once(depth, y, x, "data.mask.by")
         own, mask = self.files.slices(index), np.zeros((depth, y, x), bool)
         values, _ = self.files.read(index, Box((t, own.start, 0, 0), (t + 1, own.stop, y, x)), (self.channel,))
-        mask[own.start : own.stop] = self._mask(values[0])
+        slices = [z for z in own if z not in unseen]
+        mask[slices] = self._mask(values[0][np.array(slices, int) - own.start])
         return mask
 
     def _mask(self, values: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ tile, an image and a batch give the same pixels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -40,16 +40,16 @@ FLAT = 1e-6
 LARGEST_VOLUME = 1 << 26
 """Pixels of a volume whose foreground is found at once; about fifteen bytes are held for each."""
 
-Keep = Callable[[tuple[int, int], Callable[[], np.ndarray]], np.ndarray]
+Keep = Callable[[tuple[int, ...], Callable[[], np.ndarray]], np.ndarray]
 
 
 class _Latest:
     """Keeps what was made last, under its name."""
 
     def __init__(self) -> None:
-        self._kept: tuple[tuple[int, int], np.ndarray] | None = None
+        self._kept: tuple[tuple[int, ...], np.ndarray] | None = None
 
-    def get(self, name: tuple[int, int], make: Callable[[], np.ndarray]) -> np.ndarray:
+    def get(self, name: tuple[int, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
         if self._kept is None or self._kept[0] != name:
             self._kept = (name, make())
         return self._kept[1]
@@ -115,7 +115,15 @@ class Whole:
         return max(1, int(np.ceil(np.sqrt(y * x / most))))
 
     def foreground(
-        self, steps: Sequence[Step], ground: Step, t: int, z: int, *, values: np.ndarray | None = None, every: int = 1
+        self,
+        steps: Sequence[Step],
+        ground: Step,
+        t: int,
+        z: int,
+        *,
+        values: np.ndarray | None = None,
+        every: int = 1,
+        unseen: Collection[int] = (),
     ) -> np.ndarray:
         """What stands out in a plane, (y, x) bool, of every n-th row and column.
 
@@ -126,25 +134,26 @@ class Whole:
             z: The plane's slice.
             values: What the steps give of these rows and columns, (C, y, x), where that is known.
             every: Of so many rows and columns one.
+            unseen: Slices of the volume that are left out of it, as if it had only the others; z is none of them.
 
         Raises:
             BadInput: A volume is too large to be seen at once.
         """
         if ground.get("by") == "volume":
-            volume = self._keep((len(steps), t), lambda: self._volume(steps, ground, t))
-            return volume[z, ::every, ::every]
+            slices = [n for n in range(self._opened().shape[2]) if n not in unseen]
+            volume = self._keep((len(steps), t, *sorted(unseen)), lambda: self._volume(steps, ground, t, slices))
+            return volume[slices.index(z), ::every, ::every]
         seen = self.values(steps, t, z) if values is None else values
         return foreground_of(seen, ground, every=every)
 
-    def _volume(self, steps: Sequence[Step], ground: Step, t: int) -> np.ndarray:
-        """The foreground of a volume, (z, y, x) bool."""
-        source = self._opened()
-        _, _, depth, y, x = source.shape
-        require_seen_at_once(depth, y, x, "prepare.foreground.by")
-        seen = np.empty((1, depth, y, x), np.float32)
-        for z in range(depth):
+    def _volume(self, steps: Sequence[Step], ground: Step, t: int, slices: Sequence[int]) -> np.ndarray:
+        """The foreground of some slices of a volume, (z, y, x) bool."""
+        y, x = self._opened().shape[3:]
+        require_seen_at_once(len(slices), y, x, "prepare.foreground.by")
+        seen = np.empty((1, len(slices), y, x), np.float32)
+        for place, z in enumerate(slices):
             values = self.values(steps, t, z, y * x)
-            seen[0, z] = values[list(ground.get("channels") or range(len(values)))].mean(axis=0)
+            seen[0, place] = values[list(ground.get("channels") or range(len(values)))].mean(axis=0)
         return foreground_of(seen, {**ground, "channels": []})
 
     def values(self, steps: Sequence[Step], t: int, z: int, most: int = MOST_PIXELS) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from functools import reduce
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, TypeAdapter, ValidationError, model_validator
 
 if TYPE_CHECKING:
     from fieldmark.recipes.fit import FitRecipe
@@ -45,3 +46,40 @@ class FindConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
         if self.max_lr <= self.base_lr:
             raise ValueError(f"max_lr {self.max_lr:g} must be more than base_lr {self.base_lr:g}")
         return self
+
+
+def with_bounds(values: dict[str, Any], config: FindConfig) -> dict[str, Any]:
+    """A copy of a fit's settings, not yet checked, whose cyclic rates are those of the sweep that takes their place.
+
+    What is no rate stays as it is, to be refused.
+    """
+    made = copy.deepcopy(values)
+    for section in SECTIONS:
+        group = _group(made, section)
+        if group.get("schedule") != "cyclic":
+            continue
+        if not group.get("cycle"):
+            group["cycle"] = {}
+        for place, key, value in ((group, "lr", config.base_lr), (group["cycle"], "max_lr", config.max_lr)):
+            if isinstance(place, dict) and _is_rate(place.get(key, value)):
+                place[key] = value
+    return made
+
+
+def _group(values: dict[str, Any], section: str) -> dict[str, Any]:
+    """The settings of a section; empty where there are none."""
+    found: Any = values
+    for key in section.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _is_rate(value: object) -> bool:
+    try:
+        _RATE.validate_python(value)
+    except ValidationError:
+        return False
+    return True
+
+
+_RATE = TypeAdapter(PositiveFloat)

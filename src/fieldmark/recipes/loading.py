@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from reprlib import Repr
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, ValidationError
 
 from fieldmark.errors import BadRecipe, near_miss
+from fieldmark.recipes.places import parts_of
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -66,7 +68,7 @@ def with_overrides(values: dict[str, Any], overrides: tuple[str, ...]) -> dict[s
 
 
 def validate(model: type[M], values: dict[str, Any], *, where: str = "", source: object = "") -> M:
-    """Check settings; an unknown key names its path and the near miss.
+    """Check settings; an unknown key names its path and the near miss, and true and false are no numbers.
 
     Args:
         model: The class that knows the keys.
@@ -74,14 +76,54 @@ def validate(model: type[M], values: dict[str, Any], *, where: str = "", source:
         where: Path of `values` in the whole recipe, such as `net`.
         source: The file that they come from, as the user typed it; empty where there is none.
     """
+    begin = (where,) if where else ()
+    truths, found = dict(_truths(model, values, begin)), []
     try:
-        return model.model_validate(values)
+        made = model.model_validate(values)
     except ValidationError as error:
-        found = error.errors(include_url=False, include_context=False)
-        lines = [_line(model, item, where) for item in found[:_MOST_PROBLEMS]]
-        more = [f"And {len(found) - _MOST_PROBLEMS} more."] if len(found) > _MOST_PROBLEMS else []
-        begin = [f"{source}:"] if source else []
-        raise BadRecipe(" ".join([*begin, *lines, *more, "Correct the recipe."])) from None
+        every = error.errors(include_url=False, include_context=False)
+        found = [item for item in every if (*begin, *map(str, item["loc"])) not in truths]
+    else:
+        if not truths:
+            return made
+    lines = [f"{'.'.join(path)}: {said}." for path, said in truths.items()]
+    lines += [_line(model, item, where) for item in found[:_MOST_PROBLEMS]]
+    beyond = len(truths) + len(found) - _MOST_PROBLEMS
+    more = [f"And {beyond} more."] if beyond > 0 else []
+    named = [f"{source}:"] if source else []
+    raise BadRecipe(" ".join([*named, *lines[:_MOST_PROBLEMS], *more, "Correct the recipe."]))
+
+
+def _truths(annotation: Any, value: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Where true or false stands for a number, as which it would be taken for 1 or 0; and what is wanted there.
+
+    Args:
+        annotation: What may stand here: a model, or the type of a field.
+        value: What stands here, as read.
+        path: Where.
+    """
+    parts = [*parts_of(annotation)]
+    if isinstance(value, bool):
+        if (int in parts or float in parts) and bool not in parts and Any not in parts:
+            yield path, f"wanted a {'' if float in parts else 'whole '}number, found {str(value).lower()}"
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _truths(annotation, item, (*path, str(number)))
+    elif isinstance(value, dict):
+        models = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
+        for key, item in value.items():
+            known = [_field(model, key) for model in models] if models else [annotation]
+            if inner := [one for one in known if one is not None]:
+                yield from _truths(inner[0], item, (*path, str(key)))
+
+
+def _field(model: type[BaseModel], key: object) -> Any:
+    """What may stand under a key of a model; None where it has no such key."""
+    for name, field in model.model_fields.items():
+        others = field.validation_alias
+        if key in (name, field.alias, *(others.choices if isinstance(others, AliasChoices) else ())):
+            return field.annotation
+    return None
 
 
 def _text(path: Path) -> str:

@@ -36,7 +36,7 @@ def placed(model: type[BaseModel], values: dict[str, Any], beside: Path) -> dict
 
 
 def _placed(field: Any, value: Any, beside: Path) -> Any:
-    parts = [*field.metadata, *_parts(field.annotation)]
+    parts = [*field.metadata, *parts_of(field.annotation)]
     marks = [part for part in parts if isinstance(part, IsPath)]
     if marks and isinstance(value, str) and value and value not in marks[0].names:
         return str(beside.resolve() / Path(value).expanduser())
@@ -46,8 +46,8 @@ def _placed(field: Any, value: Any, beside: Path) -> Any:
     return value
 
 
-def _parts(annotation: Any) -> Iterator[Any]:
+def parts_of(annotation: Any) -> Iterator[Any]:
     """What a type is made of: itself, and what its brackets hold."""
     yield annotation
     for inner in get_args(annotation):
-        yield from _parts(inner)
+        yield from parts_of(inner)

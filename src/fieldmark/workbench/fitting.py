@@ -18,6 +18,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.core.registry import is_typed
 from fieldmark.errors import BadInput, BadRecipe, Cancelled, FieldmarkError, WorkerFailed
 from fieldmark.recipes import FitRecipe, load_recipe, parse_override, validate
+from fieldmark.recipes.find import with_bounds
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.places import placed
 from fieldmark.recipes.registry import FAMILIES
@@ -30,17 +31,24 @@ from fieldmark.workbench.targets import classes_for, facts_of
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
     from fieldmark.labels import Labels
+    from fieldmark.recipes.find import FindConfig
     from fieldmark.workbench.bench import Workbench
 
 MARKS = "marks.json"
 
 
 def read_fit_recipe(
-    family: str | None, config: Path | None, overrides: tuple[str, ...], *, allow: Sequence[str] = ()
+    family: str | None,
+    config: Path | None,
+    overrides: tuple[str, ...],
+    *,
+    allow: Sequence[str] = (),
+    finding: FindConfig | None = None,
 ) -> FitRecipe:
     """The recipe of a fit: the file, then the family that was typed, then `--set`. Its network's part is checked.
 
     Relative paths of the file begin where it lies, those that were typed where the user is; the recipe's are absolute.
+    With `finding`, the fit is only swept for its rates, whose bounds are those.
 
     Raises BadRecipe where only the file names a class of somebody's own: that name has to be typed, or be in `allow`.
     """
@@ -51,6 +59,7 @@ def read_fit_recipe(
     if config is not None:
         values = with_paths(values, config.resolve().parent, chosen)
     values = with_paths(with_overrides(values, overrides), Path(), chosen)
+    values = values if finding is None else with_bounds(values, finding)
     recipe = validate(FitRecipe, values, source=config or "")
     check_net(recipe, typed_families(family, overrides, allow), source=config or "")
     return recipe

@@ -15,7 +15,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput, FieldmarkError
 from fieldmark.recipes.editing import with_values
 from fieldmark.recipes.find import FindConfig
-from fieldmark.recipes.loading import load_recipe, validate
+from fieldmark.recipes.loading import load_recipe
 from fieldmark.workbench.fitting import begin_fit
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.runs import JOB, Run, this_process, write_run
@@ -45,15 +45,12 @@ def begin_foreign(
     from fieldmark.workbench.loose.fit import opened, plan_fit
     from fieldmark.workbench.loose.images import refuse_inside
 
-    plan = plan_fit(config, overrides=overrides, finding=True, allow=allow)
-    file = dict(plan.fit.find or {})
-    figure = file.pop("figure", None)
+    plan = plan_fit(config, overrides=overrides, finding=given, allow=allow)
+    figure = (plan.fit.find or {}).get("figure")
     if figure is not None:
         refuse_inside(figure, plan.fit.images)
-    if "steps" in given:
-        file.pop("epochs", None)
     with opened(plan) as (bench, recipe):
-        return begin_find(bench, recipe, validate(FindConfig, file | given)), recipe, figure
+        return begin_find(bench, recipe, plan.sweep or FindConfig()), recipe, figure
 
 
 def follow_find(run: Run, *, threads: int = 0, allow: Sequence[str] = ()) -> Iterator[Event]:

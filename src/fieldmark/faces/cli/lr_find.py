@@ -51,9 +51,10 @@ def lr_find(
                 raise click.UsageError("--apply writes recipes of Fieldmark, not another system's file.")
             run, recipe, figure = begin_foreign(config, overrides, given, allow)
         else:
-            recipe = read_fit_recipe(family, config, overrides, allow=allow)
+            sweep = validate(FindConfig, given)
+            recipe = read_fit_recipe(family, config, overrides, allow=allow, finding=sweep)
             with Workbench.open(project) as bench:
-                run = begin_find(bench, recipe, validate(FindConfig, given))
+                run = begin_find(bench, recipe, sweep)
         typed = typed_families(family, overrides, allow)
         follow(follow_find(run, threads=recipe.threads, allow=typed))
         values = found(run, figure)

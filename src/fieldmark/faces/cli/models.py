@@ -43,13 +43,17 @@ def list_(project: Path, families: bool, as_json: bool) -> None:
 @click.argument("model")
 @click.pass_obj
 def show(project: Path, model: str) -> None:
-    """All that MODEL's header says, as JSON. MODEL is a model of the project, or a model folder."""
+    """All that MODEL's header says, as JSON; grids of light by their shape and range.
+
+    MODEL is a model of the project, or a model folder; model.json in it holds every number.
+    """
     from fieldmark.checkpoint import header_of
     from fieldmark.faces.cli.show import say_json
+    from fieldmark.workbench.models import shown
     from fieldmark.workbench.predicting import model_folder
 
     with _project_of(project, model) as bench:
-        say_json(header_of(Path(model) if bench is None else model_folder(bench, model)).to_json())
+        say_json(shown(header_of(Path(model) if bench is None else model_folder(bench, model))))
 
 
 @models.command("import")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe, ImageHeadConfig
 
+RIGHT = "accuracy on these images"
 MOST_KEPT = 1 << 30
 """Bytes of fixed features that are kept in memory; those of further images are computed each time."""
 
@@ -79,6 +80,8 @@ class Classify:
         seed: Of the run.
     """
 
+    tells = ("loss", RIGHT)
+
     def __init__(self, net: Net, samples: Samples, config: ImageHeadConfig, look: Look, seed: int) -> None:
         self.net = net
         self.samples = samples
@@ -118,7 +121,7 @@ class Classify:
         loss = cross_entropy(scores, klass)
         descend(engine, self._module, self._stepper, loss, self._clip())
         right = (scores.argmax(dim=1) == klass).float().mean()
-        return {"loss": float(loss.detach()), "accuracy on these images": float(right)}
+        return {"loss": float(loss.detach()), RIGHT: float(right)}
 
     def state(self) -> dict[str, np.ndarray]:
         return {"epoch": np.array([self.epoch], np.int64)}

@@ -137,6 +137,8 @@ class OnNumbers:
         held: Places of the images that validate.
     """
 
+    tells = ("loss", "val_loss", "val_pearson")
+
     def __init__(self, net: Net, batches: RowBatches, config: TrainConfig, held: Sequence[int]) -> None:
         self.net, self.batches, self.config, self.held = net, batches, config, list(held)
         self.optimizer = make_optimizer(net.parameters(), config)
@@ -163,6 +165,9 @@ class OnNumbers:
             loss = self._loss(engine, batch) * voice(engine, batch.weight)
         descend(engine, self._module, self._stepper, loss, self.config.clip_norm)
         return {"loss": float(loss.detach())}
+
+    def look(self) -> None:
+        pass  # every image that is held out has a number
 
     def validate(self, engine: Fabric) -> dict[str, float]:
         """`val_loss`, and `val_pearson` (mean over columns that vary); nothing without images."""

@@ -31,6 +31,8 @@ def reconstruct(net: Net, samples: Samples, recipe: FitRecipe) -> Descend:
 class Reconstruct:
     """Mean squared error between prepared pixels and what the decoder paints."""
 
+    tells = ("loss",)
+
     def __init__(self, net: Net, config: DescendConfig) -> None:
         self.net = net
         self.clip = config.clip_norm

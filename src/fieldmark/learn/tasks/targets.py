@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from fieldmark.models.base import Net
     from fieldmark.recipes import FitRecipe, TrainConfig
 
+TEACH = "Label some of it, correct the mask, or let other images teach (data.split)."
+VALIDATE = (
+    "So no epoch could be chosen, and nothing ends the fit early. Label some of it, correct the mask, hold out other "
+    "images (data.split.seed, data.split.by), or none: --set data.split.validation=0, and data.split.train that much "
+    "more."
+)
 BALANCE_CROPS = 32
 """Crops that are looked at to balance the classes."""
 
@@ -38,6 +44,7 @@ def learn_targets(net: Net, samples: Samples, recipe: FitRecipe) -> Descend:
     shape = Shape.of(net, config)
     split, targets = samples.split, samples.targets
     batches = LessonBatches(samples, targets, shape, config, split.train, recipe.seed, within=split.within(0))
+    batches.require_known(split.train, split.within(0), "teaches", TEACH)
     return Descend("targets", OnTargets(net, targets, batches, config, split), batches, config)
 
 
@@ -62,7 +69,9 @@ class OnTargets:
         self._sigmoid = bounded and not targets.classes
         self._module: Any = net
         self._stepper: Any = self.optimizer
-        self._kept: list[Lesson] | None = None
+        self._kept: list[Lesson] = []
+        self._scoring = _Overlap if targets.classes else _Correlation
+        self.tells = ("loss", "val_loss", self._scoring.name)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         return [self.optimizer]
@@ -86,17 +95,19 @@ class OnTargets:
         descend(engine, self._module, self._stepper, loss, self.config.clip_norm)
         return {"loss": float(loss.detach())}
 
+    def look(self) -> None:
+        held = self.split.validation, self.split.within(1)
+        self._kept = list(self.batches.validation(*held))
+        if self.split.validation and not self._kept:
+            self.batches.require_known(*held, "validates", VALIDATE)
+
     def validate(self, engine: Fabric) -> dict[str, float]:
         """`val_loss`, and `val_dice` (mean over classes) or `val_pearson`, of fixed crops; nothing without images."""
-        if self._kept is None:
-            self._kept = list(self.batches.validation(self.split.validation, self.split.within(1)))
-        scoring = _Overlap(self.targets.channels) if self.targets.classes else _Correlation()
+        scoring = self._scoring(self.targets.channels)
         losses = []
         with torch.inference_mode():
             for lesson in self._kept:
                 target, weight = engine.to_device(lesson.target), engine.to_device(lesson.weight)
-                if not weight.any():
-                    continue
                 scores = self._answer(engine, lesson)
                 losses.append(float(self.loss(scores, target, weight)))
                 scoring.add(scores, target, weight > 0)
@@ -203,7 +214,7 @@ class _Correlation:
 
     name = "val_pearson"
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int) -> None:
         self.sums = np.zeros(6)
 
     def add(self, scores: Tensor, target: Tensor, known: Tensor) -> None:

@@ -21,6 +21,7 @@ from fieldmark.errors import BadInput, BadRecipe, near_miss
 from fieldmark.recipes import FitRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl, openfibsem
 from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
+from fieldmark.recipes.find import FindConfig, with_bounds
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
@@ -52,6 +53,8 @@ class Plan:
     gpus: tuple[int, ...] = ()
     allow: tuple[str, ...] = ()
     """Classes of the user's own that were typed."""
+    sweep: FindConfig | None = None
+    """Of the rates, where these are looked for."""
 
 
 def is_foreign(config: Path | None) -> bool:
@@ -85,7 +88,7 @@ def plan_fit(
     name: str | None = None,
     gpus: Sequence[int] = (),
     begin: Path | None = None,
-    finding: bool = False,
+    finding: dict[str, Any] | None = None,
     allow: Sequence[str] = (),
 ) -> Plan:
     """Read another system's file, and refuse what could not be fitted or written.
@@ -96,20 +99,21 @@ def plan_fit(
         name: The model's name below the folder that models are saved in; the file's own where none is given.
         gpus: Those that the fit may see; none for all.
         begin: A model whose weights to begin with, instead of the file's own.
-        finding: Whether the file may look for a learning rate.
+        finding: What was typed of the sweep, before what the file says of it, where the fit is only swept.
         allow: Classes of the user's own that may be imported, beside one that `overrides` names.
     """
     fit = read_foreign(config)
     if begin is not None:
         random = [note for note in fit.notes if note.partition(": ")[0].endswith("encoder")]
         fit = replace(fit, checkpoint=begin, notes=tuple(note for note in fit.notes if note not in random))
-    if fit.find is not None and not finding:
+    if fit.find is not None and finding is None:
         raise BadRecipe(
             f"{config}: looks for a learning rate (lr_find: true). Give it to: fieldmark lr-find --config {config}."
         )
-    begun = _begun(fit)
+    sweep = None if finding is None else _sweep(fit, finding)
+    begun = _bounded(_begun(fit), sweep)
     _checked(begun, typed_families(None, (), allow), config)
-    values = with_overrides(begun, overrides)
+    values = _bounded(with_overrides(begun, overrides), sweep)
     values, notes = _possible(with_paths(values, Path(), values.get("family")))
     typed = typed_families(None, overrides, allow)
     recipe = _checked(values, typed, config, typed_beside=bool(overrides))
@@ -118,7 +122,19 @@ def plan_fit(
     target = fit.save / checked_name("model", called) if called else fit.save
     refuse_inside(target, (*fit.images, *fit.labels))
     _refuse_strangers(target)
-    return Plan(fit, values, target, (*grouped(fit.notes), *notes), tuple(gpus), typed)
+    return Plan(fit, values, target, (*grouped(fit.notes), *notes), tuple(gpus), typed, sweep)
+
+
+def _sweep(fit: ForeignFit, given: dict[str, Any]) -> FindConfig:
+    """Of a file's rates; what was typed goes before what the file says."""
+    own = {key: value for key, value in (fit.find or {}).items() if key != "figure"}
+    if "steps" in given:
+        own.pop("epochs", None)
+    return validate(FindConfig, own | given)
+
+
+def _bounded(values: dict[str, Any], sweep: FindConfig | None) -> dict[str, Any]:
+    return values if sweep is None else with_bounds(values, sweep)
 
 
 def _checked(values: dict[str, Any], typed: Sequence[str], config: Path, *, typed_beside: bool = False) -> FitRecipe:
