@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import torch
 import zarr
 from scipy import ndimage
 
-from fieldmark.checkpoint import Header, save
+from fieldmark.checkpoint import Header, load, save
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.images import open_image
@@ -406,3 +408,76 @@ def test_an_output_that_somebody_changed_is_named_and_stays(bench, tmp_path, for
     shutil.rmtree(made) if made.is_dir() else made.unlink()
     predict(bench, tmp_path / "out", form=form)
     assert np.array_equal(pixels(made), first)
+
+
+@pytest.fixture
+def another(bench) -> str:
+    """A model that answers the same as `tiny`, under another training."""
+    header, weights = load(bench.project.models / "tiny")
+    save(bench.project.models / "another", replace(header, details={**header.details, "seed": 9}), weights)
+    return "another"
+
+
+def painted_over(path: Path) -> bytes:
+    """Change one pixel of an .npy file, its size and its time as they were."""
+    before = path.stat()
+    values = np.load(path, allow_pickle=False)
+    values[..., 7, 9] += 1
+    np.save(path, values)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1000))
+    assert path.stat().st_size == before.st_size
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["drawn2.npy", "drawn2-probabilities.npy", "figures/drawn2.png"])
+def test_what_somebody_changed_is_not_replaced_by_another_model(bench, another, tmp_path, name):
+    out = tmp_path / "out"
+    predict(bench, out, probabilities=True, figures=True)
+    mine = painted_over(out / name) if name.endswith("npy") else b"drawn on"
+    (out / name).write_bytes(mine)
+    there = {path: path.read_bytes() for path in out.glob("drawn2*.npy")}
+    for changes in ({"model": another}, {"overlap": 0}, {"form": "tiff"} if "figures" in name else {"model": another}):
+        with pytest.raises(
+            BadInput, match=rf"{name} has been changed since .* Move it away .*, or choose another --out"
+        ):
+            predict(bench, out, **{"probabilities": True, "figures": True} | changes)
+    assert (out / name).read_bytes() == mine
+    assert {path: path.read_bytes() for path in out.glob("drawn2*.npy")} == there
+    (out / name).rename(tmp_path / "mine")
+    predict(bench, out, model=another, probabilities=True, figures=True)
+    assert (out / name).is_file()
+    assert not [
+        event
+        for event in predict(bench, out, model=another, probabilities=True, figures=True)
+        if "changed" in event.message
+    ]
+
+
+def test_what_was_changed_is_known_after_runs_with_other_options(bench, another, tmp_path):
+    out = tmp_path / "out"
+    predict(bench, out, probabilities=True)
+    mine = painted_over(out / "drawn2-probabilities.npy")
+    predict(bench, out, model=another)
+    with pytest.raises(BadInput, match=r"drawn2-probabilities\.npy has been changed"):
+        predict(bench, out, model=another, probabilities=True)
+    assert (out / "drawn2-probabilities.npy").read_bytes() == mine
+
+
+def test_what_was_copied_is_not_taken_for_changed(bench, another, tmp_path):
+    predict(bench, tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "copied", copy_function=shutil.copyfile)
+    assert not [event for event in predict(bench, tmp_path / "copied") if event.phase == "note"]
+    predict(bench, tmp_path / "copied", model=another)
+
+
+def test_what_is_changed_while_another_model_predicts_is_not_replaced(bench, another, tmp_path):
+    """Somebody opens the old prediction when the new one has begun."""
+    predict(bench, tmp_path / "out")
+    events = bench.predict(
+        another, ["drawn2.png"], out=tmp_path / "out", form="npy", recipe=PredictRecipe(propagate="none")
+    )
+    next(event for event in events if event.phase == "predict")
+    mine = painted_over(tmp_path / "out" / "drawn2.npy")
+    with pytest.raises(BadInput, match=r"drawn2\.npy has been changed"):
+        list(events)
+    assert (tmp_path / "out" / "drawn2.npy").read_bytes() == mine
