@@ -113,11 +113,11 @@ def test_what_is_kept_is_exact_whatever_was_begun_before(bench, painter, tmp_pat
     assert [event.message for event in told] == ["drawn2.png: already there"]
 
 
-def test_channels_that_no_png_holds_together_are_a_png_each(bench, tmp_path):
+def test_channels_that_no_png_holds_together_are_a_png_each(bench, tmp_path, folder):
     model = painted(tmp_path, 2)
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "two.npy", np.repeat(image[:, :2], 2, axis=2))
-    bench.add([tmp_path / "two.npy"])
+    np.save(folder / "two.npy", np.repeat(image[:, :2], 2, axis=2))
+    bench.add([folder / "two.npy"])
     for form in ("npy", "png"):
         predict(bench, tmp_path / form, form=form, model=model, images=["two.npy"])
     exact = pixels(tmp_path / "npy" / "two.npy")
@@ -193,10 +193,10 @@ def test_objects_are_numbered(bench, tmp_path):
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
 
 
-def test_a_model_of_planes_finds_objects_in_each_plane(bench, tmp_path):
+def test_a_model_of_planes_finds_objects_in_each_plane(bench, tmp_path, folder):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "stack.npy", np.repeat(image, 2, axis=2))
-    bench.add([tmp_path / "stack.npy"])
+    np.save(folder / "stack.npy", np.repeat(image, 2, axis=2))
+    bench.add([folder / "stack.npy"])
     predict(bench, tmp_path / "out", images=["stack.npy"], instances="disc")
     found = pixels(tmp_path / "out" / "stack-instances.npy")[0, 0]
     each = ndimage.label(found[0] > 0, np.ones((3, 3)))[1]
@@ -256,15 +256,15 @@ AXES_OF_FILES = [("YX", (31, 40)), ("ZYX", (2, 31, 40)), ("TYX", (3, 31, 40)), (
 
 @pytest.mark.parametrize(("axes", "shape"), AXES_OF_FILES)
 @pytest.mark.parametrize("model", ["classes", "image"])
-def test_axes_and_pixel_size_are_those_of_the_image(bench, tmp_path, model, axes, shape):
+def test_axes_and_pixel_size_are_those_of_the_image(bench, tmp_path, folder, model, axes, shape):
     """Read back by the libraries of the formats."""
     at = np.random.default_rng(1).integers(0, 200, (*shape[:-2], 3, *shape[-2:])).astype(np.uint8)
     sizes = {"X": 0.25, "Y": 0.5} | ({"Z": 2.0} if "Z" in axes else {})
     facts = {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
     facts |= {f"PhysicalSize{axis}Unit": "µm" for axis in sizes}
     options = {"metadata": facts | {"axes": f"{axes[:-2]}CYX"}, "photometric": "minisblack", "ome": True}
-    tifffile.imwrite(tmp_path / "a.ome.tif", at, **options)
-    bench.add([tmp_path / "a.ome.tif"])
+    tifffile.imwrite(folder / "a.ome.tif", at, **options)
+    bench.add([folder / "a.ome.tif"])
     name = "tiny" if model == "classes" else painted(tmp_path, 3)
     also = {"probabilities": True, "instances": "disc", "min_area": 2} if model == "classes" else {}
     named = "".join(axis for axis in "TCZYX" if axis in f"C{axes}")
@@ -316,10 +316,10 @@ def test_figures_show_image_truth_prediction_and_both(bench, painter, tmp_path):
         predict(bench, tmp_path / "no", figures=True, truth=tmp_path / "nothing")
 
 
-def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path):
+def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path, folder):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "stack.npy", np.repeat(image, 11, axis=2))
-    bench.add([tmp_path / "stack.npy"])
+    np.save(folder / "stack.npy", np.repeat(image, 11, axis=2))
+    bench.add([folder / "stack.npy"])
     predict(bench, tmp_path / "out", images=["stack.npy"], figures=True, instances="disc")
     sheets = [pixels(tmp_path / "out" / "figures" / f"stack-{page}.png") for page in (1, 2)]
     assert [sheet.shape[3] for sheet in sheets] == [8 * 65 - 4, 3 * 65 - 4]
@@ -340,11 +340,11 @@ def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path
     assert (tmp_path / "png" / "stack_z007.png").is_file()
 
 
-def test_planes_of_a_stack_do_not_take_another_image_s_name(bench, tmp_path):
+def test_planes_of_a_stack_do_not_take_another_image_s_name(bench, tmp_path, folder):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "stack.npy", np.repeat(image, 2, axis=2))
-    np.save(tmp_path / "stack_z001.npy", image)
-    bench.add([tmp_path / "stack.npy", tmp_path / "stack_z001.npy"])
+    np.save(folder / "stack.npy", np.repeat(image, 2, axis=2))
+    np.save(folder / "stack_z001.npy", image)
+    bench.add([folder / "stack.npy", folder / "stack_z001.npy"])
     with pytest.raises(BadInput, match=r"stack\.npy and stack_z001\.npy would both write .*stack_z001\.png"):
         predict(bench, tmp_path / "out", form="png", images=["stack.npy", "stack_z001.npy"])
     (tmp_path / "mine").mkdir()

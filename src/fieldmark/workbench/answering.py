@@ -11,7 +11,8 @@ from fieldmark.core.events import Event
 from fieldmark.core.written import require_ours
 from fieldmark.errors import BadInput
 from fieldmark.workbench.jobs import run_job
-from fieldmark.workbench.predicting import HIDDEN, model_folder, refuse_originals
+from fieldmark.workbench.originals import refuse_originals
+from fieldmark.workbench.predicting import HIDDEN, model_folder
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord

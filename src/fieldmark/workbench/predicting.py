@@ -22,6 +22,7 @@ from fieldmark.recipes.predict import FIGURE_PLANES
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.locks import alone
+from fieldmark.workbench.originals import refuse_inside, refuse_originals
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -98,6 +99,7 @@ def predict(
     made_from = [__version__, read_json(folder / "model.json"), recipe.model_dump(mode="json"), form]
     items = [_item(header, record, stems[record.id], out, form, recipe) for record in records]
     refuse_originals(bench, [out, *(Path(path).parent for item in items for path in item["files"])])
+    refuse_inside(out, [truth] if truth is not None else [])
     _refuse_clashes(items)
     _refuse_strangers(items)
     right = _own_channels(records, targets) if targets else _truth_of(records, truth)
@@ -205,27 +207,6 @@ def stem_of(name: str) -> str:
         if suffix and stem.lower().endswith(suffix.lower()):
             stem = stem[: -len(suffix)]
     return (path.parent / stem).as_posix()
-
-
-def refuse_originals(bench: Workbench, folders: Iterable[Path]) -> None:
-    """Law 4: nothing is written into a folder that holds images of the project, or into an image that is a folder.
-
-    Args:
-        bench: The project.
-        folders: Those that would be written into.
-    """
-    owners: dict[Path, str] = {}
-    for record in bench.collection.all(include_excluded=True):
-        owners.setdefault(record.path.resolve().parent, record.name)
-        owners[record.path.resolve()] = record.name
-    images = {path for path in owners if path.suffix.lower() == ".zarr"}
-    for folder in {folder.resolve() for folder in folders}:
-        for place in (folder, *images.intersection(folder.parents)):
-            if place in owners:
-                raise BadInput(
-                    f"{place} holds images of the project ({owners[place]}); originals are only read. "
-                    "Choose another folder with --out."
-                )
 
 
 def _item(
