@@ -73,9 +73,14 @@ def test_plates_and_frames_are_originals_too(bench, tmp_path):
     (tmp_path / "frames").mkdir()
     (tmp_path / "frames" / "im_c000_z000_t000_p000.png").write_bytes(encode_png(np.zeros((8, 9), np.uint8)))
     assert len(bench.add([tmp_path / "frames"], layout="frames").added) == 1
-    for place, named in (("data/plate.zarr/out", "data"), ("data/out", "data"), ("frames/out", "frames")):
+    for place, named in (
+        ("data/plate.zarr/out", r"plate\.zarr"),
+        ("data/plate.zarr/A", r"plate\.zarr"),
+        ("frames/out", "frames"),
+    ):
         with pytest.raises(BadInput, match=rf"{named} holds images of the project"):
             predict(bench, tmp_path / place)
+    predict(bench, tmp_path / "data" / "out", images=["drawn2.png"])
     shutil.rmtree(tmp_path / "frames")
     predict(bench, tmp_path / "out", images=["drawn2.png"])
 

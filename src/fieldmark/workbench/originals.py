@@ -60,9 +60,9 @@ def _image_folders(bench: Workbench) -> dict[Path, str]:
 
 
 def _folder_of(path: Path) -> Path | None:
-    """That which an image lies in, of fields of a plate with the plate; None where a listing of frames is gone."""
+    """That which an image lies in, of fields of a plate the plate; None where a listing of frames is gone."""
     if path.suffix == FRAMES_SUFFIX:
         return frames_folder(path, str(path)).resolve() if path.exists() else None
     whole = path.resolve()
-    stores = [place for place in (whole, *whole.parents) if is_zarr_folder(place)] if whole.is_dir() else []
-    return (stores[-1] if stores else whole).parent
+    above = [place for place in whole.parents if is_zarr_folder(place)] if whole.is_dir() else []
+    return above[-1] if above else whole.parent
