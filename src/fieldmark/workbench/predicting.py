@@ -13,7 +13,7 @@ from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
-from fieldmark.errors import BadInput, NotFound
+from fieldmark.errors import BadFile, BadInput, NotFound, near_miss
 from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
@@ -36,19 +36,34 @@ NOTHING: Mapping[str, Path] = MappingProxyType({})
 
 
 def model_folder(bench: Workbench, name: str) -> Path:
-    """The folder of a model of the project, or the model folder that was typed."""
+    """The folder of a model of the project, or the model folder that was typed.
+
+    Raises:
+        NotFound: The project has no such model, and there is no such folder.
+        BadFile: What was typed is there, and is no model folder.
+    """
     own = bench.project.models / name
     for folder in (own, Path(name)):
         if name and _holds_model(folder):
             return folder
-    raise NotFound("model", name, (path.name for path in bench.models()))
+    known = [path.name for path in bench.models()]
+    if name and _exists(Path(name)):
+        text = (
+            f"is no model folder (no model.json), and no model of the project has that name. {near_miss(name, known)}"
+        )
+        raise BadFile(name, text)
+    raise NotFound("model", name, known)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _holds_model(folder: Path) -> bool:
-    try:
-        return (folder / "model.json").exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+    return _exists(folder / "model.json")
 
 
 def predict(
