@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.images import open_image
 from fieldmark.images.writers import create_writer
+from fieldmark.infer import jobs
 from fieldmark.infer.deliver import place_instances
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
@@ -481,3 +483,30 @@ def test_what_is_changed_while_another_model_predicts_is_not_replaced(bench, ano
     with pytest.raises(BadInput, match=r"drawn2\.npy has been changed"):
         list(events)
     assert (tmp_path / "out" / "drawn2.npy").read_bytes() == mine
+
+
+@pytest.mark.parametrize("step", ["_draw", "deliver.write_saliency", "deliver.place_instances"])
+@pytest.mark.parametrize(("form", "after"), [("png", False), ("npy", True)])
+def test_a_crash_beside_the_class_map_loses_nothing(bench, tmp_path, monkeypatch, form, step, after):
+    """Before and after figures, saliency and objects are written: the second run ends with the same files."""
+    beside = {"figures": True, "saliency": True, "probabilities": True, "instances": "disc", "min_area": 4}
+    predict(bench, tmp_path / "good", form=form, **beside)
+    real = attrgetter(step)(jobs)
+
+    def crash(*arguments, **options):
+        if after:
+            real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"fieldmark.infer.jobs.{step}", crash)
+        with pytest.raises(KeyboardInterrupt):
+            predict(bench, tmp_path / "out", form=form, **beside)
+    predict(bench, tmp_path / "out", form=form, **beside)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "good")
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """What was delivered, by name; of what is hidden only the names."""
+    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
+    return {name: b"" if name.startswith(".") else path.read_bytes() for name, path in files.items()}
