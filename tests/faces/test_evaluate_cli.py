@@ -47,6 +47,10 @@ def test_objects_as_json_and_as_a_table(cli, fitted):
 def test_what_cannot_be_asked(cli, fitted):
     command = ("-C", fitted / "project", "evaluate", "tiny")
     assert "Name a folder with --truth" in cli(*command)[2]
+    for maps in (fitted / "numbered", fitted / "numbered" / "drawn0.png"):  # of another program
+        said = cli("-C", fitted / "project", "evaluate", maps, "--truth", fitted / "numbered")[2]
+        assert f"{maps}: is no model folder (no model.json), and no model of the project has that name" in said
+        assert "Known: tiny." in said
     status, out, _ = cli(*command, "--truth", fitted / "numbered", "--split", "watershed", "--json")
     assert status == 1
     assert "ask for instances" in json.loads(out)["error"]["message"]

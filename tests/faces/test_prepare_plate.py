@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -144,6 +145,47 @@ def test_a_fit_and_a_prediction_follow(cli):
     assert status == 0, err
     (file,) = Path("models/predictions").rglob("*.tif")
     assert tifffile.imread(file).size == 2 * 3 * 60 * 76
+
+
+INFERENCE = """
+{{model_dir: models, image_dir: {folder}, data_split: all, save_figs: True, images: {{image_ext: .png}},
+  metrics: {{metrics: [corr, mae], metrics_orientations: [xy, xyz]}},
+  dataset: {{input_channels: [0], target_channels: [1], time_ids: {times}, pos_ids: [2], slice_ids: {slices}}}}}
+"""
+
+
+def without_field(name: str) -> str:
+    return re.sub(r"p002|B/12/0", "FIELD", name)
+
+
+def answered(cli, folder: str, out: str, times: object, slices: object) -> dict[str, object]:
+    """Files by name, tables without the name of the field, of a prediction of the third field."""
+    Path("infer.yml").write_text(INFERENCE.format(folder=folder, times=times, slices=slices))
+    status, _, err = cli("predict", "--config", "infer.yml", "--out", out)
+    assert status == 0, err
+    made: dict[str, object] = {}
+    for path in sorted(Path(out).rglob("*")):
+        if not path.is_file() or ".fieldmark" in path.parts or path.name.startswith("report"):
+            continue
+        name = without_field(path.relative_to(out).as_posix())
+        rows = table(path) if path.suffix == ".csv" else []
+        made[name] = [row | {"pred_name": without_field(row["pred_name"])} for row in rows] or path.read_bytes()
+    return made
+
+
+def test_a_plate_is_predicted_and_measured_as_its_frames_are(cli):
+    """Planes, figures and rows with the same numbers."""
+    prepared(cli, "of-plate", "plate.zarr", fields=[0, 1, 3])
+    Path("train.yml").write_text(TRAINING.replace("row", "pos_idx"))
+    status, _, err = cli("fit", "--config", "train.yml", "--set", "train.crops_per_epoch=4")
+    assert status == 0, err
+    frames = answered(cli, "frames", "by-frames", -1, -1)
+    plate = answered(cli, "plate.zarr", "by-plate", -1, -1)
+    assert [name for name in plate if name.endswith("_t001_z002.png")]
+    assert [name for name in plate if name.startswith("figures/")]
+    numbers = [f"FIELD_t{t}_xy{z}" for t in range(2) for z in range(3)]
+    assert [row["pred_name"] for row in plate["metrics_xy.csv"]] == numbers
+    assert plate == frames
 
 
 def test_slices_of_a_plate_that_are_not_there_are_named_for_networks_of_stacks_too(cli):

@@ -31,3 +31,10 @@ def bench(fitted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         for record in opened.collection.all():
             opened.collection.relocate(record.id, tmp_path / "copy" / "images" / record.name)
         yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for more images, with nothing of what is written in it."""
+    (tmp_path / "more").mkdir()
+    return tmp_path / "more"

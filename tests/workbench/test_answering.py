@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fieldmark.checkpoint import header_of, read_bundle
+from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput, NothingLabelled
 from fieldmark.recipes import PredictRecipe
 from fieldmark.testing.worker import run_here
@@ -89,6 +90,47 @@ def test_where_answers_may_be_written(bench, tmp_path):
     with pytest.raises(BadInput, match="originals are only read"):
         list(answer_images(bench, "sorter", [], images / "a.csv"))
     (tmp_path / "mine.csv").write_text("my,own\n")
-    with pytest.raises(BadInput, match="no table of answers"):
+    with pytest.raises(BadInput, match="is not as Fieldmark wrote it"):
         list(answer_images(bench, "sorter", [], tmp_path / "mine.csv"))
     assert (tmp_path / "mine.csv").read_text() == "my,own\n"
+
+
+def test_a_table_of_a_person_is_not_replaced(bench, tmp_path, monkeypatch):
+    """One that `labels import` reads begins as ours do; one of ours may have been corrected."""
+    say(bench, {"drawn0.png": "ground", "drawn1.png": "disc"})
+    fit(bench)
+    records, own = bench.collection.all(), tmp_path / "out" / "answers.csv"
+    list(answer_images(bench, "sorter", records, own))
+    table = own.read_bytes()
+    list(answer_images(bench, "sorter", records[:1], own))
+    assert own.read_bytes() != table
+    for text in ("image,class,value\ndrawn0.png,disc,yes\n", own.read_text().replace("ground", "disc")):
+        own.write_text(text)
+        with pytest.raises(BadInput, match=r"answers\.csv is there already, and is not as Fieldmark wrote it"):
+            list(answer_images(bench, "sorter", records, own))
+        assert own.read_text() == text
+    own.unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("fieldmark.core.written.write_atomic", stopping_at(2))
+        with pytest.raises(KeyboardInterrupt):
+            list(answer_images(bench, "sorter", records, own))
+    list(answer_images(bench, "sorter", records[:1], own))
+    with monkeypatch.context() as patch:
+        patch.setattr("fieldmark.core.written.write_atomic", stopping_at(2))
+        with pytest.raises(KeyboardInterrupt):
+            list(answer_images(bench, "sorter", records, own))
+    assert own.read_bytes() != table
+    list(answer_images(bench, "sorter", records, own))
+    assert own.read_bytes() == table
+
+
+def stopping_at(which: int):
+    """`write_atomic`, killed before the file of that number."""
+    left = iter(range(1, which))
+
+    def write(path: Path, data: bytes) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        write_atomic(path, data)
+
+    return write

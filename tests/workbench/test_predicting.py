@@ -143,11 +143,11 @@ def test_two_images_of_one_stem_are_both_named(bench, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_image_named_as_the_probabilities_of_another_is_refused(bench, tmp_path):
+def test_an_image_named_as_the_probabilities_of_another_is_refused(bench, tmp_path, folder):
     from fieldmark.images import encode_png
 
-    (tmp_path / "drawn0-probabilities.png").write_bytes(encode_png(np.zeros((8, 9, 3), np.uint8)))
-    bench.add([tmp_path / "drawn0-probabilities.png"])
+    (folder / "drawn0-probabilities.png").write_bytes(encode_png(np.zeros((8, 9, 3), np.uint8)))
+    bench.add([folder / "drawn0-probabilities.png"])
     with pytest.raises(BadInput, match=r"drawn0.*\.png and drawn0.*\.png would both write"):
         predict(bench, tmp_path / "out", form="tiff", recipe=PredictRecipe(probabilities=True))
 
@@ -231,12 +231,12 @@ def test_an_image_that_is_gone_is_refused_by_name(bench, tmp_path):
         predict(bench, tmp_path / "out")
 
 
-def test_wrong_channels_and_wrong_numbers_name_the_image(bench, tmp_path):
-    np.save(tmp_path / "gray.npy", np.zeros((9, 9), np.uint8))
+def test_wrong_channels_and_wrong_numbers_name_the_image(bench, tmp_path, folder):
+    np.save(folder / "gray.npy", np.zeros((9, 9), np.uint8))
     hole = np.zeros((1, 3, 1, 9, 9), np.float32)
     hole[0, 1, 0, 4, 4] = np.nan
-    np.save(tmp_path / "hole.npy", hole)
-    bench.add([tmp_path / "gray.npy", tmp_path / "hole.npy"])
+    np.save(folder / "hole.npy", hole)
+    bench.add([folder / "gray.npy", folder / "hole.npy"])
     with pytest.raises(InputMismatch, match=r"'tiny' .*3-channel.*'gray\.npy' has 1"):
         predict(bench, tmp_path / "out", images=["gray.npy"])
     with pytest.raises(BadInput, match=r"hole\.npy: holds pixels that are NaN"):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +15,12 @@ import torch
 import zarr
 from scipy import ndimage
 
-from fieldmark.checkpoint import Header, save
+from fieldmark.checkpoint import Header, load, save
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.images import open_image
 from fieldmark.images.writers import create_writer
+from fieldmark.infer import jobs
 from fieldmark.infer.deliver import place_instances
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
@@ -111,11 +115,11 @@ def test_what_is_kept_is_exact_whatever_was_begun_before(bench, painter, tmp_pat
     assert [event.message for event in told] == ["drawn2.png: already there"]
 
 
-def test_channels_that_no_png_holds_together_are_a_png_each(bench, tmp_path):
+def test_channels_that_no_png_holds_together_are_a_png_each(bench, tmp_path, folder):
     model = painted(tmp_path, 2)
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "two.npy", np.repeat(image[:, :2], 2, axis=2))
-    bench.add([tmp_path / "two.npy"])
+    np.save(folder / "two.npy", np.repeat(image[:, :2], 2, axis=2))
+    bench.add([folder / "two.npy"])
     for form in ("npy", "png"):
         predict(bench, tmp_path / form, form=form, model=model, images=["two.npy"])
     exact = pixels(tmp_path / "npy" / "two.npy")
@@ -191,10 +195,10 @@ def test_objects_are_numbered(bench, tmp_path):
     assert pixels(tmp_path / "split" / "drawn2-instances.npy").max() >= found.max()
 
 
-def test_a_model_of_planes_finds_objects_in_each_plane(bench, tmp_path):
+def test_a_model_of_planes_finds_objects_in_each_plane(bench, tmp_path, folder):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "stack.npy", np.repeat(image, 2, axis=2))
-    bench.add([tmp_path / "stack.npy"])
+    np.save(folder / "stack.npy", np.repeat(image, 2, axis=2))
+    bench.add([folder / "stack.npy"])
     predict(bench, tmp_path / "out", images=["stack.npy"], instances="disc")
     found = pixels(tmp_path / "out" / "stack-instances.npy")[0, 0]
     each = ndimage.label(found[0] > 0, np.ones((3, 3)))[1]
@@ -254,15 +258,15 @@ AXES_OF_FILES = [("YX", (31, 40)), ("ZYX", (2, 31, 40)), ("TYX", (3, 31, 40)), (
 
 @pytest.mark.parametrize(("axes", "shape"), AXES_OF_FILES)
 @pytest.mark.parametrize("model", ["classes", "image"])
-def test_axes_and_pixel_size_are_those_of_the_image(bench, tmp_path, model, axes, shape):
+def test_axes_and_pixel_size_are_those_of_the_image(bench, tmp_path, folder, model, axes, shape):
     """Read back by the libraries of the formats."""
     at = np.random.default_rng(1).integers(0, 200, (*shape[:-2], 3, *shape[-2:])).astype(np.uint8)
     sizes = {"X": 0.25, "Y": 0.5} | ({"Z": 2.0} if "Z" in axes else {})
     facts = {f"PhysicalSize{axis}": size for axis, size in sizes.items()}
     facts |= {f"PhysicalSize{axis}Unit": "µm" for axis in sizes}
     options = {"metadata": facts | {"axes": f"{axes[:-2]}CYX"}, "photometric": "minisblack", "ome": True}
-    tifffile.imwrite(tmp_path / "a.ome.tif", at, **options)
-    bench.add([tmp_path / "a.ome.tif"])
+    tifffile.imwrite(folder / "a.ome.tif", at, **options)
+    bench.add([folder / "a.ome.tif"])
     name = "tiny" if model == "classes" else painted(tmp_path, 3)
     also = {"probabilities": True, "instances": "disc", "min_area": 2} if model == "classes" else {}
     named = "".join(axis for axis in "TCZYX" if axis in f"C{axes}")
@@ -314,10 +318,10 @@ def test_figures_show_image_truth_prediction_and_both(bench, painter, tmp_path):
         predict(bench, tmp_path / "no", figures=True, truth=tmp_path / "nothing")
 
 
-def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path):
+def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path, folder):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "stack.npy", np.repeat(image, 11, axis=2))
-    bench.add([tmp_path / "stack.npy"])
+    np.save(folder / "stack.npy", np.repeat(image, 11, axis=2))
+    bench.add([folder / "stack.npy"])
     predict(bench, tmp_path / "out", images=["stack.npy"], figures=True, instances="disc")
     sheets = [pixels(tmp_path / "out" / "figures" / f"stack-{page}.png") for page in (1, 2)]
     assert [sheet.shape[3] for sheet in sheets] == [8 * 65 - 4, 3 * 65 - 4]
@@ -338,11 +342,11 @@ def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path
     assert (tmp_path / "png" / "stack_z007.png").is_file()
 
 
-def test_planes_of_a_stack_do_not_take_another_image_s_name(bench, tmp_path):
+def test_planes_of_a_stack_do_not_take_another_image_s_name(bench, tmp_path, folder):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
-    np.save(tmp_path / "stack.npy", np.repeat(image, 2, axis=2))
-    np.save(tmp_path / "stack_z001.npy", image)
-    bench.add([tmp_path / "stack.npy", tmp_path / "stack_z001.npy"])
+    np.save(folder / "stack.npy", np.repeat(image, 2, axis=2))
+    np.save(folder / "stack_z001.npy", image)
+    bench.add([folder / "stack.npy", folder / "stack_z001.npy"])
     with pytest.raises(BadInput, match=r"stack\.npy and stack_z001\.npy would both write .*stack_z001\.png"):
         predict(bench, tmp_path / "out", form="png", images=["stack.npy", "stack_z001.npy"])
     (tmp_path / "mine").mkdir()
@@ -406,3 +410,103 @@ def test_an_output_that_somebody_changed_is_named_and_stays(bench, tmp_path, for
     shutil.rmtree(made) if made.is_dir() else made.unlink()
     predict(bench, tmp_path / "out", form=form)
     assert np.array_equal(pixels(made), first)
+
+
+@pytest.fixture
+def another(bench) -> str:
+    """A model that answers the same as `tiny`, under another training."""
+    header, weights = load(bench.project.models / "tiny")
+    save(bench.project.models / "another", replace(header, details={**header.details, "seed": 9}), weights)
+    return "another"
+
+
+def painted_over(path: Path) -> bytes:
+    """Change one pixel of an .npy file, its size and its time as they were."""
+    before = path.stat()
+    values = np.load(path, allow_pickle=False)
+    values[..., 7, 9] += 1
+    np.save(path, values)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1000))
+    assert path.stat().st_size == before.st_size
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("name", ["drawn2.npy", "drawn2-probabilities.npy", "figures/drawn2.png"])
+def test_what_somebody_changed_is_not_replaced_by_another_model(bench, another, tmp_path, name):
+    out = tmp_path / "out"
+    predict(bench, out, probabilities=True, figures=True)
+    mine = painted_over(out / name) if name.endswith("npy") else b"drawn on"
+    (out / name).write_bytes(mine)
+    there = {path: path.read_bytes() for path in out.glob("drawn2*.npy")}
+    for changes in ({"model": another}, {"overlap": 0}, {"form": "tiff"} if "figures" in name else {"model": another}):
+        with pytest.raises(
+            BadInput, match=rf"{name} has been changed since .* Move it away .*, or choose another --out"
+        ):
+            predict(bench, out, **{"probabilities": True, "figures": True} | changes)
+    assert (out / name).read_bytes() == mine
+    assert {path: path.read_bytes() for path in out.glob("drawn2*.npy")} == there
+    (out / name).rename(tmp_path / "mine")
+    predict(bench, out, model=another, probabilities=True, figures=True)
+    assert (out / name).is_file()
+    assert not [
+        event
+        for event in predict(bench, out, model=another, probabilities=True, figures=True)
+        if "changed" in event.message
+    ]
+
+
+def test_what_was_changed_is_known_after_runs_with_other_options(bench, another, tmp_path):
+    out = tmp_path / "out"
+    predict(bench, out, probabilities=True)
+    mine = painted_over(out / "drawn2-probabilities.npy")
+    predict(bench, out, model=another)
+    with pytest.raises(BadInput, match=r"drawn2-probabilities\.npy has been changed"):
+        predict(bench, out, model=another, probabilities=True)
+    assert (out / "drawn2-probabilities.npy").read_bytes() == mine
+
+
+def test_what_was_copied_is_not_taken_for_changed(bench, another, tmp_path):
+    predict(bench, tmp_path / "out")
+    shutil.copytree(tmp_path / "out", tmp_path / "copied", copy_function=shutil.copyfile)
+    assert not [event for event in predict(bench, tmp_path / "copied") if event.phase == "note"]
+    predict(bench, tmp_path / "copied", model=another)
+
+
+def test_what_is_changed_while_another_model_predicts_is_not_replaced(bench, another, tmp_path):
+    """Somebody opens the old prediction when the new one has begun."""
+    predict(bench, tmp_path / "out")
+    events = bench.predict(
+        another, ["drawn2.png"], out=tmp_path / "out", form="npy", recipe=PredictRecipe(propagate="none")
+    )
+    next(event for event in events if event.phase == "predict")
+    mine = painted_over(tmp_path / "out" / "drawn2.npy")
+    with pytest.raises(BadInput, match=r"drawn2\.npy has been changed"):
+        list(events)
+    assert (tmp_path / "out" / "drawn2.npy").read_bytes() == mine
+
+
+@pytest.mark.parametrize("step", ["_draw", "deliver.write_saliency", "deliver.place_instances"])
+@pytest.mark.parametrize(("form", "after"), [("png", False), ("npy", True)])
+def test_a_crash_beside_the_class_map_loses_nothing(bench, tmp_path, monkeypatch, form, step, after):
+    """Before and after figures, saliency and objects are written: the second run ends with the same files."""
+    beside = {"figures": True, "saliency": True, "probabilities": True, "instances": "disc", "min_area": 4}
+    predict(bench, tmp_path / "good", form=form, **beside)
+    real = attrgetter(step)(jobs)
+
+    def crash(*arguments, **options):
+        if after:
+            real(*arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"fieldmark.infer.jobs.{step}", crash)
+        with pytest.raises(KeyboardInterrupt):
+            predict(bench, tmp_path / "out", form=form, **beside)
+    predict(bench, tmp_path / "out", form=form, **beside)
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "good")
+
+
+def files_of(out: Path) -> dict[str, bytes]:
+    """What was delivered, by name; of what is hidden only the names."""
+    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
+    return {name: b"" if name.startswith(".") else path.read_bytes() for name, path in files.items()}

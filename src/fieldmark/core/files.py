@@ -28,7 +28,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A file to be written piece by piece that replaces `path` when the block ends, and only if it ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
+    draft = draft_of(path)
     try:
         with open(draft, "wb") as out:
             yield out
@@ -39,6 +39,11 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
         draft.unlink(missing_ok=True)
     sync_folder(path.parent)
     remove_drafts(path.parent, path.name)
+
+
+def draft_of(path: Path) -> Path:
+    """Where this thread writes a file before it takes its name; `remove_drafts` knows those of killed processes."""
+    return path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
 
 
 def remove_drafts(folder: Path, prefix: str) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from fieldmark.core.events import Event
+from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
+from fieldmark.core.written import write_ours
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.device import device_of
 from fieldmark.infer.forward import pad_to_stride, require_numbers
@@ -106,11 +109,9 @@ def answers_from_job(job: dict[str, Any]) -> Iterator[Event]:
     """Answer the images of a job and write them as rows, all of them or none.
 
     The job names `model` (folder), `name`, `accelerator`, `images` (each `name`, `uri`, and `content_hash` where it
-    must be as it was), and `target`: a file ending in .csv or .json.
+    must be as it was), `target`: a file ending in .csv or .json, and, where what a person made of it is not to be
+    replaced, a `stamp`.
     """
-    from pathlib import Path
-
-    from fieldmark.core.files import write_atomic
     from fieldmark.core.fingerprint import require_content
     from fieldmark.images import open_image
     from fieldmark.infer.numbers import names_of, number_row
@@ -127,14 +128,20 @@ def answers_from_job(job: dict[str, Any]) -> Iterator[Event]:
             answer = number_row if numbers else answer_image
             rows.append((item["name"], answer(model, source, item["name"])))
         yield Event("answer", number, len(job["images"]), message=item["name"])
-    target = Path(job["target"])
-    target.parent.mkdir(parents=True, exist_ok=True)
-    form = target.suffix.lower()
+    form = Path(job["target"]).suffix.lower()
     if numbers:
         text = numbers_text(rows, names_of(model), form)
     else:
         text = rows_text(rows, [spec.name for spec in header.classes], form)
-    write_atomic(target, text.encode())
+    _write_table(job, text.encode())
+
+
+def _write_table(job: dict[str, Any], data: bytes) -> None:
+    target = Path(job["target"])
+    if "stamp" in job:
+        write_ours(target, data, Path(job["stamp"]))
+    else:
+        write_atomic(target, data)
 
 
 def numbers_text(rows: Sequence[tuple[str, np.ndarray]], names: Sequence[str], form: str) -> str:

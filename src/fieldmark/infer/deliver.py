@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -11,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fieldmark.checkpoint.bundle import read_json
-from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.infer.sinks import quantized, rounded
@@ -26,52 +23,6 @@ Change = Callable[[np.ndarray], np.ndarray]
 Numbers = Sequence[Sequence[int]]
 COUNTED: Numbers = ((), ())
 """Times and slices that are called 0, 1, 2, ..."""
-
-
-def stamp_text(made_from: str, item: dict[str, Any]) -> bytes:
-    """What an image's outputs were made from (nothing while they are being written), and the names of all that is ours:
-    these, and what earlier runs wrote beside. Figures lie in a folder of their own, where a PNG may have the same name.
-    """
-    figures = set(item.get("figures", []))
-    files = [*(Path(path).name for path in item["files"] if path not in figures), *item.get("before", [])]
-    pictures = [*(Path(path).name for path in item.get("figures", [])), *item.get("figures_before", [])]
-    sizes = [_bytes_of(Path(path)) for path in item["files"]] if made_from else []
-    values = {"made_from": made_from, "files": files, "figures": pictures, "bytes": sizes}
-    return json.dumps(values, indent=2).encode()
-
-
-def changed_since(item: dict[str, Any]) -> list[str]:
-    """Names of an image's outputs that have another size than they were written with; they are not ours to replace
-    before somebody has looked.
-    """
-    paths = item["files"]
-    sizes = read_json(Path(item["stamp"])).get("bytes", [])
-    told = len(sizes) == len(paths)  # stamps of before say nothing
-    return [Path(path).name for path, size in zip(paths, sizes, strict=told) if told and _bytes_of(Path(path)) != size]
-
-
-def _bytes_of(path: Path) -> int:
-    """Of a file, or of all the files of an OME-Zarr image."""
-    files = (one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-    return sum(one.stat().st_size for one in files)
-
-
-def give_up_figures(stamp: Path, figures: list[str]) -> None:
-    """Let a run of another format draw its figures anew where these take their names: they may show another answer."""
-    if not stamp.is_file():
-        return
-    values = read_json(stamp)
-    if values.get("made_from") and {Path(path).name for path in figures} & set(values.get("figures", [])):
-        write_atomic(stamp, json.dumps(values | {"made_from": ""}, indent=2).encode())
-
-
-def is_there(item: dict[str, Any]) -> bool:
-    """Whether an image's outputs are there already, made from the same."""
-    stamp = Path(item["stamp"])
-    if not stamp.is_file() or read_json(stamp).get("made_from") != item["made_from"]:
-        return False
-    kept = [item["kept"]] if item.get("kept") else []
-    return all(Path(path).exists() for path in (*item["files"], *kept))
 
 
 def place(made: Path, target: Path, form: str, names: list[str] | None = None, numbers: Numbers = COUNTED) -> None:

@@ -15,7 +15,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
-from fieldmark.infer import deliver
+from fieldmark.infer import deliver, stamps
 from fieldmark.infer.components import SizeRule, filter_components, filter_volumes
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
 from fieldmark.infer.device import device_of
@@ -45,18 +45,24 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
     kind, code = device_of(model.net).type, own_code(model.net)
     if model.header.details.get("code", code) != code:
         yield Event("note", 0, 0, message=_other_code(model))
-    for number, item in enumerate(job["images"], start=1):
-        if code:
-            item = item | {"made_from": fingerprint([item["made_from"], code])}
-        if deliver.is_there(item):
-            yield Event("image", number, len(job["images"]), message=f"{item['name']}: already there")
-            if changed := deliver.changed_since(item):
+    items = [_known(item, code) for item in job["images"]]
+    stamps.require_unchanged([item for item in items if not stamps.is_there(item)])
+    for number, item in enumerate(items, start=1):
+        if stamps.is_there(item):
+            yield Event("image", number, len(items), message=f"{item['name']}: already there")
+            if changed := stamps.changed_since(item):
                 yield Event("note", 0, 0, message=_changed(item["name"], changed))
             continue
         # a working copy of another device would be half of its bits, one that is not kept of another type
         begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
         yield from _predict_item(model, recipe, item | {"begun_from": begun}, job)
-        yield Event("image", number, len(job["images"]), message=item["name"])
+        yield Event("image", number, len(items), message=item["name"])
+
+
+def _known(item: dict[str, Any], code: str) -> dict[str, Any]:
+    """An item of a job with the code of a network of the user's, and with the traces of what is there of it."""
+    made_from = fingerprint([item["made_from"], code]) if code else item["made_from"]
+    return item | {"made_from": made_from, "traces": stamps.traces_of(item)}
 
 
 def _other_code(model: Model) -> str:
@@ -66,9 +72,10 @@ def _other_code(model: Model) -> str:
     )
 
 
-def _changed(image: str, files: list[str]) -> str:
+def _changed(image: str, paths: list[str]) -> str:
+    named = ", ".join(Path(path).name for path in paths)
     return (
-        f"{image}: {', '.join(files)} has been changed since it was predicted, and stays as it is. "
+        f"{image}: {named} has been changed since it was predicted, and stays as it is. "
         "Delete it to have it predicted again."
     )
 
@@ -317,11 +324,12 @@ def _instances(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: 
 
 
 def _claim(item: dict[str, Any]) -> None:
-    """The stamp first claims the names: what is stopped half-way is ours to replace."""
+    """The stamp first claims the names: what is stopped half-way is ours to replace, what somebody changed is not."""
+    stamps.require_unchanged([item])
     Path(item["target"]).parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(Path(item["stamp"]), deliver.stamp_text("", item))
+    write_atomic(Path(item["stamp"]), stamps.stamp_text("", item))
     for stamp in item.get("stamps_beside", []):
-        deliver.give_up_figures(Path(stamp), item.get("figures", []))
+        stamps.give_up_figures(Path(stamp), item)
 
 
 def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -> None:
@@ -350,7 +358,7 @@ def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Pa
     place_probabilities(shares, targets, form, np.dtype(recipe.probabilities_dtype), names, numbers)
     for path in item.get("instances", []):
         deliver.place_instances(work / "instances.ome.zarr", Path(path), form, count, numbers)
-    write_atomic(Path(item["stamp"]), deliver.stamp_text(item["made_from"], item))
+    write_atomic(Path(item["stamp"]), stamps.stamp_text(item["made_from"], item))
     shutil.rmtree(work)
 
 

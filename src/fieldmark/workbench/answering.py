@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 from fieldmark.checkpoint import header_of
 from fieldmark.core.events import Event
+from fieldmark.core.written import require_ours
 from fieldmark.errors import BadInput
 from fieldmark.workbench.jobs import run_job
-from fieldmark.workbench.predicting import HIDDEN, model_folder, refuse_originals
+from fieldmark.workbench.originals import refuse_originals
+from fieldmark.workbench.predicting import HIDDEN, model_folder
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
     from fieldmark.workbench.bench import Workbench
 
-FIRST = {".csv": "image,", ".json": "["}
-"""How our own tables begin, by suffix: nothing else is ever replaced."""
+SUFFIXES = (".csv", ".json")
 
 
 def answer_images(
@@ -45,28 +46,21 @@ def answer_images(
             f"Model {name!r} gives no answers for whole images. "
             "Answer some and fit it with image_head.kind=svm or dense."
         )
-    if target.suffix.lower() not in FIRST:
+    if target.suffix.lower() not in SUFFIXES:
         raise BadInput(f"{target}: answers are written as .csv or .json. Choose a name that ends so.")
     target = target.resolve()
     refuse_originals(bench, [target.parent])
-    _refuse_stranger(target)
+    stamp = target.parent / HIDDEN / "made" / f"{target.name}.txt"
+    require_ours(target, stamp)
     job = {
         "kind": "answer",
         "model": str(folder),
         "name": name,
         "target": str(target),
+        "stamp": str(stamp),
         "images": [{"name": r.name, "uri": r.uri, "content_hash": r.content_hash} for r in records],
         "allow": list(bench.allow),
         "accelerator": accelerator,
         "gpus": list(gpus),
     }
     yield from run_job(job, target.parent / HIDDEN / "answers-job.json")
-
-
-def _refuse_stranger(target: Path) -> None:
-    if not target.exists():
-        return
-    first = FIRST[target.suffix.lower()]
-    with open(target, "rb") as file:
-        if file.read(len(first)) != first.encode():
-            raise BadInput(f"{target} is there already and is no table of answers. Choose another folder or name.")

@@ -27,11 +27,11 @@ from fieldmark.workbench.evaluating_classes import (
 )
 from fieldmark.workbench.evaluating_images import ImageJudge, Judged, image_baselines, require_channels, teaching_cases
 from fieldmark.workbench.evaluating_objects import ObjectJudge, object_class
+from fieldmark.workbench.originals import refuse_inside, refuse_originals
 from fieldmark.workbench.predicting import (
     model_folder,
     output_of,
     predict,
-    refuse_originals,
     stem_of,
 )
 
@@ -98,7 +98,8 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
     masks = _masks(bench, kind, asked.mask, [record for record, _ in pairs])
     out, made = predictions_of(bench, name), asked.made
     if asked.report is not None:
-        refuse_originals(bench, [asked.report.parent])
+        refuse_originals(bench, [asked.report.parent], "--report")
+        refuse_inside(asked.report, [folder for folder in (asked.truth, asked.mask) if folder is not None])
     if made is None:
         records = [record for record, _ in pairs]
         _watched(predict(bench, name, records, out, "ome-zarr", _how(kind, header, recipe)), asked.watch)

@@ -25,7 +25,8 @@ from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.answering import answer_images
 from fieldmark.workbench.cases import Asked, Scored, Watch, predictions_of, report_of
 from fieldmark.workbench.numbers import IMAGE, Row, columns_of, numbers_by_image, read_numbers
-from fieldmark.workbench.predicting import model_folder, refuse_originals
+from fieldmark.workbench.originals import refuse_originals
+from fieldmark.workbench.predicting import model_folder
 from fieldmark.workbench.runs import JOB
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def evaluate_numbers(bench: Workbench, name: str, asked: Asked) -> NumbersScored
     records = {record.name: record for record in bench.collection.all() if not asked.only or record.name in asked.only}
     pairs = numbers_by_image(list(records), rows, file)
     if asked.report is not None:
-        refuse_originals(bench, [asked.report.parent])
+        refuse_originals(bench, [asked.report.parent], "--report")
     known = [records[image] for image, called in pairs.items() if any(cell is not None for cell in rows[called])]
     target = predictions_of(bench, name) / "answers.csv"
     for event in answer_images(bench, name, known, target):

@@ -11,7 +11,8 @@ from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, NotFound
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.models import export_model
-from fieldmark.workbench.predicting import model_folder, refuse_originals
+from fieldmark.workbench.originals import refuse_originals
+from fieldmark.workbench.predicting import model_folder
 
 if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench

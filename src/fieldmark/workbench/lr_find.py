@@ -43,7 +43,7 @@ def begin_foreign(
     `given` goes before what the file says.
     """
     from fieldmark.workbench.loose.fit import opened, plan_fit
-    from fieldmark.workbench.loose.images import refuse_inside
+    from fieldmark.workbench.originals import refuse_inside
 
     plan = plan_fit(config, overrides=overrides, finding=given, allow=allow)
     figure = (plan.fit.find or {}).get("figure")

@@ -14,7 +14,7 @@ from fieldmark.checkpoint.bundle import read_json
 from fieldmark.collection.naming import pair_folder
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
-from fieldmark.errors import BadInput, NotFound
+from fieldmark.errors import BadFile, BadInput, NotFound, near_miss
 from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
@@ -23,6 +23,7 @@ from fieldmark.recipes.predict import FIGURE_PLANES
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.locks import alone
+from fieldmark.workbench.originals import refuse_inside, refuse_originals
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -36,19 +37,34 @@ NOTHING: Mapping[str, Path] = MappingProxyType({})
 
 
 def model_folder(bench: Workbench, name: str) -> Path:
-    """The folder of a model of the project, or the model folder that was typed."""
+    """The folder of a model of the project, or the model folder that was typed.
+
+    Raises:
+        NotFound: The project has no such model, and there is no such folder.
+        BadFile: What was typed is there, and is no model folder.
+    """
     own = bench.project.models / name
     for folder in (own, Path(name)):
         if name and _holds_model(folder):
             return folder
-    raise NotFound("model", name, (path.name for path in bench.models()))
+    known = [path.name for path in bench.models()]
+    if name and _exists(Path(name)):
+        text = (
+            f"is no model folder (no model.json), and no model of the project has that name. {near_miss(name, known)}"
+        )
+        raise BadFile(name, text)
+    raise NotFound("model", name, known)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _holds_model(folder: Path) -> bool:
-    try:
-        return (folder / "model.json").exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
+    return _exists(folder / "model.json")
 
 
 def predict(
@@ -99,6 +115,7 @@ def predict(
     made_from = [__version__, read_json(folder / "model.json"), recipe.model_dump(mode="json"), form]
     items = [_item(header, record, stems[record.id], out, form, recipe) for record in records]
     refuse_originals(bench, [out, *(Path(path).parent for item in items for path in item["files"])])
+    refuse_inside(out, [truth] if truth is not None else [])
     _refuse_clashes(items)
     _refuse_strangers(items)
     right = _own_channels(records, targets) if targets else _truth_of(records, truth)
@@ -199,27 +216,6 @@ def stem_of(name: str) -> str:
         if suffix and stem.lower().endswith(suffix.lower()):
             stem = stem[: -len(suffix)]
     return (path.parent / stem).as_posix()
-
-
-def refuse_originals(bench: Workbench, folders: Iterable[Path]) -> None:
-    """Law 4: nothing is written into a folder that holds images of the project, or into an image that is a folder.
-
-    Args:
-        bench: The project.
-        folders: Those that would be written into.
-    """
-    owners: dict[Path, str] = {}
-    for record in bench.collection.all(include_excluded=True):
-        owners.setdefault(record.path.resolve().parent, record.name)
-        owners[record.path.resolve()] = record.name
-    images = {path for path in owners if path.suffix.lower() == ".zarr"}
-    for folder in {folder.resolve() for folder in folders}:
-        for place in (folder, *images.intersection(folder.parents)):
-            if place in owners:
-                raise BadInput(
-                    f"{place} holds images of the project ({owners[place]}); originals are only read. "
-                    "Choose another folder with --out."
-                )
 
 
 def _item(

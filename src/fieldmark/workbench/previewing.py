@@ -20,7 +20,7 @@ from fieldmark.prepare.preview import Shown, preview_section
 from fieldmark.prepare.whole import Whole
 from fieldmark.report.page import Block, Notice, Page, Section, Table, Text, write_page
 from fieldmark.workbench.loose.frame_set import at_size, frame_set, own_labels, own_masks, placed
-from fieldmark.workbench.predicting import refuse_originals
+from fieldmark.workbench.originals import refuse_originals
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource

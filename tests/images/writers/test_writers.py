@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -398,3 +401,28 @@ def test_a_failed_finish_leaves_the_old_file_and_the_draft(tmp_path, monkeypatch
     assert not list(tmp_path.glob("*.part"))
     start(tmp_path, "png", shape, "u1", resume=True).finish()
     assert (everything(tmp_path / "a.png") == 7).all()
+
+
+@pytest.mark.parametrize("form", ["png", "tiff", "npy"])
+def test_what_a_killed_process_left_is_removed_when_the_file_is_written_again(tmp_path, monkeypatch, form):
+    """Killed in the middle of the file itself, which may be large."""
+    shape = (1, 1, 1, 9, 9)
+    (other := tmp_path / ".b.npy.999999999-1.part").write_bytes(b"of another file")
+    writer = start(tmp_path, form, shape, "u1")
+    writer.write(Box.whole(shape), np.full(shape, 7, np.uint8))
+
+    def killed(self, source, part):
+        part.write_bytes(b"half")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(writer), "_encode", killed)
+        process = multiprocessing.get_context("fork").Process(target=writer.finish)
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list(tmp_path.glob(".a.*.part"))) == 1
+    start(tmp_path, form, shape, "u1", resume=True).finish()
+    (made,) = [path for path in tmp_path.iterdir() if path != other]
+    assert (everything(made) == 7).all()
+    assert other.exists()

@@ -70,7 +70,7 @@ def open_frames(ask: OpenRequest) -> FramesSource:
         BadFile: The listing is damaged, a frame is missing, has another size than it had, or is no single plane.
     """
     frames = _parse(ask)
-    folder = _folder(ask)
+    folder = frames_folder(ask.path, ask.shown)
     if absent := missing_frames((frame.time, frame.channel, frame.slice) for frame in frames):
         raise BadFile(ask.shown, f"its listing lacks {spelled(absent[0])}. Add the folder of frames again.")
     return FramesSource(ask, folder, frames)
@@ -224,9 +224,10 @@ def is_inside(file: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
 
 
-def _folder(ask: OpenRequest) -> Path:
-    beside = ask.path.parent / FOLDER
+def frames_folder(listing: Path, shown: str) -> Path:
+    """The folder that the frames of a listing lie in. Raises BadFile where nothing says it."""
+    beside = listing.parent / FOLDER
     try:
         return Path(beside.read_text(encoding="utf-8").rstrip("\n"))
     except (OSError, ValueError) as error:
-        raise BadFile(ask.shown, f"{beside} does not say where its frames are. Add their folder again.") from error
+        raise BadFile(shown, f"{beside} does not say where its frames are. Add their folder again.") from error

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fieldmark.core.axes import AXES
-from fieldmark.core.files import sync_folder
+from fieldmark.core.files import draft_of, remove_drafts, sync_folder
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.images.decode import pieces
@@ -42,7 +42,8 @@ class DraftWriter:
 
     def finish(self) -> None:
         path = self._plan.path
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = draft_of(path)
+        remove_drafts(path.parent, path.name)  # of processes that were killed here: as large as the file
         self._draft.finish()
         try:
             with open_image(self._draft_path) as source:

@@ -24,7 +24,7 @@ from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import MARKS
 from fieldmark.workbench.flim.models import Found
 from fieldmark.workbench.jobs import run_job
-from fieldmark.workbench.predicting import refuse_originals
+from fieldmark.workbench.originals import refuse_originals
 from fieldmark.workbench.runs import JOB
 
 RESULT = "inspect.json"

@@ -25,9 +25,10 @@ from fieldmark.recipes.find import FindConfig, with_bounds
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
-from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun, refuse_inside
+from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
+from fieldmark.workbench.originals import refuse_inside
 from fieldmark.workbench.project import checked_name
 from fieldmark.workbench.runs import Run, list_runs
 

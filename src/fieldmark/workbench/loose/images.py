@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -133,10 +133,3 @@ def require_whole(report: AddReport) -> AddReport:
         what = "1 image" if count == 1 else f"{count} images"
         raise BadInput(f"{what} cannot be read, so nothing was done: {lines}{more}")
     return report
-
-
-def refuse_inside(out: Path, originals: Iterable[Path]) -> None:
-    """Law 4: nothing is written into a folder that holds what is only read."""
-    for folder in originals:
-        if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
-            raise BadInput(f"{out} lies in {folder}, which is only read. Choose another folder.")

@@ -16,9 +16,10 @@ from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
 from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.loose.frames import add_frames, prepared_in, require_chosen
-from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
+from fieldmark.workbench.loose.images import HIDDEN, assemble
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.stores import is_store, store_table
+from fieldmark.workbench.originals import refuse_inside
 from fieldmark.workbench.predicting import output_of, stem_of
 
 if TYPE_CHECKING:

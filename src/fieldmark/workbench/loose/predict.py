@@ -9,8 +9,9 @@ from fieldmark.collection.catalog import uri_of
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.recipes.dialects.weights import refuse_keras
 from fieldmark.workbench.bench import Workbench
-from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, refuse_inside
+from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble
 from fieldmark.workbench.loose.old import TORCH, begin_folder
+from fieldmark.workbench.originals import refuse_inside
 from fieldmark.workbench.project import CONFIG
 
 

@@ -37,7 +37,7 @@ from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.prepare import PrepareConfig, TilesConfig
 from fieldmark.workbench.loose.frame_set import FrameSet, frame_set, own_labels, own_masks, place_of, placed
 from fieldmark.workbench.loose.frames import info_runs
-from fieldmark.workbench.loose.images import HIDDEN, refuse_inside
+from fieldmark.workbench.loose.images import HIDDEN
 from fieldmark.workbench.loose.prepare_state import (
     FIELDS,
     INFO,
@@ -63,6 +63,7 @@ from fieldmark.workbench.loose.prepared_files import (
     write_tile_list,
 )
 from fieldmark.workbench.loose.prepared_tables import Looked, numbers_of, write_meta, write_statistics
+from fieldmark.workbench.originals import refuse_inside
 
 VERBS = {"microdl-fit": "fit", "openfibsem": "fit", "microdl-predict": "predict"}
 
