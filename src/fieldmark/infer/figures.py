@@ -56,7 +56,7 @@ def draw_figures(
     if made.name == "image.ome.zarr":
         colors = {}
     with open_image(made) as said:
-        right = open_image(truth) if truth is not None else None
+        right = open_image(truth, expand_palette=not colors) if truth is not None else None
         for page, target in enumerate(targets):
             here = planes[page * FIGURE_PLANES : (page + 1) * FIGURE_PLANES]
             if colors:
