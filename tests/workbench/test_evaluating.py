@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -359,3 +360,20 @@ def test_masks_with_a_palette_are_read_by_their_numbers(bench, tmp_path):
     write_atomic(tmp_path / "plain" / "drawn2.png", encode_png(mask))
     found = [evaluate(bench, "tiny", tmp_path / folder).summary["classes"] for folder in ("plain", "palette")]
     assert found[0] == found[1]
+
+
+def test_a_report_says_what_taught_which_images_chose_and_how_validation_went(bench, numbered, tmp_path):
+    """Of label maps no strokes are counted, though some lie on the images."""
+    run, events = bench.fit("unet", overrides=(*TAUGHT, f"data.target.folder={numbered}", "data.target.objects=true"))
+    list(events)
+    header, _ = load(bench.project.models / run.model)
+    page = evaluate(bench, run.model, numbered, instances=True).report.read_text()
+    for said, part in (("Learned from", "train"), ("Chose the epoch by", "validation"), ("Held out", "test")):
+        (name,) = header.details["split"][part]
+        assert re.search(rf"{said}[^<]*: {re.escape(name)}\.", page)
+    assert "It learned from label maps" in page
+    assert "strokes as they are now" not in page
+    assert "validation</" in page
+    page = evaluate(bench, "tiny", numbered, instances=True).report.read_text()
+    assert "strokes as they are now" in page
+    assert "Chose the epoch" not in page

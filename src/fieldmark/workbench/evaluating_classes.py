@@ -110,7 +110,7 @@ def class_lessons(bench: Workbench, header: Header, cases: Sequence[Case], codin
         cases: Those with truth.
         coding: How their masks are read; None where they number objects, of the last class.
     """
-    target = _taught_by(run_job(bench, header))
+    target = taught_by(run_job(bench, header))
     drawn = _stroke_lessons(bench, header) if target.kind == "marks" else []
     if drawn:
         return drawn
@@ -158,7 +158,7 @@ def run_job(bench: Workbench, header: Header) -> dict[str, Any]:
     return read_json(folder / "job.json") if folder is not None and (folder / "job.json").is_file() else {}
 
 
-def _taught_by(job: dict[str, Any]) -> TargetConfig:
+def taught_by(job: dict[str, Any]) -> TargetConfig:
     """What a run learned from."""
     return TargetConfig(**job.get("recipe", {}).get("data", {}).get("target", {}))
 
@@ -169,7 +169,7 @@ def run_targets(bench: Workbench, header: Header) -> list[tuple[Path, Path]]:
     Where channels of the images themselves taught, the files are the images.
     """
     job = run_job(bench, header)
-    target = _taught_by(job)
+    target = taught_by(job)
     own = target.kind == "labels" and target.folder is None
     hashes = {item.content_hash for item in header.taught}
     taught = [item for item in job.get("images", []) if item.get("content_hash") in hashes]
