@@ -138,7 +138,7 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     samples.class_names = tuple(item.name for item in job.classes)
     config = full_config(recipe)
     _resize(samples, recipe, config)
-    notes = list(_find_targets(job, config))
+    notes = [*_told_of_types(samples), *_find_targets(job, config)]
     steps = _preparation(samples, recipe, config)
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
@@ -149,6 +149,19 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))
     return net, config, notes
+
+
+def _told_of_types(samples: Samples) -> Iterator[Event]:
+    """A sentence where images of whole numbers have several types: 8 bits are dark beside 16."""
+    of_type: dict[str, list[str]] = {}
+    for index, image in enumerate(samples.images):
+        dtype = samples.dtype(index)
+        if dtype.kind in "ui":
+            of_type.setdefault(str(dtype), []).append(image.name)
+    if len(of_type) > 1:
+        told = (f"{len(names)} of {dtype} ({names[0]})" for dtype, names in sorted(of_type.items()))
+        said = f"Images differ in type: {', '.join(told)}. Values are taken as they are; convert them if scales differ."
+        yield Event("note", 0, 0, message=said)
 
 
 def _resize(samples: Samples, recipe: FitRecipe, config: dict[str, Any]) -> None:
