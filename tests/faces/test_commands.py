@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,34 @@ def test_evaluate_writes_no_report_among_the_images_or_by_a_models_word(cli, fit
     save(tmp_path / "m", replace(header, details={"run": str(tmp_path / "outside")}), weights)
     assert cli("-C", fitted / "project", "evaluate", tmp_path / "m", "--truth", fitted / "truth")[0] == 0
     assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_an_image_whose_file_is_gone_is_left_out_and_the_rest_goes_on(cli, fitted, tmp_path):
+    shutil.copytree(fitted, tmp_path / "copy")
+    at = ("-C", tmp_path / "copy" / "project")
+    with Workbench.open(at[1]) as bench:
+        for record in bench.collection.all():
+            bench.collection.relocate(record.id, tmp_path / "copy" / "images" / record.name)
+    (tmp_path / "copy" / "images" / "drawn2.png").unlink()
+    tried = [
+        ("fit", "flim", "--name", "new", "--set", "head.kind=logistic"),
+        ("predict", "tiny", "--out", tmp_path / "o", "--format", "png"),
+    ]
+    for words in tried:
+        status, _, err = cli(*at, *words)
+        assert status == 1
+        assert "drawn2.png is not there any more" in err
+        assert "fieldmark exclude IMAGE" in err
+    assert not list((tmp_path / "o").glob("*"))  # told before anything was predicted
+    assert cli(*at, "exclude", "drawn2.png", "--why", "lost")[:2] == (0, "Left out drawn2.png.\n")
+    assert json.loads(cli(*at, "status", "--json")[1])["excluded"] == 1
+    assert [cli(*at, *words)[0] for words in tried] == [0, 0]
+    assert json.loads(cli(*at, "exclude", "drawn2.png", "--include", "--json")[1]) == {"included": ["drawn2.png"]}
+    assert json.loads(cli(*at, "status", "--json")[1])["excluded"] == 0
+    status, _, err = cli(*at, "exclude", "drawn1.png", "drawn9.png")
+    assert status == 1
+    assert "'drawn9.png'" in err
+    assert json.loads(cli(*at, "status", "--json")[1])["excluded"] == 0
 
 
 def test_undo_and_redo_say_what_they_did(cli, tmp_path):

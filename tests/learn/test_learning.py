@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, InputMismatch, NothingLabelled
-from fieldmark.images import encode_png
+from fieldmark.images import encode_png, open_image
 from fieldmark.infer.forward import NetForward
 from fieldmark.learn.crops import CropBatches
 from fieldmark.learn.descend import Descend
@@ -201,6 +202,22 @@ def test_an_image_that_changed_after_it_was_added_stops_the_fit(tmp_path):
     path.unlink()
     with pytest.raises(BadFile, match=r"drawn1\.png: .* is not there any more"):
         next(run_fit(job))
+
+
+def test_images_of_different_types_are_told_before_anything_is_learned(tmp_path):
+    """An 8-bit copy of a 16-bit image is 257 times darker to the model."""
+    job = drawn_job(tmp_path, SMALL)
+    assert next(run_fit(job)).phase != "note"
+    path = tmp_path / "images" / "drawn1.png"
+    with open_image(path) as source:
+        values = np.moveaxis(source.read(Box.whole(source.shape))[0, :, 0], 0, -1)
+    path.write_bytes(encode_png(values.astype(np.uint16) * 257))
+    images = [replace(job.samples.images[0]), replace(job.samples.images[1], content_hash=file_hash(path))]
+    event = next(run_fit(FitJob(SMALL, Samples(images, job.samples.marks, 2), CLASSES, tmp_path / "other")))
+    assert event.message == (
+        "Images differ in type: 1 of uint16 (drawn1.png), 1 of uint8 (drawn0.png). "
+        "Values are taken as they are; convert them if scales differ."
+    )
 
 
 SMALL = FitRecipe(

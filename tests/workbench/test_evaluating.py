@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from fieldmark.errors import BadInput, BadRecipe, NotFound
 from fieldmark.evaluate.images import METRICS, score_values
 from fieldmark.evaluate.instances import score_objects
 from fieldmark.images import encode_png, open_image
+from fieldmark.labels.raster import Polyline
 from fieldmark.models.build import build
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import scale_step
@@ -27,6 +29,7 @@ from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from fieldmark.workbench.evaluating_classes import class_lessons
 
 
 def evaluate(bench, model, truth, *, mask=None, report=None, **recipe):
@@ -106,7 +109,6 @@ def test_what_is_unknown_is_ignored_among_objects(bench, numbered):
 def test_a_baseline_stands_beside_objects_where_nothing_was_drawn(bench, numbered):
     """Taught by something else than strokes: the truth of what taught it teaches the baselines."""
     from fieldmark.workbench.cases import Case
-    from fieldmark.workbench.evaluating_classes import class_lessons
 
     header, _ = load(bench.project.models / "tiny")
     records = bench.collection.all()
@@ -298,3 +300,80 @@ def test_questions_about_images_that_have_no_answer(stacks, tmp_path):
     tifffile.imwrite(truth / "s3.tif", np.zeros((5, 2, 32, 20), np.float32), imagej=True, metadata={"axes": "ZCYX"})
     with pytest.raises(BadInput, match=r"s3.tif: its shape .* does not fit that of s3.tif"):
         evaluate(stacks, "painter", truth)
+
+
+TAUGHT = (
+    "net.filters=[4,8]",
+    "train.crop=[32,32]",
+    "train.epochs=1",
+    "train.crops_per_epoch=8",
+    "data.target.kind=labels",
+    "data.split={train: 0.34, validation: 0.33, test: 0.33}",
+)
+
+
+@pytest.mark.parametrize("objects", [True, False])
+def test_baselines_learn_from_the_label_maps_that_taught_and_not_from_strokes(bench, tmp_path, objects):
+    """Strokes lie on the images too, and taught another model."""
+    for seed in range(3):
+        mask = draw_discs(61, 75, seed=seed).mask
+        values = label(mask).astype(np.uint16) if objects else (mask > 0).astype(np.uint8) * 7
+        if not objects:
+            values[:, :20] = 9
+        write_atomic(tmp_path / "maps" / f"drawn{seed}.png", encode_png(values))
+    told = (f"data.target.folder={tmp_path / 'maps'}", f"data.target.objects={objects}".lower())
+    run, events = bench.fit("unet", overrides=(*TAUGHT, *told, "data.target.ignore=9"))
+    list(events)
+    header, _ = load(bench.project.models / run.model)
+    lessons = class_lessons(bench, header, [], None)
+    names = [item.image for item in header.taught]
+    assert len(lessons) == len(names) == 2
+    for (_, places), name in zip(lessons, sorted(names), strict=True):
+        truth = pixels(tmp_path / "maps" / name)[0, 0, 0].astype(int)
+        known = truth != 9
+        assert np.array_equal(places > 0, known)
+        assert np.array_equal(places[known] == 2, truth[known] > 0)
+
+
+def test_baselines_learn_from_the_strokes_of_the_fit_and_not_from_later_ones(bench):
+    header, _ = load(bench.project.models / "tiny")
+    before = class_lessons(bench, header, [], None)
+    record = bench.collection.find("drawn0.png")
+    path = Polyline(np.array([(10.0, 10.0), (50.0, 50.0)]), 9.0)
+    bench.labels.draw(record.id, bench.labels.classes()[1].id, path, "ann")
+    after = class_lessons(bench, header, [], None)
+    assert len(before) == 2
+    for (_, then), (_, now) in zip(before, after, strict=True):
+        assert np.array_equal(then, now)
+
+
+def test_masks_with_a_palette_are_read_by_their_numbers(bench, tmp_path):
+    """As when they are imported, or teach."""
+    from PIL import Image
+
+    for folder in ("plain", "palette"):
+        (tmp_path / folder).mkdir()
+    mask = (draw_discs(61, 75, seed=2).mask > 0).astype(np.uint8) + 1
+    picture = Image.fromarray(mask, "P")
+    picture.putpalette([0, 0, 0, 200, 0, 0, 0, 200, 0])
+    picture.save(tmp_path / "palette" / "drawn2.png")
+    write_atomic(tmp_path / "plain" / "drawn2.png", encode_png(mask))
+    found = [evaluate(bench, "tiny", tmp_path / folder).summary["classes"] for folder in ("plain", "palette")]
+    assert found[0] == found[1]
+
+
+def test_a_report_says_what_taught_which_images_chose_and_how_validation_went(bench, numbered, tmp_path):
+    """Of label maps no strokes are counted, though some lie on the images."""
+    run, events = bench.fit("unet", overrides=(*TAUGHT, f"data.target.folder={numbered}", "data.target.objects=true"))
+    list(events)
+    header, _ = load(bench.project.models / run.model)
+    page = evaluate(bench, run.model, numbered, instances=True).report.read_text()
+    for said, part in (("Learned from", "train"), ("Chose the epoch by", "validation"), ("Held out", "test")):
+        (name,) = header.details["split"][part]
+        assert re.search(rf"{said}[^<]*: {re.escape(name)}\.", page)
+    assert "It learned from label maps" in page
+    assert "strokes as they are now" not in page
+    assert "validation</" in page
+    page = evaluate(bench, "tiny", numbered, instances=True).report.read_text()
+    assert "strokes as they are now" in page
+    assert "Chose the epoch" not in page

@@ -16,9 +16,10 @@ import zarr
 from scipy import ndimage
 
 from fieldmark.checkpoint import Header, load, save
+from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe, NotFound
-from fieldmark.images import open_image
+from fieldmark.images import encode_png, open_image
 from fieldmark.images.writers import create_writer
 from fieldmark.infer import jobs
 from fieldmark.infer.deliver import place_instances
@@ -316,6 +317,22 @@ def test_figures_show_image_truth_prediction_and_both(bench, painter, tmp_path):
     assert pixels(tmp_path / "image" / "figures" / "drawn2.png").shape[4] == 4 * 75 + 3 * 4
     with pytest.raises(BadInput, match="is no folder"):
         predict(bench, tmp_path / "no", figures=True, truth=tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("top", [1, 255])
+def test_figures_read_true_masks_as_evaluating_does(bench, tmp_path, top):
+    """Masks of 0 and 255 have the colors of the classes, as maps of the classes' own values."""
+    drawn_masks(tmp_path / "masks", images=3)
+    for path in (tmp_path / "masks").iterdir():
+        binary = (pixels(path)[0, 0, 0] == 2) * top
+        write_atomic(tmp_path / "binary" / path.name, encode_png(binary.astype(np.uint8)))
+    for folder in ("masks", "binary"):
+        predict(bench, tmp_path / f"with {folder}", figures=True, truth=tmp_path / folder)
+    own, coded = (pixels(tmp_path / f"with {folder}" / "figures" / "drawn2.png") for folder in ("masks", "binary"))
+    assert np.array_equal(own, coded)
+    write_atomic(tmp_path / "binary" / "drawn2.png", encode_png(np.full((61, 75), 9, np.uint8)))
+    with pytest.raises(BadInput, match=r"drawn2\.png: holds the values 9, which no class is written as"):
+        predict(bench, tmp_path / "other", figures=True, truth=tmp_path / "binary")
 
 
 def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path, folder):

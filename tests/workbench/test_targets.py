@@ -21,8 +21,9 @@ from fieldmark.testing.drawn import draw_discs
 from fieldmark.testing.projects import drawn_images
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from fieldmark.workbench.fitting import class_specs
 from fieldmark.workbench.loose.pairs import gather, pairs_in
-from fieldmark.workbench.targets import classes_for, facts_of, named_classes
+from fieldmark.workbench.targets import by_legend, classes_for, facts_of, named_classes
 
 OWN = (ClassSpec(id=4, name="ground", value=1), ClassSpec(id=9, name="disc", value=2))
 
@@ -213,6 +214,55 @@ def test_classes_are_the_values_of_label_maps(bench, tmp_path):
     facts = facts_of(bench.collection.all(), config)
     assert [(c.name, c.value) for c in classes_for(facts, config, ())] == [("background", 0), ("class 7", 7)]
     assert [(c.id, c.name, c.value) for c in classes_for(facts, config, OWN)] == [(4, "ground", 0), (9, "disc", 7)]
+
+
+@pytest.fixture
+def exported(bench, tmp_path) -> Path:
+    """Two label maps, imported and exported again: 20 pixels of the one class, 12 of the other, the rest unknown."""
+    painted = np.zeros((61, 75), np.uint8)
+    painted[3:7, 2:7], painted[20:24, 30:33] = 1, 2
+    for index in range(2):
+        put(tmp_path / "painted" / f"drawn{index}.png", painted)
+    bench.import_labels(tmp_path / "painted", "masks", label_offset=0)
+    bench.export_labels(tmp_path / "exported", "masks")
+    return tmp_path / "exported"
+
+
+def test_what_is_unknown_in_exported_maps_is_no_class(bench, exported, tmp_path, monkeypatch):
+    """A project writes 0 where nobody said anything, and says so in the legend beside."""
+    use_fake_worker(monkeypatch)
+    run, events = bench.fit("unet", overrides=(*FAST, f"data.target.folder={exported}"))
+    notes = [event.message for event in events if event.phase == "note"]
+    assert "In label maps 1 is 'ground', 2 is 'disc'; 0 means unknown." in notes
+    assert not any("stroke" in note for note in notes)
+    assert [(c.name, c.value) for c in header_of(bench.project.models / run.model).classes] == [
+        ("ground", 1),
+        ("disc", 2),
+    ]
+
+
+def test_the_legend_names_classes_whatever_their_order_is_now(bench, exported):
+    bench.labels.reorder([record.id for record in reversed(bench.labels.classes())])
+    now = class_specs(bench.labels)
+    config, legend = by_legend(data(exported), bench.labels.classes())
+    found = classes_for(facts_of(bench.collection.all(), config), config, now, legend)
+    assert [(c.name, c.value) for c in found] == [("ground", 1), ("disc", 2)]
+    assert {c.name: c.id for c in found} == {c.name: c.id for c in now}
+    said = data(exported, ignore=255)
+    assert by_legend(said, bench.labels.classes())[0].target.ignore == 255
+    assert by_legend(data(labels(exported.parent / "maps")), bench.labels.classes())[1] == {}
+
+
+def test_values_of_label_maps_are_told_and_strokes_that_teach_nothing_are_not(bench, exported, tmp_path, monkeypatch):
+    use_fake_worker(monkeypatch)
+    folder = labels(tmp_path / "maps", values=(0, 7))
+    put(folder / "drawn2.png", np.full((61, 75), 9))
+    _, events = bench.fit("unet", overrides=(*FAST, f"data.target.folder={folder}"))
+    notes = [event.message for event in events if event.phase == "note"]
+    assert notes == [
+        "In label maps 0 is 'background', 7 is 'ground', 9 is 'disc'. "
+        "Where 0 means unknown: --set data.target.ignore=0."
+    ]
 
 
 def test_one_class_of_the_project_is_what_is_not_background():

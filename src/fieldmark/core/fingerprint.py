@@ -34,10 +34,14 @@ def files_hash(folder: Path, pattern: str) -> str:
     return fingerprint([[path.name, file_hash(path)] for path in sorted(folder.glob(pattern)) if path.is_file()])
 
 
+GONE = "is not there any more. Put it back, add the folder where it is now, or leave it out: fieldmark exclude IMAGE."
+"""What is said of a file that an image was added from."""
+
+
 def require_content(path: Path, digest: str, shown: str) -> None:
     """Raise BadFile where a file or folder is not there, or holds other bytes than those of `digest`."""
     if not path.exists():
-        raise BadFile(shown, f"{path} is not there any more. Put it back, or add the folder where it is now.")
+        raise BadFile(shown, f"{path} {GONE}")
     if file_hash(path) != digest:
         raise BadFile(
             shown,

@@ -12,6 +12,10 @@ from fieldmark.errors import BadInput
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fieldmark.recipes.data import TargetConfig
+
+UNKNOWN = -1
+"""The place of a pixel that is of no class."""
 _SHOWN = 8
 """Values named in an error; more would hide them."""
 
@@ -172,3 +176,28 @@ def _flat(array: np.ndarray, name: str) -> np.ndarray:
     if not bool((whole == flat).all()):
         raise BadInput(f"{name}: holds fractions, but a mask holds whole numbers. Give labels, not probabilities.")
     return whole
+
+
+def place_table(values: Mapping[int, int], target: TargetConfig) -> np.ndarray:
+    """The place of the class for each value of a label map that teaches, the last one for all larger values.
+
+    Args:
+        values: The place of each class, by its value.
+        target: Which value is unknown, whether maps number objects, and from which number on values are class 0.
+
+    Returns:
+        (V,) int64; `UNKNOWN` for values of no class.
+    """
+    most = max([*values, target.ignore or 0, (target.classes or 1) - 1])
+    table = np.full(most + 2, UNKNOWN, np.int64)
+    if target.objects:
+        table[:] = values[1]
+        table[0] = values[0]
+    else:
+        for value, place in values.items():
+            table[value] = place
+        if target.classes is not None:
+            table[target.classes :] = values[0]
+    if target.ignore is not None:
+        table[target.ignore] = UNKNOWN
+    return table

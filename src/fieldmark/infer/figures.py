@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 SIDE = 384
 """Longest side of a picture in pixels; larger planes are shown smaller."""
 _STRIP = 512
+NO_CODES: Mapping[int, int] = MappingProxyType({})
 
 Shown = tuple["ImageSource", "Sequence[int]"]
 """An image and those of its channels that are shown; empty for the first ones."""
@@ -34,6 +36,7 @@ def draw_figures(
     targets: Sequence[Path],
     truth: Path | None = None,
     channels: Sequence[int] = (),
+    codes: Mapping[int, int] = NO_CODES,
 ) -> None:
     """Write contact sheets: a row a plane, in the order t, z, and its pictures side by side.
 
@@ -47,6 +50,7 @@ def draw_figures(
         targets: PNG files, one for each `FIGURE_PLANES` planes.
         truth: What is right: a class map or an image of the same planes; None to leave it out.
         channels: Those of the truth that are meant; empty for its first ones.
+        codes: What the model writes for each value of a true class map; empty where that holds the model's own values.
     """
     from fieldmark.images import encode_png, open_image
 
@@ -56,11 +60,11 @@ def draw_figures(
     if made.name == "image.ome.zarr":
         colors = {}
     with open_image(made) as said:
-        right = open_image(truth) if truth is not None else None
+        right = open_image(truth, expand_palette=not colors) if truth is not None else None
         for page, target in enumerate(targets):
             here = planes[page * FIGURE_PLANES : (page + 1) * FIGURE_PLANES]
             if colors:
-                rows = [_class_pictures((source, seen), said, right, plane, colors) for plane in here]
+                rows = [_class_pictures((source, seen), said, (right, codes), plane, colors) for plane in here]
             else:
                 rows = [_image_pictures((source, seen), said, (right, channels), plane) for plane in here]
             pictures = [picture for row in rows for picture in row]
@@ -70,16 +74,29 @@ def draw_figures(
 
 
 def _class_pictures(
-    source: Shown, said: ImageSource, right: ImageSource | None, plane: tuple[int, ...], colors: dict[int, RGB]
+    source: Shown,
+    said: ImageSource,
+    right: tuple[ImageSource | None, Mapping[int, int]],
+    plane: tuple[int, ...],
+    colors: dict[int, RGB],
 ) -> list[np.ndarray]:
     """(h, w, 3) uint8 each: input, truth where it is known, prediction, prediction over the input."""
     seen = _picture(source, plane)
     size = seen.shape[:2]
     blank = np.zeros((*size, 3), np.uint8)
     labels = sampled(said, plane, size)
-    truth = [] if right is None else [sampled(right, _inside(right, plane), size)]
+    map_of, codes = right
+    truth = [] if map_of is None else [_coded(sampled(map_of, _inside(map_of, plane), size), codes)]
     maps = [overlay(blank, one, colors, alpha=1.0) for one in (*truth, labels)]
     return [seen, *maps, overlay(seen, labels, colors)]
+
+
+def _coded(labels: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:
+    """Values of a true class map as the model writes its classes."""
+    written = np.zeros_like(labels, np.int64) if codes else labels
+    for value, ours in codes.items():
+        written[labels == value] = ours
+    return written
 
 
 def _image_pictures(

@@ -338,7 +338,9 @@ def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -
 
         truth = item.get("truth")
         sheets = [Path(path) for path in item["figures"]]
-        draw_figures(model, source, made, sheets, Path(truth) if truth else None, item.get("truth_channels", ()))
+        right = Path(truth) if truth else None
+        codes = dict(item.get("truth_codes", ()))
+        draw_figures(model, source, made, sheets, right, item.get("truth_channels", ()), codes)
 
 
 def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Path, form: str, count: int) -> None:

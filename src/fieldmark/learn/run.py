@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 MODEL = "model"
 STATE = "state"
 CHECKPOINTS = "checkpoints"
+MOST_NAMED = 8
+"""Values of label maps whose classes are told by name."""
 CLOSED_FORM = "accelerator: {} is not used: this fit descends no gradient, and is solved on the processor."
 
 
@@ -141,7 +143,7 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     samples.class_names = tuple(item.name for item in job.classes)
     config = full_config(recipe)
     _resize(samples, recipe, config)
-    notes = list(_find_targets(job, config))
+    notes = [*_told_of_types(samples), *_find_targets(job, config)]
     steps = _preparation(samples, recipe, config)
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
@@ -153,6 +155,19 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
         notes.append(Event("note", 0, 0, message=left))
     notes += [Event("note", 0, 0, message=said) for said in _told_of_neighbors(samples, net)]
     return net, config, notes
+
+
+def _told_of_types(samples: Samples) -> Iterator[Event]:
+    """A sentence where images of whole numbers have several types: 8 bits are dark beside 16."""
+    of_type: dict[str, list[str]] = {}
+    for index, image in enumerate(samples.images):
+        dtype = samples.dtype(index)
+        if dtype.kind in "ui":
+            of_type.setdefault(str(dtype), []).append(image.name)
+    if len(of_type) > 1:
+        told = (f"{len(names)} of {dtype} ({names[0]})" for dtype, names in sorted(of_type.items()))
+        said = f"Images differ in type: {', '.join(told)}. Values are taken as they are; convert them if scales differ."
+        yield Event("note", 0, 0, message=said)
 
 
 def _resize(samples: Samples, recipe: FitRecipe, config: dict[str, Any]) -> None:
@@ -199,7 +214,7 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         raise BadInput(
             f"net.out_channels is {config['out_channels']}, and the targets have {targets.channels}. Leave it out."
         )
-    for said in _told_of_split(samples, split, targets, recipe):
+    for said in (*_told_of_labels(job), *_told_of_split(samples, split, targets, recipe)):
         yield Event("note", 0, 0, message=said)
 
 
@@ -212,6 +227,22 @@ def _require_kind(recipe: FitRecipe) -> None:
             f"Family {recipe.family!r} {wanted}, and data.target.kind is {recipe.data.target.kind!r}. Numbers of "
             "images are learned with the family image-to-numbers and data.target.kind=numbers."
         )
+
+
+def _told_of_labels(job: FitJob) -> Iterator[str]:
+    """A sentence on what the values of label maps were taken to mean."""
+    target = job.recipe.data.target
+    if target.kind != "labels":
+        return
+    if target.objects:
+        named = [f"0 is {job.classes[0].name!r}", f"every other value is {job.classes[1].name!r}"]
+    else:
+        named = [f"{spec.value} is {spec.name!r}" for spec in job.classes]
+    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
+    unknown = f"; {target.ignore} means unknown" if target.ignore is not None else ""
+    if target.ignore is None and target.classes is None and not target.objects and job.classes[0].value == 0:
+        unknown = ". Where 0 means unknown: --set data.target.ignore=0"
+    yield f"In label maps {', '.join(named[:MOST_NAMED])}{more}{unknown}."
 
 
 def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: FitRecipe) -> Iterator[str]:
@@ -266,8 +297,9 @@ def _silences(job: FitJob) -> Iterator[str]:
     """A sentence for each kind of label that some classes have and others lack."""
     samples, kind = job.samples, job.recipe.image_head.kind
     answered = samples.answers.klass if kind != "none" else np.zeros(0, np.int64)
-    # where images are judged, strokes may teach the features alone
-    marked = samples.marks.klass if kind == "none" else np.zeros(0, np.int64)
+    # where images are judged, strokes may teach the features alone; where label maps teach, they teach nothing
+    drawn = kind == "none" and job.recipe.data.target.kind == "marks"
+    marked = samples.marks.klass if drawn else np.zeros(0, np.int64)
     for what, places in (("No stroke is of", marked), ("No image is answered as", answered)):
         present = set(places.tolist())
         silent = [item.name for place, item in enumerate(job.classes) if present and place not in present]

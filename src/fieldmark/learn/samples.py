@@ -196,6 +196,10 @@ class Samples:
         """Pixels of an image along t, c, z, y, x; the file is opened once for that."""
         return self.blocks.facts(("image", index), lambda: self.source(index)).shape
 
+    def dtype(self, index: int) -> np.dtype:
+        """The type of an image's values in its file."""
+        return self.blocks.facts(("image", index), lambda: self.source(index)).dtype
+
     def require_unchanged(self) -> None:
         """Raise BadFile, which names the image, where a file is not what it was when the fit was begun."""
         for image in self.images:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
+from fieldmark.evaluate.truth import UNKNOWN, place_table
 from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.target_files import Files
 from fieldmark.prepare import apply
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from fieldmark.recipes import DataConfig
     from fieldmark.recipes.data import MaskConfig
 
-UNKNOWN = -1
 STRIP = 512
 """Rows of a label map that are read at once when it is looked for known pixels."""
 
@@ -179,7 +179,7 @@ class LabelTargets(_Filed):
         self._named = bool(config.target.channels)
         self._most = config.target.classes
         self._ground = values.get(0)
-        self._table = place_table(values, config)
+        self._table = place_table(values, config.target)
         ignore = config.target.ignore
         self._unknown = "of no class" if ignore is None else f"{ignore}, which data.target.ignore says is unknown"
 
@@ -248,24 +248,6 @@ class LabelTargets(_Filed):
         target, weight = known
         seen = weight > 0 if self._ground is None else (weight > 0) & (target != self._ground)
         return float(seen.mean())
-
-
-def place_table(values: dict[int, int], config: DataConfig) -> np.ndarray:
-    """The place of the class for each value of a label map, the last one for all larger values; -1 for unknown."""
-    target = config.target
-    most = max([*values, target.ignore or 0, (target.classes or 1) - 1])
-    table = np.full(most + 2, UNKNOWN, np.int64)
-    if target.objects:
-        table[:] = values[1]
-        table[0] = values[0]
-    else:
-        for value, place in values.items():
-            table[value] = place
-        if target.classes is not None:
-            table[target.classes :] = values[0]
-    if target.ignore is not None:
-        table[target.ignore] = UNKNOWN
-    return table
 
 
 class ImageTargets(_Filed):

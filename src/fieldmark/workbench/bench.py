@@ -104,6 +104,12 @@ class Workbench:
         """Write labels as files."""
         return self.labels.export_folder(path, kind, self.collection, overwrite=overwrite)
 
+    def exclude(self, names: Sequence[str], why: str) -> list[str]:
+        """Leave images out, for a reason that is kept; with an empty reason, take them in again. Their names."""
+        records = [self.collection.find(name) for name in names]
+        self.collection.exclude([record.id for record in records], why, author=self.author)
+        return [record.name for record in records]
+
     def undo(self, *, anybody: bool = False) -> JournalEntry:
         """Take back the user's newest change that stands, or anybody's.
 

@@ -166,7 +166,7 @@ def as_picture(plane: np.ndarray) -> np.ndarray:
 
 def mask_planes(case: Case) -> Iterator[tuple[int, int, np.ndarray]]:
     """(t, z, picture) of the truth; it must have the planes of its image."""
-    with open_image(case.truth) as mask:
+    with open_image(case.truth, expand_palette=False) as mask:
         shape = case.record.shape
         if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
             raise BadInput(

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import Header
-from fieldmark.checkpoint.bundle import read_json
+from fieldmark.checkpoint.bundle import read_bundle, read_json
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import NothingLabelled
 from fieldmark.evaluate.baselines import Baseline, forest, majority, random
 from fieldmark.evaluate.summary import ImageScore, score_image
-from fieldmark.evaluate.truth import Coding, coding_for, label_map, mask_values
+from fieldmark.evaluate.truth import Coding, coding_for, label_map, mask_values, place_table
 from fieldmark.images import open_image
+from fieldmark.recipes.data import TargetConfig
 from fieldmark.workbench.cases import (
     Answer,
     Case,
     Watch,
-    as_picture,
     mask_planes,
     mean_score,
     predicted,
@@ -28,7 +28,7 @@ from fieldmark.workbench.cases import (
     truth_planes,
     values_of,
 )
-from fieldmark.workbench.fitting import collect_marks
+from fieldmark.workbench.fitting import MARKS, collect_marks
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -102,7 +102,7 @@ def class_baselines(header: Header, lessons: Sequence[Lesson], tested: Sequence[
 
 
 def class_lessons(bench: Workbench, header: Header, cases: Sequence[Case], coding: Coding | None) -> list[Lesson]:
-    """What taught the model: strokes; else the label maps of its run; else the reference masks of what taught it.
+    """What taught the model: strokes, as they were then, or the label maps of its run; else references of what taught.
 
     Args:
         bench: The project.
@@ -110,54 +110,88 @@ def class_lessons(bench: Workbench, header: Header, cases: Sequence[Case], codin
         cases: Those with truth.
         coding: How their masks are read; None where they number objects, of the last class.
     """
-    hashes = {item.content_hash for item in header.taught}
-    records = [record for record in bench.collection.all() if record.content_hash in hashes]
-    drawn = _stroke_lessons(bench, header, records)
+    target = taught_by(run_job(bench, header))
+    drawn = _stroke_lessons(bench, header) if target.kind == "marks" else []
     if drawn:
         return drawn
-    if pairs := run_targets(bench, header):
-        return _thinned(_map_lessons(pairs, header))
+    if found := _thinned(_map_lessons(run_targets(bench, header), header, target)):
+        return found
     taught = [case for case in cases if case.taught]
     return _thinned(_object_lessons(taught, header) if coding is None else _reference_lessons(taught, header, coding))
 
 
-def _stroke_lessons(bench: Workbench, header: Header, records: list[ImageRecord]) -> list[Lesson]:
-    places = {spec.id: place for place, spec in enumerate(header.classes)}
+def _stroke_lessons(bench: Workbench, header: Header) -> list[Lesson]:
+    hashes = {item.content_hash for item in header.taught}
+    records = [record for record in bench.collection.all() if record.content_hash in hashes]
+    marks = _strokes_then(bench, header, records)
     found = []
-    for record in records:
-        marks = collect_marks(bench.labels, [record], places)
-        for t, z in np.unique(marks["place"][:, :2], axis=0):
-            here = (marks["place"][:, :2] == (t, z)).all(axis=1)
-            plane = np.zeros(record.shape[3:], np.int64)
-            plane[tuple(marks["place"][here, 2:].T)] = marks["klass"][here] + 1
-            with open_image(record.path) as source:
-                found.append((np.moveaxis(read_plane(source, int(t), int(z)), 0, -1), plane))
+    for index, t, z in np.unique(np.column_stack([marks["image"], marks["place"][:, :2]]), axis=0):
+        here = (marks["image"] == index) & (marks["place"][:, :2] == (t, z)).all(axis=1)
+        plane = np.zeros(records[index].shape[3:], np.int64)
+        plane[tuple(marks["place"][here, 2:].T)] = marks["klass"][here] + 1
+        with open_image(records[index].path) as source:
+            found.append((np.moveaxis(read_plane(source, int(t), int(z)), 0, -1), plane))
     return found
 
 
+def _strokes_then(bench: Workbench, header: Header, records: list[ImageRecord]) -> dict[str, np.ndarray]:
+    """The painted pixels that the run learned from, whatever was painted since; those of now where no run tells."""
+    folder = run_folder(bench, header)
+    if folder is None or not (folder / MARKS).is_file():
+        return collect_marks(bench.labels, records, {spec.id: place for place, spec in enumerate(header.classes)})
+    now = {record.name: place for place, record in enumerate(records)}
+    names = [item["name"] for item in run_job(bench, header).get("images", [])]
+    _, then = read_bundle(folder, MARKS)
+    image = np.array([now.get(name, -1) for name in names], np.int64)[then["image"]]
+    kept = image >= 0
+    return {"image": image[kept], "place": then["place"][kept], "klass": then["klass"][kept]}
+
+
+def run_folder(bench: Workbench, header: Header) -> Path | None:
+    """Of the run that made a model, while it is there."""
+    return {run.id: run.folder for run in bench.runs()}.get(str(header.details.get("run", "")))
+
+
+def run_job(bench: Workbench, header: Header) -> dict[str, Any]:
+    """What the run that made a model was given; empty where it is gone."""
+    folder = run_folder(bench, header)
+    return read_json(folder / "job.json") if folder is not None and (folder / "job.json").is_file() else {}
+
+
+def taught_by(job: dict[str, Any]) -> TargetConfig:
+    """What a run learned from."""
+    return TargetConfig(**job.get("recipe", {}).get("data", {}).get("target", {}))
+
+
 def run_targets(bench: Workbench, header: Header) -> list[tuple[Path, Path]]:
-    """Images of the run that made a model with the files that taught it; those that are gone are left out."""
-    runs = {run.id: run.folder for run in bench.runs()}
-    folder = runs.get(str(header.details.get("run", "")))
-    job = read_json(folder / "job.json") if folder is not None and (folder / "job.json").is_file() else {}
-    items: list[dict[str, Any]] = job.get("images", [])
+    """Images of the run that made a model with the files that taught it; those that are gone are left out.
+
+    Where channels of the images themselves taught, the files are the images.
+    """
+    job = run_job(bench, header)
+    target = taught_by(job)
+    own = target.kind == "labels" and target.folder is None
     hashes = {item.content_hash for item in header.taught}
-    pairs = [(Path(item["uri"]), Path(item["target"])) for item in items if _teaches(item, hashes)]
+    taught = [item for item in job.get("images", []) if item.get("content_hash") in hashes]
+    named = [(item["uri"], item["uri"] if own else item.get("target")) for item in taught]
+    pairs = [(Path(image), Path(file)) for image, file in named if file]
     return [pair for pair in pairs if all(path.exists() for path in pair)]
 
 
-def _teaches(item: dict[str, Any], hashes: set[str]) -> bool:
-    return bool(item.get("target")) and item.get("content_hash") in hashes
-
-
-def _map_lessons(pairs: Sequence[tuple[Path, Path]], header: Header) -> Iterator[Lesson]:
-    for image, target in pairs:
-        with open_image(image) as source, open_image(target) as right:
-            if right.shape[2:] != source.shape[2:]:
+def _map_lessons(pairs: Sequence[tuple[Path, Path]], header: Header, target: TargetConfig) -> Iterator[Lesson]:
+    """Planes of the images with the label maps that taught; a map of one slice is of the middle one."""
+    table = place_table({spec.value: place for place, spec in enumerate(header.classes, start=1)}, target)
+    channel = (*target.channels, 0)[0]
+    for image, file in pairs:
+        with open_image(image) as source, open_image(file, expand_palette=False) as right:
+            depth = source.shape[2]
+            first = depth // 2 if right.shape[2] == 1 else 0
+            if right.shape[3:] != source.shape[3:] or right.shape[2] not in (1, depth):
                 continue
-            for t, z in np.ndindex(min(source.shape[0], right.shape[0]), source.shape[2]):
-                labels = label_map(as_picture(read_plane(right, t, z)), target.name)
-                yield np.moveaxis(read_plane(source, t, z), 0, -1), _places(labels, header)
+            for t, z in np.ndindex(min(source.shape[0], right.shape[0]), right.shape[2]):
+                values = label_map(read_plane(right, t, z)[channel], file.name)
+                places = np.where(values < 0, 0, table[np.clip(values, 0, len(table) - 1)])
+                yield np.moveaxis(read_plane(source, t, first + z), 0, -1), np.maximum(places, 0)
 
 
 def _places(labels: np.ndarray, header: Header) -> np.ndarray:

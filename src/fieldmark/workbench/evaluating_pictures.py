@@ -58,7 +58,7 @@ def object_figures(case: Case, image: np.ndarray, step: int) -> tuple[Figure, Fi
 
 
 def _first(path: Path) -> np.ndarray:
-    with open_image(path) as source:
+    with open_image(path, expand_palette=False) as source:
         plane: np.ndarray = read_plane(source, 0, 0)[0].astype(np.int64)
     return plane
 

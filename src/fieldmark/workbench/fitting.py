@@ -26,7 +26,7 @@ from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.numbers import completed
 from fieldmark.workbench.project import Project, checked_name
 from fieldmark.workbench.runs import JOB, Run, new_run, recorded, this_process, write_run
-from fieldmark.workbench.targets import classes_for, facts_of
+from fieldmark.workbench.targets import by_legend, classes_for, facts_of
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -109,8 +109,10 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None, *, gpus: Se
     if not images:
         raise BadInput(f"Project {bench.project.name!r} has no images. Add some: fieldmark add FOLDER.")
     own = class_specs(bench.labels)
-    facts = facts_of(images, recipe.data)
-    classes = classes_for(facts, recipe.data, own)
+    data, legend = by_legend(recipe.data, bench.labels.classes())
+    recipe = recipe.model_copy(update={"data": data})
+    facts = facts_of(images, data)
+    classes = classes_for(facts, data, own, legend)
     run = new_run(bench.project, recipe.family, model)
     places = {spec.id: place for place, spec in enumerate(own)}
     answers = collect_answers(bench.labels, images, own) if recipe.image_head.kind != "none" else {}

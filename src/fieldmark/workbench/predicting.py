@@ -8,13 +8,17 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fieldmark import __version__
 from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.collection.naming import pair_folder
 from fieldmark.core.events import Event
-from fieldmark.core.fingerprint import fingerprint
+from fieldmark.core.fingerprint import GONE, fingerprint
+from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, NotFound, near_miss
+from fieldmark.images import open_image
 from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
@@ -101,6 +105,9 @@ def predict(
     output = output_of(header, name)
     if not records:
         raise BadInput(f"Project {bench.project.name!r} has no images to predict. Add some: fieldmark add FOLDER.")
+    if gone := [record for record in records if not record.path.exists()]:
+        more = f" (and {len(gone) - 1} more images)" if len(gone) > 1 else ""
+        raise BadFile(gone[0].name, f"{gone[0].path}{more} {GONE}")
     if out.exists() and not out.is_dir():
         raise BadInput(f"{out} is a file. Choose a folder with --out.")
     if output in ROWS:
@@ -119,6 +126,7 @@ def predict(
     _refuse_clashes(items)
     _refuse_strangers(items)
     right = _own_channels(records, targets) if targets else _truth_of(records, truth)
+    codes = _truth_codes(header, [Path(path) for path, _ in right.values()]) if output == "classes" else []
     job = {
         "kind": "predict",
         "model": str(folder),
@@ -135,6 +143,7 @@ def predict(
         for item, record in zip(items, records, strict=True):
             item["truth"], shown = right.get(record.id, (None, ""))
             item["truth_channels"] = list(targets)
+            item["truth_codes"] = codes
             item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
             item["strokes"], digest = None, ""
             if output == "classes":
@@ -187,6 +196,27 @@ def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple
     ids = {record.name: record.id for record in records}
     pairs = pair_folder({record.name: record.path for record in records}, truth, "class maps or images").files
     return {ids[image]: (str(own), f"{own} {own.stat().st_mtime_ns}") for image, own in pairs.items()}
+
+
+def _truth_codes(header: Header, files: Sequence[Path]) -> list[list[int]]:
+    """Pairs of values of true class maps and what the model writes for them, as in evaluating; none for its own values.
+
+    Raises BadInput where the maps hold no value that the model knows.
+    """
+    from fieldmark.evaluate.truth import coding_for, label_map
+
+    found: dict[str, set[int]] = {}
+    for path in files:
+        with open_image(path, expand_palette=False) as source:
+            t, _, z, y, x = source.shape
+            boxes = [Box((a, 0, b, 0, 0), (a + 1, 1, b + 1, y, x)) for a, b in np.ndindex(t, z)]
+            planes = [np.unique(label_map(source.read(box)[0, 0, 0], path.name)) for box in boxes]
+        found[path.name] = {int(value) for plane in planes for value in plane}
+    values = {spec.name: spec.value for spec in header.classes}
+    used = set().union(*found.values())
+    if used & {*values.values()} and not any(used <= {0, top} for top in (1, 255)):
+        return []
+    return [[value, written] for value, written in coding_for(found, values).mapping.items()] if found else []
 
 
 def _own_channels(records: list[ImageRecord], targets: Sequence[int]) -> dict[int, tuple[str, str]]:

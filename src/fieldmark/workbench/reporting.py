@@ -28,17 +28,27 @@ from fieldmark.report.blocks import (
 )
 from fieldmark.report.pictures import filter_picture, overlay
 from fieldmark.workbench.cases import read_plane, truth_planes
+from fieldmark.workbench.evaluating_classes import run_job, taught_by
 from fieldmark.workbench.evaluating_pictures import object_figures, picture_figure, shown_image, value_figures
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.predicting import model_folder
 from fieldmark.workbench.runs import read_history
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from fieldmark.collection import ImageRecord
     from fieldmark.workbench.bench import Workbench
     from fieldmark.workbench.cases import Case, Evaluation, Scored
     from fieldmark.workbench.evaluating_numbers import NumbersScored
 
+PARTS = {"train": "Learned from", "validation": "Chose the epoch by", "test": "Held out for a test"}
+FROM = {
+    "marks": " The table counts the strokes as they are now.",
+    "labels": " It learned from label maps.",
+    "image": " It learned from images.",
+}
+"""What a fit learned from, by the kind of its targets."""
 MOST_PICTURES = 12
 MOST_KERNELS = 48
 MOST_CURVES = 8
@@ -70,6 +80,17 @@ def evaluation_sections(bench: Workbench, result: Evaluation, prefix: str = "") 
 
 
 def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
+    kind = taught_by(run_job(bench, header)).kind
+    of = f"{len(header.taught)} of {len(bench.collection.all())} images"
+    text = f"A model of the family {header.family}, taught by {of}."
+    blocks: list[Block] = [Text(text + FROM.get(kind, "")), *(Text(part) for part in _parts(header))]
+    if kind == "marks":
+        blocks.append(Table(("image", "class", "strokes", "pixels"), _strokes_now(bench, header)))
+    return tuple(blocks)
+
+
+def _strokes_now(bench: Workbench, header: Header) -> tuple[tuple[Cell, ...], ...]:
+    """A row for each class of each image that taught."""
     hashes = {item.content_hash for item in header.taught}
     names = {spec.id: spec.name for spec in header.classes}
     rows: list[tuple[Cell, ...]] = []
@@ -80,11 +101,19 @@ def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
         for klass, name in names.items():
             own = [stroke.pixels for stroke in strokes if stroke.class_id == klass]
             rows.append((record.name, name, len(own), sum(own)))
-    text = (
-        f"A model of the family {header.family}, taught by {len(header.taught)} of "
-        f"{len(bench.collection.all())} images. The table counts the strokes as they are now."
-    )
-    return Text(text), Table(("image", "class", "strokes", "pixels"), tuple(rows))
+    return tuple(rows)
+
+
+def _parts(header: Header) -> Iterator[str]:
+    """A sentence for each part that the images, or their planes, were given in the fit."""
+    split = header.details.get("split") or {}
+    for part, said in PARTS.items():
+        planes = split.get("planes", {}).get(part)
+        places = ", ".join(map(str, planes or ()))
+        if split.get("along") and planes:
+            yield f"{said}: {split['along']} {places} of each image."
+        elif not split.get("along") and split.get(part):
+            yield f"{said}: {', '.join(split[part])}."
 
 
 def numbers_page(result: NumbersScored, bench: Workbench | None = None) -> Page:
@@ -245,9 +274,11 @@ def _kernel_gallery(bench: Workbench, header: Header, item: dict[str, Any], weig
 
 
 def _history(bench: Workbench, header: Header) -> tuple[Block, ...]:
-    run = bench.project.runs / str(header.details.get("run", ""))
-    rows = [row for row in read_history(run) if row["metric"] == "loss"]
-    if not rows:
-        return ()
-    points = tuple((float(row["step"]), float(row["value"])) for row in rows)
-    return (Chart((Series("loss", points),), "step", "loss", "The loss at the end of each epoch."),)
+    """Curves of the loss, and of that of the images that validate."""
+    history = list(read_history(bench.project.runs / str(header.details.get("run", ""))))
+    curves = tuple(
+        Series(shown, tuple((float(row["step"]), float(row["value"])) for row in history if row["metric"] == metric))
+        for metric, shown in (("loss", "loss"), ("val_loss", "validation"))
+    )
+    drawn = tuple(curve for curve in curves if curve.points)
+    return (Chart(drawn, "step", "loss", "The loss at the end of each epoch."),) if drawn else ()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +18,17 @@ from fieldmark.errors import BadFile, BadInput, some
 from fieldmark.images import find_images, open_image
 from fieldmark.images.find import order_of
 from fieldmark.images.source import channel_dtypes
+from fieldmark.labels.exchange.rules import read_legend
 from fieldmark.recipes.data import COLUMN, MANY_CHANNELS, PLANES, WAYS
 from fieldmark.workbench.numbers import attach_numbers
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
+    from fieldmark.labels.records import ClassRecord
     from fieldmark.recipes import DataConfig
     from fieldmark.recipes.data import SplitConfig
 
+EMPTY: Mapping[int, int] = MappingProxyType({})
 MOST_CLASSES = 256
 """A label map with more values is no map of classes, but of single objects."""
 
@@ -148,11 +152,38 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def classes_for(facts: Sequence[dict[str, Any]], config: DataConfig, own: Sequence[ClassSpec]) -> tuple[ClassSpec, ...]:
+def by_legend(config: DataConfig, classes: Sequence[ClassRecord]) -> tuple[DataConfig, dict[int, int]]:
+    """What label maps that a project has exported mean: their legend says which value is which class, or unknown.
+
+    What the recipe itself says of unknown pixels comes first.
+
+    Returns:
+        The settings, and class ids by values; nothing by values where there is no legend.
+    """
+    target = config.target
+    if target.kind != "labels" or target.folder is None or target.objects or target.classes is not None:
+        return config, {}
+    found = (read_legend(Path(target.folder), kind, classes) for kind in ("masks", "scribbles"))
+    rule = next((one for one in found if one is not None), None)
+    if rule is None:
+        return config, {}
+    ignore = min(rule.unknown, default=None) if target.ignore is None else target.ignore
+    return config.model_copy(update={"target": target.model_copy(update={"ignore": ignore})}), rule.class_of
+
+
+def classes_for(
+    facts: Sequence[dict[str, Any]], config: DataConfig, own: Sequence[ClassSpec], legend: Mapping[int, int] = EMPTY
+) -> tuple[ClassSpec, ...]:
     """The classes of a fit.
 
-    For strokes those of the project. For label maps the values that they hold (or `data.target.classes` says); with as
-    many classes in the project, these give the names, in their order.
+    For strokes those of the project. For label maps the values that they hold (or `data.target.classes` says), named
+    by the legend of the maps; without one, with as many classes in the project, these give the names, in their order.
+
+    Args:
+        facts: The images, with their targets.
+        config: What is taught.
+        own: The project's classes.
+        legend: Class ids by values; see `by_legend`.
     """
     target = config.target
     if target.kind == "marks":
@@ -166,7 +197,7 @@ def classes_for(facts: Sequence[dict[str, Any]], config: DataConfig, own: Sequen
     else:
         values = _values(facts, config)
         _require_known(values, target.ignore)
-    return named_classes(values, own)
+    return named_classes(values, own, legend)
 
 
 def _require_known(values: Sequence[int], ignore: int | None) -> None:
@@ -219,9 +250,12 @@ def source_name(fact: dict[str, Any]) -> str:
     return f"{Path(fact['target']).name} (of {fact['name']})" if fact.get("target") else str(fact["name"])
 
 
-def named_classes(values: Sequence[int], own: Sequence[ClassSpec] = ()) -> tuple[ClassSpec, ...]:
+def named_classes(
+    values: Sequence[int], own: Sequence[ClassSpec] = (), legend: Mapping[int, int] = EMPTY
+) -> tuple[ClassSpec, ...]:
     """Classes by the values of label maps, each written as its value.
 
+    A legend gives class ids by values, where there is one. Without:
     The project's classes give the names, in their order, where there are as many; or as many as values but 0, which is
     then `background`. Else they are `background` and `class 1`, `class 2`, and so on.
 
@@ -235,7 +269,8 @@ def named_classes(values: Sequence[int], own: Sequence[ClassSpec] = ()) -> tuple
     if len(values) < 2:
         held = f"only the value {values[0]}" if values else "no value"
         raise BadInput(f"The label maps hold {held}; a network learns to tell two classes or more apart.")
-    named = _names(values, own)
+    ids = {spec.id: spec for spec in own}
+    named = {value: ids[klass] for value, klass in legend.items() if klass in ids} or _names(values, own)
     strange = 1 + max((spec.id for spec in own), default=0)
     return tuple(
         ClassSpec(id=spec.id, name=spec.name, value=int(value))

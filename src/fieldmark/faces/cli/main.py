@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "Learn, predict and evaluate on real images that come with the installation.",
     "doctor": "Say what this machine and this project can do.",
     "evaluate": "Score a model against reference masks.",
+    "exclude": "Leave images out, or take them in again.",
     "fit": "Fit a model on the project's labels.",
     "flim": "Learn filters from image markers, without a project.",
     "frames": "Write frames_meta.csv for a folder of frames.",
