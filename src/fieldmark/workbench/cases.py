@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fieldmark.checkpoint import Header
+from fieldmark.collection.frames import listings_in
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.evaluate.summary import ImageScore
@@ -145,7 +146,8 @@ def paired(
         raise BadInput(f"{truth} is no folder. Name a folder of {what}.")
     records = {record.name: record for record in bench.collection.all()}
     root = truth.resolve()
-    files = {path.resolve().relative_to(root).as_posix(): path for path, _ in find_images(truth).images}
+    there = [*(path for path, _ in find_images(truth).images), *listings_in(truth)]
+    files = {path.resolve().relative_to(root).as_posix(): path for path in there}
     pairing = pair_by_stem(records, files)
     if not pairing.pairs:
         raise BadInput(

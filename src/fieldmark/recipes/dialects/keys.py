@@ -114,6 +114,7 @@ class ForeignFit:
         whole: Networks are taught whole images.
         checkpoint: Weights to begin with.
         frames: Which frames teach.
+        masks: Channels of the masks in folders of frames, the one that is meant first.
         find: With a learning rate finder: its settings (`base_lr`, `max_lr`, `epochs`, `figure`).
         notes: What is to be told about keys that have another meaning here, or none.
     """
@@ -128,6 +129,7 @@ class ForeignFit:
     whole: bool = False
     checkpoint: Path | None = None
     frames: Chosen = Chosen()
+    masks: tuple[int, ...] = ()
     find: dict[str, Any] | None = None
     share: float = 1.0
     notes: tuple[str, ...] = ()
@@ -179,6 +181,7 @@ class ForeignPredict:
         metrics: Names of the numbers that are wanted.
         orientations: Along which planes.
         masks: Folder of masks for masked numbers.
+        mask_channel: Of the masks, in a folder of frames; None for the only one.
         word: What is added to each file's name.
         notes: What is to be told.
     """
@@ -194,6 +197,7 @@ class ForeignPredict:
     metrics: tuple[str, ...] = ()
     orientations: tuple[str, ...] = ("xy",)
     masks: Path | None = None
+    mask_channel: int | None = None
     word: str = ""
     notes: tuple[str, ...] = ()
 

@@ -204,6 +204,7 @@ def fit_of(
         layout="frames",
         save=path_of(file.trainer.model_dir, beside),
         frames=frames,
+        masks=_mask_channels(file, prepared),
         find=finder_of(rates, beside),
         share=file.dataset.train_fraction * file.trainer.train_fraction,
         notes=tuple(notes),
@@ -317,6 +318,12 @@ def _mask(
     if prepared is not None and prepared.mask is not None and channels[0] not in known:
         return prepared.mask | {"label_weights": weights}
     return {"channel": channels[0], "label_weights": weights}
+
+
+def _mask_channels(file: TrainingFile, prepared: ForeignPrepare | None) -> tuple[int, ...]:
+    """Of masks in a folder of frames: as the preparation says, else as the training file does."""
+    said = prepared.mask_channel if prepared is not None else None
+    return file.dataset.mask_channels if said is None else (said,)
 
 
 def _train(file: TrainingFile, notes: list[str], source: object) -> dict[str, Any]:

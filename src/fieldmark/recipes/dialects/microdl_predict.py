@@ -67,7 +67,6 @@ class Masks(Group, frozen=True, extra="forbid"):
 
     ACCEPTED: ClassVar[dict[str, str]] = {
         "mask_type": "a mask says where numbers are measured.",
-        "mask_channel": "masks are paired with images by name.",
     }
 
     mask_dir: str = ""
@@ -165,6 +164,7 @@ def predict_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
         metrics=metrics,
         orientations=orientations,
         masks=path_of(file.masks.mask_dir, beside) if file.masks.mask_dir else None,
+        mask_channel=file.masks.mask_channel,
         notes=tuple(notes),
     )
 

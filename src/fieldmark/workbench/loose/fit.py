@@ -24,6 +24,7 @@ from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
+from fieldmark.workbench.loose.frame_masks import MaskFolder, by_position, files_below, masks_of
 from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
@@ -34,6 +35,7 @@ LARGEST_WHOLE = 512
 """Whole images of at most this side teach as they are; of larger ones, crops of this side."""
 STRIDE = 32
 GATHERED = "labels"
+MASKS = "masks"
 SET_HINT = (
     "Beside another system's file --set takes keys of Fieldmark's recipe, such as train.epochs, train.lr or "
     "net.encoder (recipe.yaml beside a model holds them all); the keys of {0} are changed in the file."
@@ -200,13 +202,22 @@ def _inputs(plan: Plan, pairs: Sequence[Pairs]) -> str:
     """The fingerprint of all that decides the model: settings, names, sizes and times of files."""
     files = [path for one in pairs for path in (*one.images, *one.labels)]
     if plan.fit.layout == "frames":
-        files = sorted(path for folder in plan.fit.images for path in folder.rglob("*") if path.is_file())
+        files = [path for folder in plan.fit.images for path in files_below(folder)]
+    files += _beside(plan.recipe)
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     flat = plan.recipe.get("prepare", {}).get("flat_field") or {}
     if flat.get("method") == "file":
         facts.append((flat["folder"], 0, 0))
         facts += [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _fields(Path(flat["folder"]))]
     return fingerprint([__version__, facts, json.dumps(plan.recipe), str(plan.fit.checkpoint), repr(plan.fit.frames)])
+
+
+def _beside(recipe: dict[str, Any]) -> list[Path]:
+    """The files that a recipe names: masks, targets, a table of numbers."""
+    target = (recipe.get("data") or {}).get("target") or {}
+    folders = [recipe[group][key]["folder"] for group, key in masks_of(recipe)] + [target.get("folder")]
+    table = [Path(target["table"])] if target.get("table") else []
+    return [path for folder in folders if folder for path in files_below(Path(folder))] + table
 
 
 def _fields(folder: Path) -> list[Path]:
@@ -234,6 +245,9 @@ def _completed(plan: Plan, pairs: Sequence[Pairs], bench: Workbench) -> dict[str
         folder = pairs[0].folder if stands_alone(pairs) else bench.project.folder / GATHERED
         data["target"] = data["target"] | {"folder": str(folder)}
         values["data"] = data
+    for group, key in masks_of(values) if plan.fit.layout == "frames" else ():
+        found = by_position(_masks(plan, Path(values[group][key]["folder"])), bench.project.folder / MASKS)
+        values[group] = values[group] | {key: values[group][key] | {"folder": str(found)}}
     shapes = [record.shape for record in bench.collection.all()]
     train = dict(values["train"])
     if plan.fit.whole and "crop" not in train:
@@ -242,6 +256,11 @@ def _completed(plan: Plan, pairs: Sequence[Pairs], bench: Workbench) -> dict[str
     if plan.fit.share < 1 and "crops_per_epoch" not in train:
         train["crops_per_epoch"] = _share_of_crops(plan.fit.share, shapes, train.get("crop", [256, 256]))
     return values | {"train": train}
+
+
+def _masks(plan: Plan, folder: Path) -> MaskFolder:
+    fit = plan.fit
+    return MaskFolder(folder=folder, images=fit.images[0], chosen=fit.frames, channels=fit.masks)
 
 
 def _share_of_crops(share: float, shapes: Sequence[tuple[int, ...]], crop: Sequence[int]) -> int:

@@ -15,6 +15,7 @@ from fieldmark.recipes import PredictRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
 from fieldmark.recipes.evaluate import EvaluateRecipe
+from fieldmark.workbench.loose.frame_masks import MaskFolder, by_position
 from fieldmark.workbench.loose.frames import add_frames, prepared_in, require_chosen
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
@@ -185,9 +186,20 @@ def _compared(plan: Plan, bench: Workbench, made: Mapping[str, Path]) -> Iterato
     said: list[str] = []
     report = plan.out / "report.html"
     place: dict[str, Any] = {"report": report, "only": frozenset(made), "made": made}
-    bench.evaluate(str(plan.model), None, recipe=recipe, mask=file.masks, watch=said.append, **place)
+    mask = _masks(plan, bench, frozenset(made))
+    bench.evaluate(str(plan.model), None, recipe=recipe, mask=mask, watch=said.append, **place)
     yield from (_note(line) for line in said)
     yield _note(f"metrics: {report}")
+
+
+def _masks(plan: Plan, bench: Workbench, names: frozenset[str]) -> Path | None:
+    """A folder with one image of masks for each of these images; None where nothing is masked."""
+    file = plan.file
+    if file.masks is None:
+        return None
+    channels = () if file.mask_channel is None else (file.mask_channel,)
+    masks = MaskFolder(folder=file.masks, images=file.images, chosen=file.frames, channels=channels, names=names)
+    return by_position(masks, bench.project.folder / "masks")
 
 
 def _taught(plan: Plan, record: ImageRecord) -> bool:
