@@ -114,6 +114,7 @@ class ForeignFit:
         whole: Networks are taught whole images.
         checkpoint: Weights to begin with.
         frames: Which frames teach.
+        channels: Numbers of the channels of frames, in the order in which images have them; empty for 0, 1, 2, ...
         masks: Channels of the masks in folders of frames, the one that is meant first.
         find: With a learning rate finder: its settings (`base_lr`, `max_lr`, `epochs`, `figure`).
         notes: What is to be told about keys that have another meaning here, or none.
@@ -129,6 +130,7 @@ class ForeignFit:
     whole: bool = False
     checkpoint: Path | None = None
     frames: Chosen = Chosen()
+    channels: tuple[int, ...] = ()
     masks: tuple[int, ...] = ()
     find: dict[str, Any] | None = None
     share: float = 1.0
@@ -147,6 +149,7 @@ class ForeignPrepare:
         mask: Values of a MaskConfig for networks that are taught with the masks; None for none.
         mask_ext: How masks are written: `.png` or `.npy`.
         mask_channel: The channel of the masks that a person made; None for the only one.
+        masks: Folder of the masks of all planes; None where there are none.
         weights: Channels with label maps whose borders weight maps are drawn of; empty for those of the masks' objects,
             None for no weight maps.
         tiles: Values of a TilesConfig; None for none.
@@ -160,6 +163,7 @@ class ForeignPrepare:
     mask: dict[str, Any] | None = None
     mask_ext: str = ".png"
     mask_channel: int | None = None
+    masks: Path | None = None
     weights: tuple[int, ...] | None = None
     tiles: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Folders of frames whose planes are masks, as microDL names them: a mask for each position of a folder of images."""
+"""What lies beside folders of frames, as microDL names it: masks by plane, flat fields by number of channel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldmark.collection.frames import FrameRow, Wanted, frames_in, write_listings
+from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
 from fieldmark.images import find_images
 from fieldmark.recipes.dialects.keys import Chosen
@@ -68,8 +69,33 @@ def by_position(masks: MaskFolder, into: Path) -> Path:
 
 def masks_of(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Where a recipe names a folder of masks: the group and the key in it."""
-    places = (("data", "mask"), ("prepare", "foreground"))
+    places = (("data", "mask"), ("data", "target"), ("prepare", "foreground"))
     return [(group, key) for group, key in places if ((recipe.get(group) or {}).get(key) or {}).get("folder")]
+
+
+def by_place(fields: Path, channels: Sequence[int], into: Path) -> Path:
+    """A folder of flat fields that are named by the places of channels, not by their numbers.
+
+    It is the folder itself where both are the same.
+
+    Args:
+        fields: `flat-field_channel-C.npy` for each channel.
+        channels: Their numbers, in order; empty for 0, 1, 2, ...
+        into: Where copies are put.
+    """
+    if tuple(channels) == tuple(range(len(channels))):
+        return fields
+    into.mkdir(parents=True, exist_ok=True)
+    for place, number in enumerate(channels):
+        own = fields / f"flat-field_channel-{number}.npy"
+        if own.is_file():
+            write_atomic(into / f"flat-field_channel-{place}.npy", own.read_bytes())
+    return into
+
+
+def fields_in(folder: Path) -> list[Path]:
+    """Its flat fields, in order."""
+    return sorted(folder.glob("flat-field_channel-*.npy"))
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -14,9 +14,11 @@ from fieldmark.errors import BadInput, BadRecipe, near_miss
 from fieldmark.recipes import PredictRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
+from fieldmark.recipes.dialects.microdl_channels import Channels
 from fieldmark.recipes.evaluate import EvaluateRecipe
+from fieldmark.workbench.loose.fit import NUMBERS
 from fieldmark.workbench.loose.frame_masks import MaskFolder, by_position
-from fieldmark.workbench.loose.frames import add_frames, prepared_in, require_chosen
+from fieldmark.workbench.loose.frames import add_frames, numbered_channels, prepared_in, require_chosen
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.stores import is_store, store_table
@@ -115,6 +117,7 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
     with bench:
         bench.allow = plan.allow
         records = _of_part(plan, bench.collection.all())
+        plan = replace(plan, file=_placed(plan))
         names = [record.name for record in records]
         kept = yield from _to_compare(plan, records)
         beside: dict[str, Any] = {"targets": _targets(plan), "kept": kept, "gpus": plan.gpus}
@@ -152,6 +155,29 @@ def _of_part(plan: Plan, records: list[ImageRecord]) -> list[ImageRecord]:
             "model's data. Set data_split: all, or give it a part of its own when it is trained (split_ratio)."
         )
     return found
+
+
+def _placed(plan: Plan) -> ForeignPredict:
+    """With target channels by their places in the images, not by their frames' numbers.
+
+    Raises:
+        BadRecipe: No frame has such a number.
+        BadInput: At the places of the channels that the model sees are others than it was taught with.
+    """
+    file = plan.file
+    if is_store(file.images):
+        return file
+    numbers = numbered_channels(file.images, file.frames)
+    taught = plan.header.details.get(NUMBERS, [])
+    for step in plan.header.preparation:
+        seen = [taught[place] for place in step["take"]] if step["step"] == "channels" and taught else []
+        here = [numbers[place] for place in step["take"] if place < len(numbers)] if seen else []
+        if len(numbers) > len(seen) and seen != here:
+            raise BadInput(
+                f"{file.images}: the model sees channels {seen} of frames with {taught}, and these have "
+                f"{[*numbers]}. Give it frames with the same channels, or with just those that it sees."
+            )
+    return replace(file, targets=tuple(Channels(numbers).places(file.targets, "dataset.target_channels")))
 
 
 def _targets(plan: Plan) -> tuple[int, ...]:
