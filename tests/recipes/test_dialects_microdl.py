@@ -132,6 +132,13 @@ def test_files_are_told_by_their_keys():
     assert dialect_of({}) is None
 
 
+@pytest.mark.parametrize(("lit", "target", "told"), [([1], 1, True), ([], 1, True), ([1], 2, False)])
+def test_the_light_of_a_target_is_told_not_to_be_corrected(lit, target, told):
+    prepared = prepare({"flat_field.flat_field_channels": lit})
+    notes = fit({"dataset.target_channels": [target]}, prepared=prepared, channels=(0, 1, 2)).notes
+    assert any(f"dataset.target_channels: [{target}] teach in their own light" in note for note in notes) == told
+
+
 def test_a_training_file_becomes_a_recipe():
     found = fit()
     recipe = validate(FitRecipe, found.recipe)

@@ -302,6 +302,10 @@ def _target(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str
         return {"kind": kind, "folder": str(masks)}
     if file.network.class_ in TO_NUMBERS:
         return {"kind": kind}
+    flat = prepared.recipe.get("prepare", {}).get("flat_field") if prepared is not None else None
+    lit = [n for n in numbers if flat and (not flat["channels"] or n in flat["channels"])]
+    if kind == "image" and lit:
+        notes.append(f"dataset.target_channels: {lit} teach in their own light; flat_field corrects what is seen.")
     return {"kind": kind, "channels": there.places(numbers, "dataset.target_channels")}
 
 
