@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -92,11 +93,37 @@ def test_masks_are_learned_as_the_channel_after_the_last(cli, worker_here, own_f
     draw("frames", (0, 1, 2))
     more = {"target": 3, "loss": "dice_coef_loss", "masked": False, "epochs": 12}
     run(cli, "frames", (0, 1, 2), **more)
+    masks = "masks: {mask_dir: frames-out/mask_channels_0, mask_type: target, mask_channel: 3}"
+    Path("predict.yml").write_text(INFERENCE.format(folder="frames", b=3).replace("[mae]", "[dice]") + masks)
+    code, _, err = cli("predict", "--config", "predict.yml")
+    assert code == 0, err
     (made,) = Path("frames-model/predictions").glob("*.tif")
     said = tifffile.imread(made)
     right = read(f"frames-out/mask_channels_0/im_c003_z000_t000_{made.stem}.png").squeeze()
     assert set(np.unique(said)) == set(np.unique(right)) == {0, 255}
     assert (said == right).mean() > 0.93
+    found = json.loads(Path("frames-model/predictions/report.json").read_text())["classes"]["class 255"]["dice"]
+    assert found == pytest.approx(2 * ((said > 0) & (right > 0)).sum() / ((said > 0).sum() + (right > 0).sum()))
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        ("2, 1", "[2, 1]; the model answers [1, 2]. Keep that order"),
+        ("2", "names 1, and the model answers 2: channels"),
+    ],
+)
+def test_targets_that_are_not_those_of_the_model_are_named(cli, worker_here, own_folder, named, words):
+    draw("frames-out", (0, 1, 2))
+    text = TRAINING.format(folder="frames", a=0, target="1, 2", mask=1, epochs=1, loss="mae_loss", masked=False)
+    Path("fit.yml").write_text(text)
+    assert cli("fit", "--config", "fit.yml")[0] == 0
+    text = INFERENCE.format(folder="frames", b=named).replace("dir: frames\n", "dir: frames-out\n")
+    Path("predict.yml").write_text(text)
+    code, _, err = cli("predict", "--config", "predict.yml")
+    assert code == 1
+    assert f"dataset.target_channels: {words}" in err
+    assert not list(Path("frames-model/predictions").glob("*.tif"))
 
 
 @pytest.mark.parametrize(

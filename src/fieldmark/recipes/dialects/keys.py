@@ -115,6 +115,7 @@ class ForeignFit:
         checkpoint: Weights to begin with.
         frames: Which frames teach.
         channels: Numbers of the channels of frames, in the order in which images have them; empty for 0, 1, 2, ...
+        targets: Numbers of the channels that are learned.
         masks: Channels of the masks in folders of frames, the one that is meant first.
         find: With a learning rate finder: its settings (`base_lr`, `max_lr`, `epochs`, `figure`).
         notes: What is to be told about keys that have another meaning here, or none.
@@ -131,6 +132,7 @@ class ForeignFit:
     checkpoint: Path | None = None
     frames: Chosen = Chosen()
     channels: tuple[int, ...] = ()
+    targets: tuple[int, ...] = ()
     masks: tuple[int, ...] = ()
     find: dict[str, Any] | None = None
     share: float = 1.0
@@ -186,6 +188,7 @@ class ForeignPredict:
         orientations: Along which planes.
         masks: Folder of masks for masked numbers.
         mask_channel: Of the masks, in a folder of frames; None for the only one.
+        masks_are_right: Whether masks are what a model should answer, not where its answers are measured.
         word: What is added to each file's name.
         notes: What is to be told.
     """
@@ -202,6 +205,7 @@ class ForeignPredict:
     orientations: tuple[str, ...] = ("xy",)
     masks: Path | None = None
     mask_channel: int | None = None
+    masks_are_right: bool = False
     word: str = ""
     notes: tuple[str, ...] = ()
 

@@ -213,6 +213,7 @@ def fit_of(
         save=path_of(file.trainer.model_dir, beside),
         frames=frames,
         channels=channels,
+        targets=file.dataset.target_channels,
         masks=_mask_channels(file, prepared),
         find=finder_of(rates, beside),
         share=file.dataset.train_fraction * file.trainer.train_fraction,

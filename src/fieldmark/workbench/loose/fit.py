@@ -39,6 +39,8 @@ MASKS = "masks"
 FLAT = "flat-fields"
 NUMBERS = "frame_channels"
 """In a model's details: the numbers of its frames' channels."""
+TARGETS = "frame_targets"
+"""There: the numbers of those that it answers, in the order of its answers."""
 SET_HINT = (
     "Beside another system's file --set takes keys of Fieldmark's recipe, such as train.epochs, train.lr or "
     "net.encoder (recipe.yaml beside a model holds them all); the keys of {0} are changed in the file."
@@ -147,7 +149,7 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
     yield from (_note(text) for text in plan.notes)
     with opened(plan) as (bench, recipe):
         run = yield from _fit(bench, recipe, plan)
-    _deliver(run, plan.target, plan.fit.channels)
+    _deliver(run, plan.target, plan.fit)
 
 
 @contextmanager
@@ -298,10 +300,10 @@ def _refuse_strangers(target: Path) -> None:
         header_of(target)
 
 
-def _deliver(run: Run, target: Path, channels: Sequence[int]) -> None:
+def _deliver(run: Run, target: Path, fit: ForeignFit) -> None:
     """The model under its name, and beside its weights what the run says of it."""
     header, weights = load(run.folder / "model")
-    numbers = {NUMBERS: list(channels)} if channels else {}
+    numbers = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
     save(target, replace(header, details={**header.details, **numbers, "run": run.id}), weights)
     for name in ("recipe.yaml", "history.csv", "report.html"):
         if (run.folder / name).is_file():

@@ -16,7 +16,7 @@ from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
 from fieldmark.recipes.dialects.microdl_channels import Channels
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.loose.fit import NUMBERS
+from fieldmark.workbench.loose.fit import NUMBERS, TARGETS
 from fieldmark.workbench.loose.frame_masks import MaskFolder, by_position
 from fieldmark.workbench.loose.frames import add_frames, numbered_channels, prepared_in, require_chosen
 from fieldmark.workbench.loose.images import HIDDEN, assemble, refuse_inside
@@ -124,6 +124,8 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
         yield from bench.predict(str(plan.model), names, out=plan.out, form=plan.form, recipe=plan.recipe, **beside)
         if kept:
             yield from _compared(plan, bench, kept)
+        elif untaught := _to_judge(plan, records):
+            yield from _judged(plan, bench, untaught)
 
 
 def names_of_part(header: Header, split: str) -> frozenset[str] | None:
@@ -177,7 +179,23 @@ def _placed(plan: Plan) -> ForeignPredict:
                 f"{file.images}: the model sees channels {seen} of frames with {taught}, and these have "
                 f"{[*numbers]}. Give it frames with the same channels, or with just those that it sees."
             )
+    if output_of(plan.header, plan.model.name) != "image":
+        return file  # masks have a channel of their own, that no frame has
+    _require_targets(plan)
     return replace(file, targets=tuple(Channels(numbers).places(file.targets, "dataset.target_channels")))
+
+
+def _require_targets(plan: Plan) -> None:
+    """Raise BadInput where the target channels are not as many as the model answers, or in another order."""
+    named, known = plan.file.targets, tuple(plan.header.details.get(TARGETS, []))
+    count = plan.header.config.get("out_channels")
+    if named and count and len(named) != count:
+        raise BadInput(
+            f"dataset.target_channels: names {len(named)}, and the model answers {count}"
+            f"{f': channels {[*known]}' if known else ''}. Name one for each."
+        )
+    if named != known and sorted(named) == sorted(known):
+        raise BadInput(f"dataset.target_channels: {[*named]}; the model answers {[*known]}. Keep that order.")
 
 
 def _targets(plan: Plan) -> tuple[int, ...]:
@@ -189,10 +207,12 @@ def _to_compare(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, 
     """Images that are compared with their target channels, and where their predictions are kept for that."""
     if not plan.file.metrics:
         return {}
+    if _is_judged(plan):
+        return {}
     if not _targets(plan):
         yield _note(
-            "metrics: compare predicted images with dataset.target_channels. Of classes and numbers: "
-            "fieldmark evaluate."
+            "metrics: compare predicted images with dataset.target_channels, and classes with the masks of "
+            "masks.mask_dir (mask_type: target). Of numbers: fieldmark evaluate."
         )
         return {}
     names = [record.name for record in records if not _taught(plan, record)]
@@ -212,8 +232,33 @@ def _compared(plan: Plan, bench: Workbench, made: Mapping[str, Path]) -> Iterato
     said: list[str] = []
     report = plan.out / "report.html"
     place: dict[str, Any] = {"report": report, "only": frozenset(made), "made": made}
-    mask = _masks(plan, bench, frozenset(made))
+    mask = None if file.masks_are_right else _masks(plan, bench, frozenset(made))
+    if file.masks is not None and file.masks_are_right:
+        yield _note("masks.mask_type: a model of images answers target_channels; of `metrics`, masks say where.")
     bench.evaluate(str(plan.model), None, recipe=recipe, mask=mask, watch=said.append, **place)
+    yield from (_note(line) for line in said)
+    yield _note(f"metrics: {report}")
+
+
+def _is_judged(plan: Plan) -> bool:
+    """Whether masks are what a model of classes should answer."""
+    is_right = plan.file.masks is not None and plan.file.masks_are_right
+    return is_right and output_of(plan.header, plan.model.name) == "classes"
+
+
+def _to_judge(plan: Plan, records: Sequence[ImageRecord]) -> frozenset[str]:
+    """Images whose classes are compared with masks: those that taught nothing."""
+    if not (plan.file.metrics and _is_judged(plan)):
+        return frozenset()
+    return frozenset(record.name for record in records if not _taught(plan, record))
+
+
+def _judged(plan: Plan, bench: Workbench, names: frozenset[str]) -> Iterator[Event]:
+    """Classes beside the masks that are right, as a report beside the predictions."""
+    said: list[str] = []
+    report = plan.out / "report.html"
+    right = _masks(plan, bench, names)
+    bench.evaluate(str(plan.model), right, recipe=EvaluateRecipe(), watch=said.append, report=report, only=names)
     yield from (_note(line) for line in said)
     yield _note(f"metrics: {report}")
 
