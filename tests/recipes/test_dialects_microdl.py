@@ -132,6 +132,11 @@ def test_files_are_told_by_their_keys():
     assert dialect_of({}) is None
 
 
+def test_fractions_of_what_teaches_are_multiplied():
+    found = fit({"dataset.train_fraction": 0.5, "trainer.train_fraction": 0.4})
+    assert validate(FitRecipe, found.recipe).train.crops_share == pytest.approx(0.2)
+
+
 @pytest.mark.parametrize(("lit", "target", "told"), [([1], 1, True), ([], 1, True), ([1], 2, False)])
 def test_the_light_of_a_target_is_told_not_to_be_corrected(lit, target, told):
     prepared = prepare({"flat_field.flat_field_channels": lit})

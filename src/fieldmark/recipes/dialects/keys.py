@@ -135,7 +135,6 @@ class ForeignFit:
     targets: tuple[int, ...] = ()
     masks: tuple[int, ...] = ()
     find: dict[str, Any] | None = None
-    share: float = 1.0
     notes: tuple[str, ...] = ()
 
 

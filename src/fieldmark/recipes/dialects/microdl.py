@@ -216,7 +216,6 @@ def fit_of(
         targets=file.dataset.target_channels,
         masks=_mask_channels(file, prepared),
         find=finder_of(rates, beside),
-        share=file.dataset.train_fraction * file.trainer.train_fraction,
         notes=tuple(notes),
     )
 
@@ -362,6 +361,7 @@ def _train(file: TrainingFile, notes: list[str], source: object) -> dict[str, An
     return {
         "epochs": trainer.max_epochs,
         "batch_size": trainer.batch_size,
+        "crops_share": file.dataset.train_fraction * trainer.train_fraction,
         "lr": trainer.optimizer.lr,
         "optimizer": OPTIMIZERS[name],
         "warmup_steps": 0,

@@ -265,20 +265,12 @@ def _completed(plan: Plan, pairs: Sequence[Pairs], bench: Workbench) -> dict[str
     if plan.fit.whole and "crop" not in train:
         sides = [max(shape[axis] for shape in shapes) for axis in (-2, -1)]
         train["crop"] = [min(LARGEST_WHOLE, round_up(side, STRIDE)) for side in sides]
-    if plan.fit.share < 1 and "crops_per_epoch" not in train:
-        train["crops_per_epoch"] = _share_of_crops(plan.fit.share, shapes, train.get("crop", [256, 256]))
     return values | {"train": train}
 
 
 def _masks(plan: Plan, folder: Path) -> MaskFolder:
     fit = plan.fit
     return MaskFolder(folder=folder, images=fit.images[0], chosen=fit.frames, channels=fit.masks)
-
-
-def _share_of_crops(share: float, shapes: Sequence[tuple[int, ...]], crop: Sequence[int]) -> int:
-    """The `train_fraction` of microDL: this share of the crops that cover the images once."""
-    cover = sum(shape[0] * shape[2] * -(-shape[3] // crop[0]) * -(-shape[4] // crop[1]) for shape in shapes)
-    return max(1, round(share * cover))
 
 
 def _fit(bench: Workbench, recipe: FitRecipe, plan: Plan) -> Generator[Event, None, Run]:
