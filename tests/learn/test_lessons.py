@@ -153,6 +153,17 @@ def test_batches_depend_on_their_place_alone(tmp_path):
     assert not (straight[0] == straight[2]).all()  # another epoch, other crops
 
 
+@pytest.mark.parametrize("shape", [PLANES, Shape((3, 8, 12), 0, stack=False, spatial=3)], ids=["planes", "volumes"])
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_an_epoch_is_a_share_of_the_crops_that_cover_what_teaches(tmp_path, shape, share):
+    """Of two images one teaches: 3 x 20 x 30 voxels."""
+    samples = samples_of(sample(tmp_path, target=places()), sample(tmp_path, "b", target=places()))
+    targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image")))
+    config = TrainConfig(batch_size=1, augment=STILL, crops_share=share)
+    made = LessonBatches(samples, targets, shape, config, [0], seed=0)
+    assert made.per_epoch == round(share * 3 * 20 * 30 / np.prod(shape.crop))
+
+
 def test_two_processes_share_a_batch(tmp_path):
     samples = samples_of(sample(tmp_path, target=places()))
     targets = ImageTargets(samples, DataConfig(target=TargetConfig(kind="image")))

@@ -138,6 +138,45 @@ def test_targets_are_normalized_with_a_masked_loss_too(tmp_path, masked, statist
     assert step["std"] == pytest.approx([spread], rel=0.1)
 
 
+@pytest.mark.parametrize("own", [False, True])
+def test_targets_are_measured_on_the_foreground_too(tmp_path, own):
+    """Sparse bright objects on a dark ground: by all pixels their spread were that of the ground."""
+    rng = np.random.default_rng(4)
+    (tmp_path / "masks").mkdir()
+    images, inside = [], []
+    for n in range(3):
+        shown = np.zeros((96, 112), bool)
+        shown[16 * n : 16 * n + 32, 32:64] = True
+        target = np.where(shown, rng.normal(5000, 700, shown.shape), rng.normal(100, 3, shown.shape))
+        inside.append(target[shown])
+        path = tmp_path / f"{n}.tif"
+        stack = np.stack([rng.random(shown.shape), target]).astype(np.float32)
+        tifffile.imwrite(path, stack, photometric="minisblack", metadata={"axes": "CYX"})
+        mask = tmp_path / "masks" / path.name
+        tifffile.imwrite(mask, shown.astype(np.uint8))
+        images.append(SampleImage(path.name, str(path), file_hash(path), mask=str(mask), mask_hash=file_hash(mask)))
+    ground = {"method": "folder", "folder": str(tmp_path / "masks")} if own else {"channels": [1], "radius": 2}
+    values = {
+        "family": "unet",
+        "net": {"filters": [4, 4]},
+        "data": {
+            "inputs": [0],
+            "target": {"kind": "image", "channels": [1]},
+            "mask": {"folder": str(tmp_path / "masks")} if own else None,
+            "split": {"train": 1, "validation": 0, "test": 0},
+        },
+        "prepare": {"normalize": {"statistic": "median-iqr", "min_fraction": 0.9}, "foreground": ground},
+        "train": {"epochs": 1, "crop": [32, 32], "crops_per_epoch": 4},
+    }
+    job = FitJob(validate(FitRecipe, values), Samples(images, Marks.none(), 0), (), tmp_path / "run")
+    for _ in run_fit(job):
+        pass
+    (step,) = load_net(tmp_path / "run" / "model")[0].target_preparation
+    low, median, high = np.percentile(np.concatenate(inside), [25, 50, 75])
+    assert step["mean"] == pytest.approx([median], rel=0.01)
+    assert step["std"] == pytest.approx([high - low], rel=0.05)
+
+
 def test_shares_are_scaled_by_their_largest(tmp_path):
     """A network that answers 0 to 1 is taught 0 to 1, whatever the statistic of its input."""
     model, _ = painted(tmp_path, {"net": {"filters": [6, 8], "final_activation": "sigmoid"}})

@@ -132,6 +132,30 @@ def test_files_are_told_by_their_keys():
     assert dialect_of({}) is None
 
 
+@pytest.mark.parametrize(("there", "place"), [((0, 1, 2, 3), 3), ((1, 2, 3), 2)])
+def test_a_mask_channel_that_frames_have_is_meant_before_computed_masks(there, place):
+    asked = {"dataset.input_channels": [1], "dataset.target_channels": [2], "network.num_input_channels": 1}
+    prepared = prepare(
+        {"flat_field": None, "channel_ids": -1, "normalize.normalize_channels": [True], "masks.channels": [1]}
+    )
+    mask = fit(asked, prepared=prepared, channels=there).recipe["data"]["mask"]
+    assert (mask["channel"], mask.get("method", "none")) == (place, "none")
+    computed = fit(asked, prepared=prepared, channels=there[:-1]).recipe["data"]["mask"]
+    assert (computed["channel"], computed["method"]) == (there.index(1), "unimodal")
+
+
+def test_fractions_of_what_teaches_are_multiplied():
+    found = fit({"dataset.train_fraction": 0.5, "trainer.train_fraction": 0.4})
+    assert validate(FitRecipe, found.recipe).train.crops_share == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(("lit", "target", "told"), [([1], 1, True), ([], 1, True), ([1], 2, False)])
+def test_the_light_of_a_target_is_told_not_to_be_corrected(lit, target, told):
+    prepared = prepare({"flat_field.flat_field_channels": lit})
+    notes = fit({"dataset.target_channels": [target]}, prepared=prepared, channels=(0, 1, 2)).notes
+    assert any(f"dataset.target_channels: [{target}] teach in their own light" in note for note in notes) == told
+
+
 def test_a_training_file_becomes_a_recipe():
     found = fit()
     recipe = validate(FitRecipe, found.recipe)

@@ -134,6 +134,11 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
     return Plan(images, left_out)
 
 
+def listings_in(folder: Path) -> list[Path]:
+    """The listings that `write_listings` put into a folder, in order; a search for images passes them over."""
+    return sorted(folder.glob(f"*{FRAMES_SUFFIX}"))
+
+
 def position_columns(folder: Path, rows: Sequence[FrameRow]) -> dict[str, str | None]:
     """What is said of a position by what is said of its frames; None where that differs from frame to frame.
 

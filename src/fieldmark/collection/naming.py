@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from fieldmark.collection.frames import listings_in
 from fieldmark.errors import BadInput, some
 from fieldmark.images import find_images
 
@@ -96,7 +97,7 @@ def pair_files(
 
 
 def pair_folder(images: Mapping[str, Path], folder: Path, what: str) -> FilePairs:
-    """The file of each image in a folder of pictures; the images themselves may lie there too.
+    """The file of each image in a folder of pictures or of listings of frames; the images themselves may lie there too.
 
     Args:
         images: Names, folders with `/`, and where they are.
@@ -108,9 +109,8 @@ def pair_folder(images: Mapping[str, Path], folder: Path, what: str) -> FilePair
     """
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder. Name a folder of {what}.")
-    root, own = folder.resolve(), {path.resolve() for path in images.values()}
-    found = [path.resolve() for path, _ in find_images(folder).images]
-    files = {path.relative_to(root).as_posix(): path for path in found if path not in own}
+    own = {path.resolve() for path in images.values()}
+    files = {name: path for name, path in named_below(folder).items() if path not in own}
     pairs = pair_files(list(images), files)
     if not pairs.files:
         raise BadInput(
@@ -118,6 +118,13 @@ def pair_folder(images: Mapping[str, Path], folder: Path, what: str) -> FilePair
             f"Name the {what} as their images."
         )
     return pairs
+
+
+def named_below(folder: Path) -> dict[str, Path]:
+    """The pictures and listings of frames in a folder and its subfolders, by their names relative to it."""
+    root = folder.resolve()
+    found = [*(path for path, _ in find_images(folder).images), *listings_in(folder)]
+    return {path.resolve().relative_to(root).as_posix(): path.resolve() for path in found}
 
 
 def stem_of(name: str) -> str:

@@ -278,8 +278,8 @@ class LessonBatches:
         return Lesson(x, target, weight, self.targets.classes, seed, epoch)
 
     def _cover(self) -> int:
-        """Crops that are as large as all that teaches."""
-        return max(1, round(sum(self._crops_of(index) for index in self.images)))
+        """Crops that are as large as all that teaches, or as the share of it that makes an epoch."""
+        return max(1, round(self.config.crops_share * sum(self._crops_of(index) for index in self.images)))
 
     def _crops_of(self, index: int) -> float:
         planes = [

@@ -182,6 +182,11 @@ def _ground_steps(
     return estimate_flat_field(samples, flat.model_copy(update={"channels": tuple(lit)}), [], seed), channels
 
 
+def before_normalization(steps: Sequence[Step]) -> list[Step]:
+    """What a preparation does before values are normalized: channels, and light."""
+    return [step for step in steps if step["step"] in ("channels", "flat-field")]
+
+
 def taken_channels(first: Sequence[Step]) -> tuple[int, ...]:
     """Channels of the images that the first step takes; empty for all."""
     return tuple(first[0]["take"]) if first and first[0]["step"] == "channels" else ()
@@ -242,12 +247,23 @@ def _on_ground(
 def _plane_on_ground(
     samples: Samples, first: Sequence[Step], ground: Ground, asked: NormalizeConfig, index: int, t: int, z: int
 ) -> np.ndarray:
-    whole = samples.whole(index)
-    values = whole.values(first, t, z, PLANE_PIXELS)
-    seen = values if ground.first == [*first] else whole.values(ground.first, t, z, PLANE_PIXELS)
-    every, unseen = whole.every(PLANE_PIXELS), samples.unseen(z)
-    mask = whole.foreground(ground.first, ground.rule, t, z, values=seen, every=every, unseen=unseen)
+    values = samples.whole(index).values(first, t, z, PLANE_PIXELS)
+    mask, _ = thin_mask(samples, ground, index, t, z, seen=values if ground.first == [*first] else None)
     return counted(values, mask, asked.min_fraction)
+
+
+def thin_mask(
+    samples: Samples, ground: Ground, index: int, t: int, z: int, *, seen: np.ndarray | None = None
+) -> tuple[np.ndarray, int]:
+    """The foreground of every n-th row and column of a plane, (y, x) bool, and n.
+
+    `seen` are the pixels that the rule looks at, (C, y, x), where they are there already.
+    """
+    whole = samples.whole(index)
+    every = whole.every(PLANE_PIXELS)
+    values = whole.values(ground.first, t, z, PLANE_PIXELS) if seen is None else seen
+    mask = whole.foreground(ground.first, ground.rule, t, z, values=values, every=every, unseen=samples.unseen(z))
+    return mask, every
 
 
 def _lights(

@@ -25,7 +25,12 @@ from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.loggers import logged, loggers_of
 from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.phases import plan_phases
-from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, estimate_preparation
+from fieldmark.learn.preparation import (
+    before_normalization,
+    estimate_flat_field,
+    estimate_normalization,
+    estimate_preparation,
+)
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
@@ -39,7 +44,6 @@ from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels, resize_step
 from fieldmark.recipes import validate
 from fieldmark.recipes.find import section_of
-from fieldmark.recipes.prepare import NormalizeConfig
 from fieldmark.recipes.registry import FAMILIES
 
 if TYPE_CHECKING:
@@ -145,6 +149,8 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     _resize(samples, recipe, config)
     notes = [*_told_of_types(samples), *_find_targets(job, config)]
     steps = _preparation(samples, recipe, config)
+    share = config.get("final_activation") == "sigmoid"
+    scale_targets(samples, recipe.prepare, seed=recipe.seed, share=share, first=before_normalization(steps))
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
@@ -201,14 +207,6 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
     )
     samples.taught = sorted({*split.train, *split.validation})
     config["task"] = _task(config["task"], targets)
-    scale_targets(
-        samples,
-        targets,
-        split,
-        seed=recipe.seed,
-        how=recipe.prepare.normalize or NormalizeConfig(),
-        share=config.get("final_activation") == "sigmoid",
-    )
     config["out_channels"] = config["out_channels"] or targets.channels
     if config["out_channels"] != targets.channels:
         raise BadInput(

@@ -88,6 +88,8 @@ class TrainConfig(StepsConfig, frozen=True, extra="forbid", allow_inf_nan=False)
     """Slices of a crop of 3-D networks."""
     crops_per_epoch: NonNegativeInt = 0
     """0 for as many as cover the images once."""
+    crops_share: float = Field(default=1.0, gt=0, le=1)
+    """Of those that cover the images once, so many make an epoch (microDL's `train_fraction`)."""
     min_fraction: float = Field(default=0.0, ge=0, le=1)
     """Crops with less known (or foreground) share are drawn again, up to ten times."""
     loss: LossConfig = LossConfig()

@@ -11,6 +11,7 @@ import numpy as np
 
 from fieldmark.checkpoint import ClassSpec
 from fieldmark.collection.columns import column_names, column_values
+from fieldmark.collection.frames import listings_in
 from fieldmark.collection.naming import ENDINGS, pair_files, readings_of, stem_of
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
@@ -146,7 +147,8 @@ def _meant(label_map: Path, images: Collection[str]) -> str:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadFile(folder, "there is no such folder. Correct data.target.folder or data.mask.folder.")
-    files = sorted((path for path, _ in find_images(folder).images), key=lambda path: order_of(path.as_posix()))
+    found = [*(path for path, _ in find_images(folder).images), *listings_in(folder)]
+    files = sorted(found, key=lambda path: order_of(path.as_posix()))
     if not files:
         raise BadInput(f"{folder} holds no image. Correct data.target.folder or data.mask.folder.")
     return files

@@ -114,6 +114,9 @@ class ForeignFit:
         whole: Networks are taught whole images.
         checkpoint: Weights to begin with.
         frames: Which frames teach.
+        channels: Numbers of the channels of frames, in the order in which images have them; empty for 0, 1, 2, ...
+        targets: Numbers of the channels that are learned.
+        masks: Channels of the masks in folders of frames, the one that is meant first.
         find: With a learning rate finder: its settings (`base_lr`, `max_lr`, `epochs`, `figure`).
         notes: What is to be told about keys that have another meaning here, or none.
     """
@@ -128,8 +131,10 @@ class ForeignFit:
     whole: bool = False
     checkpoint: Path | None = None
     frames: Chosen = Chosen()
+    channels: tuple[int, ...] = ()
+    targets: tuple[int, ...] = ()
+    masks: tuple[int, ...] = ()
     find: dict[str, Any] | None = None
-    share: float = 1.0
     notes: tuple[str, ...] = ()
 
 
@@ -145,6 +150,7 @@ class ForeignPrepare:
         mask: Values of a MaskConfig for networks that are taught with the masks; None for none.
         mask_ext: How masks are written: `.png` or `.npy`.
         mask_channel: The channel of the masks that a person made; None for the only one.
+        masks: Folder of the masks of all planes; None where there are none.
         weights: Channels with label maps whose borders weight maps are drawn of; empty for those of the masks' objects,
             None for no weight maps.
         tiles: Values of a TilesConfig; None for none.
@@ -158,6 +164,7 @@ class ForeignPrepare:
     mask: dict[str, Any] | None = None
     mask_ext: str = ".png"
     mask_channel: int | None = None
+    masks: Path | None = None
     weights: tuple[int, ...] | None = None
     tiles: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
@@ -179,6 +186,8 @@ class ForeignPredict:
         metrics: Names of the numbers that are wanted.
         orientations: Along which planes.
         masks: Folder of masks for masked numbers.
+        mask_channel: Of the masks, in a folder of frames; None for the only one.
+        masks_are_right: Whether masks are what a model should answer, not where its answers are measured.
         word: What is added to each file's name.
         notes: What is to be told.
     """
@@ -194,6 +203,8 @@ class ForeignPredict:
     metrics: tuple[str, ...] = ()
     orientations: tuple[str, ...] = ("xy",)
     masks: Path | None = None
+    mask_channel: int | None = None
+    masks_are_right: bool = False
     word: str = ""
     notes: tuple[str, ...] = ()
 

@@ -28,6 +28,7 @@ from fieldmark.recipes.dialects.keys import (
     refuse,
 )
 from fieldmark.recipes.dialects.microdl_callbacks import SHOWN, Callbacks, early_of, finder_of, rates_of, unused_rates
+from fieldmark.recipes.dialects.microdl_channels import Channels, placed_mask, placed_preparation
 from fieldmark.recipes.dialects.microdl_net import TO_NUMBERS, Network, net_of
 from fieldmark.recipes.loading import validate
 from fieldmark.recipes.train import Chance, Lean, Sigmas, Turn, Zooms
@@ -175,7 +176,12 @@ class TrainingFile(Group, frozen=True, extra="forbid"):
 
 
 def fit_of(
-    values: dict[str, Any], *, beside: Path, source: object = "", prepared: ForeignPrepare | None = None
+    values: dict[str, Any],
+    *,
+    beside: Path,
+    source: object = "",
+    prepared: ForeignPrepare | None = None,
+    channels: tuple[int, ...] = (),
 ) -> ForeignFit:
     """The fit of a training file.
 
@@ -184,6 +190,7 @@ def fit_of(
         beside: The folder that the file lies in: relative paths begin there.
         source: The file, as the user typed it.
         prepared: What prepared the data, where that is known (`preprocessing_info.json`).
+        channels: Numbers of the channels that frames have, in order; empty where nobody has looked.
 
     Raises:
         BadRecipe: An unknown key (with the near miss) or a value that nothing here can do, named by its path.
@@ -193,7 +200,8 @@ def fit_of(
     notes = [*file.told(), *unused_rates(rates, own="lr" in file.trainer.optimizer.model_fields_set)]
     if file.dataset.augmentations is not None and file.trainer.augmentations is not None:
         notes.append("trainer.augmentations: dataset.augmentations decides.")
-    recipe = _recipe(file, prepared, notes, source)
+    there = Channels(channels, source)
+    recipe = _recipe(file, prepared, notes, there)
     frames = prepared.frames if prepared is not None else Chosen()
     if recipe["net"]["dims"] != "2" and (gap := _gap(frames.slices)):
         notes.append(f"dataset.data_dir: was prepared without slice {gap}; the slices beside it count as neighbors.")
@@ -204,8 +212,10 @@ def fit_of(
         layout="frames",
         save=path_of(file.trainer.model_dir, beside),
         frames=frames,
+        channels=channels,
+        targets=file.dataset.target_channels,
+        masks=_mask_channels(file, prepared),
         find=finder_of(rates, beside),
-        share=file.dataset.train_fraction * file.trainer.train_fraction,
         notes=tuple(notes),
     )
 
@@ -215,15 +225,15 @@ def _gap(slices: Sequence[int]) -> int | None:
     return next((z for z in range(min(slices, default=0), max(slices, default=0)) if z not in slices), None)
 
 
-def _recipe(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object) -> dict[str, Any]:
-    given = prepared.recipe if prepared is not None else {}
+def _recipe(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], there: Channels) -> dict[str, Any]:
+    given, source = prepared.recipe if prepared is not None else {}, there.source
     train = given.get("train", {}) | _train(file, notes, source)
     crop = _crop(file)
     return {
         "family": "image-to-numbers" if file.network.class_ in TO_NUMBERS else "unet",
         "net": net_of(file.network, len(file.dataset.input_channels), len(file.dataset.target_channels), source, notes),
-        "data": _data(file, prepared, notes, source),
-        "prepare": _prepare(file, given, notes),
+        "data": _data(file, prepared, notes, there),
+        "prepare": placed_preparation(_prepare(file, given, notes), there),
         "train": train | ({"crop": crop} if crop else {}),
         "seed": file.dataset.random_seed,
     }
@@ -250,8 +260,8 @@ def _crop(file: TrainingFile) -> list[int] | None:
     return [height or width or 256, width or height or 256] if height or width else None
 
 
-def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object) -> dict[str, Any]:
-    dataset = file.dataset
+def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], there: Channels) -> dict[str, Any]:
+    dataset, source = file.dataset, there.source
     if dataset.split_by_column in WITHIN:
         raise refuse(
             source,
@@ -263,7 +273,7 @@ def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str],
     total = ratio.train + ratio.val + ratio.test
     if abs(total - 1) > 1e-6:
         raise refuse(source, "dataset.split_ratio", f"train, val and test sum to {total:g}; they must sum to 1.")
-    target: dict[str, Any] = {"kind": _kind(file, notes, source), "channels": list(dataset.target_channels)}
+    target = _target(file, prepared, notes, there)
     if file.network.class_ in TO_NUMBERS:
         notes.append(
             "dataset.target_channels: numbers of whole images are read from a table, with a column `image` that names "
@@ -271,9 +281,9 @@ def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str],
         )
         target = {"kind": "numbers"}
     return {
-        "inputs": list(dataset.input_channels),
+        "inputs": there.places(dataset.input_channels, "dataset.input_channels"),
         "target": target,
-        "mask": _mask(file, prepared, notes, source),
+        "mask": _mask(file, prepared, notes, there),
         "split": {
             "by": SPLITS.get(dataset.split_by_column, f"column:{dataset.split_by_column}"),
             "train": ratio.train,
@@ -281,6 +291,22 @@ def _data(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str],
             "test": ratio.test,
         },
     }
+
+
+def _target(file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], there: Channels) -> dict[str, Any]:
+    """What is learned: channels of the frames, or the masks of the preparation, which have a number beyond those."""
+    kind, numbers = _kind(file, notes, there.source), file.dataset.target_channels
+    masks = prepared.masks if prepared is not None else None
+    if kind == "labels" and masks is not None and len(numbers) == 1 and there.numbers and not there.has(numbers[0]):
+        notes.append(f"dataset.target_channels: {numbers[0]} are the masks in {masks}.")
+        return {"kind": kind, "folder": str(masks)}
+    if file.network.class_ in TO_NUMBERS:
+        return {"kind": kind}
+    flat = prepared.recipe.get("prepare", {}).get("flat_field") if prepared is not None else None
+    lit = [n for n in numbers if flat and (not flat["channels"] or n in flat["channels"])]
+    if kind == "image" and lit:
+        notes.append(f"dataset.target_channels: {lit} teach in their own light; flat_field corrects what is seen.")
+    return {"kind": kind, "channels": there.places(numbers, "dataset.target_channels")}
 
 
 def _kind(file: TrainingFile, notes: list[str], source: object) -> str:
@@ -298,7 +324,7 @@ def _kind(file: TrainingFile, notes: list[str], source: object) -> str:
 
 
 def _mask(
-    file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], source: object
+    file: TrainingFile, prepared: ForeignPrepare | None, notes: list[str], there: Channels
 ) -> dict[str, Any] | None:
     """The mask of a masked loss: computed as the preparation said, or a channel of the images."""
     channels = file.dataset.mask_channels
@@ -309,14 +335,19 @@ def _mask(
         return None
     if len(channels) != 1:
         raise refuse(
-            source,
+            there.source,
             "dataset.mask_channels",
             f"found {len(channels)} of them; trainer.masked_loss needs one. Name it, or set masked_loss to false.",
         )
-    known = prepared.frames.channels if prepared is not None else ()
-    if prepared is not None and prepared.mask is not None and channels[0] not in known:
-        return prepared.mask | {"label_weights": weights}
-    return {"channel": channels[0], "label_weights": weights}
+    if prepared is not None and prepared.mask is not None and not there.has(channels[0]):
+        return placed_mask(prepared.mask, there) | {"label_weights": weights}
+    return {"channel": there.place(channels[0], "dataset.mask_channels"), "label_weights": weights}
+
+
+def _mask_channels(file: TrainingFile, prepared: ForeignPrepare | None) -> tuple[int, ...]:
+    """Of masks in a folder of frames: as the preparation says, else as the training file does."""
+    said = prepared.mask_channel if prepared is not None else None
+    return (*file.dataset.mask_channels, *file.dataset.target_channels) if said is None else (said,)
 
 
 def _train(file: TrainingFile, notes: list[str], source: object) -> dict[str, Any]:
@@ -330,6 +361,7 @@ def _train(file: TrainingFile, notes: list[str], source: object) -> dict[str, An
     return {
         "epochs": trainer.max_epochs,
         "batch_size": trainer.batch_size,
+        "crops_share": file.dataset.train_fraction * trainer.train_fraction,
         "lr": trainer.optimizer.lr,
         "optimizer": OPTIMIZERS[name],
         "warmup_steps": 0,

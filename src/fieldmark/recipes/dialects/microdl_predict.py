@@ -63,12 +63,7 @@ class Metrics(Group, frozen=True, extra="forbid"):
 
 
 class Masks(Group, frozen=True, extra="forbid"):
-    """Where they are measured."""
-
-    ACCEPTED: ClassVar[dict[str, str]] = {
-        "mask_type": "a mask says where numbers are measured.",
-        "mask_channel": "masks are paired with images by name.",
-    }
+    """Where they are measured, or, of type `target`, what is right of a model that segments."""
 
     mask_dir: str = ""
     mask_type: Literal["target", "metrics"] = "metrics"
@@ -165,6 +160,8 @@ def predict_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
         metrics=metrics,
         orientations=orientations,
         masks=path_of(file.masks.mask_dir, beside) if file.masks.mask_dir else None,
+        mask_channel=file.masks.mask_channel,
+        masks_are_right=file.masks.mask_type == "target",
         notes=tuple(notes),
     )
 

@@ -20,6 +20,7 @@ from fieldmark.recipes.dialects.keys import (
     path_of,
     refuse,
 )
+from fieldmark.recipes.dialects.microdl_channels import masks_place
 from fieldmark.recipes.loading import validate
 
 _LISTED = "chosen tiles are listed; they are copied where --write-tiles asks for it."
@@ -198,7 +199,7 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
         notes.append("resize.overlap_slices: without num_slices_subvolume a volume is one.")
     if volumes is not None:
         notes.append(_told_of_subvolumes(file, volumes[0]))
-    prepare = {
+    prepare: dict[str, Any] = {
         "flat_field": _flat_field(file, beside, notes),
         "resize": factors,
         "normalize": _normalize(file, source),
@@ -212,6 +213,7 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
         mask=_mask(file, beside, source),
         mask_ext=_mask_ext(file, source),
         mask_channel=_mask_channel(file, notes),
+        masks=masks_place(prepare["foreground"], path_of(file.output_dir, beside), file.channel_ids),
         weights=_weights(file, source),
         tiles=_tiles(file.tile, volumes, prepare["foreground"] is not None, notes, source),
         notes=tuple(notes),

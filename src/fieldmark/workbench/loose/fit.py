@@ -25,6 +25,7 @@ from fieldmark.recipes.find import FindConfig, with_bounds
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
+from fieldmark.workbench.loose.frame_masks import MaskFolder, by_place, by_position, fields_in, files_below, masks_of
 from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
@@ -36,6 +37,12 @@ LARGEST_WHOLE = 512
 """Whole images of at most this side teach as they are; of larger ones, crops of this side."""
 STRIDE = 32
 GATHERED = "labels"
+MASKS = "masks"
+FLAT = "flat-fields"
+NUMBERS = "frame_channels"
+"""In a model's details: the numbers of its frames' channels."""
+TARGETS = "frame_targets"
+"""There: the numbers of those that it answers, in the order of its answers."""
 SET_HINT = (
     "Beside another system's file --set takes keys of Fieldmark's recipe, such as train.epochs, train.lr or "
     "net.encoder (recipe.yaml beside a model holds them all); the keys of {0} are changed in the file."
@@ -71,10 +78,12 @@ def read_foreign(config: Path) -> ForeignFit:
     if dialect == "openfibsem":
         return openfibsem.fit_of(values, beside=beside, source=config)
     if dialect == "microdl-fit":
-        from fieldmark.workbench.loose.frames import prepared_before
+        from fieldmark.workbench.loose.frames import channels_before, prepared_before
 
         data = values.get("dataset")
-        return microdl.fit_of(values, beside=beside, source=config, prepared=prepared_before(data, beside))
+        prepared = prepared_before(data, beside)
+        channels = channels_before(data, beside, prepared)
+        return microdl.fit_of(values, beside=beside, source=config, prepared=prepared, channels=channels)
     if dialect in VERBS:
         raise BadRecipe(f"{config}: is no file for fit. Give it to: fieldmark {VERBS[dialect]} --config {config}.")
     if "train" in values:
@@ -157,7 +166,7 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
     yield from (_note(text) for text in plan.notes)
     with opened(plan) as (bench, recipe):
         run = yield from _fit(bench, recipe, plan)
-    _deliver(run, plan.target)
+    _deliver(run, plan.target, plan.fit)
 
 
 @contextmanager
@@ -217,17 +226,27 @@ def _inputs(plan: Plan, pairs: Sequence[Pairs]) -> str:
     """The fingerprint of all that decides the model: settings, names, sizes and times of files."""
     files = [path for one in pairs for path in (*one.images, *one.labels)]
     if plan.fit.layout == "frames":
-        files = sorted(path for folder in plan.fit.images for path in folder.rglob("*") if path.is_file())
+        files = [path for folder in plan.fit.images for path in files_below(folder)]
+    files += _beside(plan.recipe)
     facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    flat = plan.recipe.get("prepare", {}).get("flat_field") or {}
-    if flat.get("method") == "file":
-        facts.append((flat["folder"], 0, 0))
-        facts += [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in _fields(Path(flat["folder"]))]
+    if fields := _flat_folder(plan.recipe):
+        facts.append((str(fields), 0, 0))
+        facts += [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in fields_in(fields)]
     return fingerprint([__version__, facts, json.dumps(plan.recipe), str(plan.fit.checkpoint), repr(plan.fit.frames)])
 
 
-def _fields(folder: Path) -> list[Path]:
-    return sorted(folder.glob("flat-field_channel-*.npy"))
+def _beside(recipe: dict[str, Any]) -> list[Path]:
+    """The files that a recipe names: masks, targets, a table of numbers."""
+    target = (recipe.get("data") or {}).get("target") or {}
+    folders = [recipe[group][key]["folder"] for group, key in masks_of(recipe)] + [target.get("folder")]
+    table = [Path(target["table"])] if target.get("table") else []
+    return [path for folder in folders if folder for path in files_below(Path(folder))] + table
+
+
+def _flat_folder(recipe: dict[str, Any]) -> Path | None:
+    """Where flat fields are read from."""
+    flat = recipe.get("prepare", {}).get("flat_field") or {}
+    return Path(flat["folder"]) if flat.get("method") == "file" and flat.get("folder") else None
 
 
 def _fill(bench: Workbench, plan: Plan, pairs: Sequence[Pairs]) -> None:
@@ -251,20 +270,24 @@ def _completed(plan: Plan, pairs: Sequence[Pairs], bench: Workbench) -> dict[str
         folder = pairs[0].folder if stands_alone(pairs) else bench.project.folder / GATHERED
         data["target"] = data["target"] | {"folder": str(folder)}
         values["data"] = data
+    for group, key in masks_of(values) if plan.fit.layout == "frames" else ():
+        found = by_position(_masks(plan, Path(values[group][key]["folder"])), bench.project.folder / MASKS)
+        values[group] = values[group] | {key: values[group][key] | {"folder": str(found)}}
+    if fields := _flat_folder(values):
+        found = by_place(fields, plan.fit.channels, bench.project.folder / FLAT)
+        flat = values["prepare"]["flat_field"] | {"folder": str(found)}
+        values["prepare"] = values["prepare"] | {"flat_field": flat}
     shapes = [record.shape for record in bench.collection.all()]
     train = dict(values["train"])
     if plan.fit.whole and "crop" not in train:
         sides = [max(shape[axis] for shape in shapes) for axis in (-2, -1)]
         train["crop"] = [min(LARGEST_WHOLE, round_up(side, STRIDE)) for side in sides]
-    if plan.fit.share < 1 and "crops_per_epoch" not in train:
-        train["crops_per_epoch"] = _share_of_crops(plan.fit.share, shapes, train.get("crop", [256, 256]))
     return values | {"train": train}
 
 
-def _share_of_crops(share: float, shapes: Sequence[tuple[int, ...]], crop: Sequence[int]) -> int:
-    """The `train_fraction` of microDL: this share of the crops that cover the images once."""
-    cover = sum(shape[0] * shape[2] * -(-shape[3] // crop[0]) * -(-shape[4] // crop[1]) for shape in shapes)
-    return max(1, round(share * cover))
+def _masks(plan: Plan, folder: Path) -> MaskFolder:
+    fit = plan.fit
+    return MaskFolder(folder=folder, images=fit.images[0], chosen=fit.frames, channels=fit.masks)
 
 
 def _fit(bench: Workbench, recipe: FitRecipe, plan: Plan) -> Generator[Event, None, Run]:
@@ -286,10 +309,11 @@ def _refuse_strangers(target: Path) -> None:
         header_of(target)
 
 
-def _deliver(run: Run, target: Path) -> None:
+def _deliver(run: Run, target: Path, fit: ForeignFit) -> None:
     """The model under its name, and beside its weights what the run says of it."""
     header, weights = load(run.folder / "model")
-    save(target, replace(header, details={**header.details, "run": run.id}), weights)
+    numbers = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
+    save(target, replace(header, details={**header.details, **numbers, "run": run.id}), weights)
     for name in ("recipe.yaml", "history.csv", "report.html"):
         if (run.folder / name).is_file():
             write_atomic(target / name, (run.folder / name).read_bytes())

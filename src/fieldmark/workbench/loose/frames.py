@@ -39,6 +39,37 @@ def prepared_before(dataset: Any, beside: Path) -> ForeignPrepare | None:
     return prepared_in(place) or prepared_in(place.parent)
 
 
+def channels_before(dataset: Any, beside: Path, prepared: ForeignPrepare | None) -> tuple[int, ...]:
+    """The numbers of the channels of a training file's frames, in order; empty where there are none to look at.
+
+    Raises:
+        BadInput: A position has others than another one.
+    """
+    folder = dataset.get("data_dir") if isinstance(dataset, dict) else None
+    if not isinstance(folder, str) or (prepared is None and not folder):
+        return ()
+    place, chosen = path_of(folder, beside), Chosen()
+    if prepared is not None:
+        place, chosen = prepared.images, prepared.frames
+    return numbered_channels(place, chosen) if place.is_dir() and not is_store(place) else ()
+
+
+def numbered_channels(folder: Path, chosen: Chosen) -> tuple[int, ...]:
+    """The numbers of the channels of a folder of frames, in order. Raises BadInput where positions differ in them."""
+    found: dict[int, set[int]] = {}
+    for row in frames_in(folder).rows:
+        if not chosen.positions or row.pos_idx in chosen.positions:
+            found.setdefault(row.pos_idx, set()).add(row.channel_idx)
+    every = sorted(set().union(*found.values()))
+    for position, own in found.items():
+        if absent := sorted(set(every) - own):
+            raise BadInput(
+                f"{folder}: position {position} has no frame of channel {absent[0]}, and others have. Bring it "
+                "back, or leave the position out."
+            )
+    return tuple(every)
+
+
 def prepared_in(folder: Path) -> ForeignPrepare | None:
     """What prepared the data of an `output_dir`; None where nothing in it says it. Raises BadFile."""
     require_prepared(folder)

@@ -14,8 +14,11 @@ from fieldmark.errors import BadInput, BadRecipe, near_miss
 from fieldmark.recipes import PredictRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
+from fieldmark.recipes.dialects.microdl_channels import Channels
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.loose.frames import add_frames, prepared_in, require_chosen
+from fieldmark.workbench.loose.fit import NUMBERS, TARGETS
+from fieldmark.workbench.loose.frame_masks import MaskFolder, by_position
+from fieldmark.workbench.loose.frames import add_frames, numbered_channels, prepared_in, require_chosen
 from fieldmark.workbench.loose.images import HIDDEN, assemble
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.stores import is_store, store_table
@@ -115,12 +118,15 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
     with bench:
         bench.allow = plan.allow
         records = _of_part(plan, bench.collection.all())
+        plan = replace(plan, file=_placed(plan))
         names = [record.name for record in records]
         kept = yield from _to_compare(plan, records)
         beside: dict[str, Any] = {"targets": _targets(plan), "kept": kept, "gpus": plan.gpus}
         yield from bench.predict(str(plan.model), names, out=plan.out, form=plan.form, recipe=plan.recipe, **beside)
         if kept:
             yield from _compared(plan, bench, kept)
+        elif untaught := _to_judge(plan, records):
+            yield from _judged(plan, bench, untaught)
 
 
 def names_of_part(header: Header, split: str) -> frozenset[str] | None:
@@ -154,6 +160,45 @@ def _of_part(plan: Plan, records: list[ImageRecord]) -> list[ImageRecord]:
     return found
 
 
+def _placed(plan: Plan) -> ForeignPredict:
+    """With target channels by their places in the images, not by their frames' numbers.
+
+    Raises:
+        BadRecipe: No frame has such a number.
+        BadInput: At the places of the channels that the model sees are others than it was taught with.
+    """
+    file = plan.file
+    if is_store(file.images):
+        return file
+    numbers = numbered_channels(file.images, file.frames)
+    taught = plan.header.details.get(NUMBERS, [])
+    for step in plan.header.preparation:
+        seen = [taught[place] for place in step["take"]] if step["step"] == "channels" and taught else []
+        here = [numbers[place] for place in step["take"] if place < len(numbers)] if seen else []
+        if len(numbers) > len(seen) and seen != here:
+            raise BadInput(
+                f"{file.images}: the model sees channels {seen} of frames with {taught}, and these have "
+                f"{[*numbers]}. Give it frames with the same channels, or with just those that it sees."
+            )
+    if output_of(plan.header, plan.model.name) != "image":
+        return file  # masks have a channel of their own, that no frame has
+    _require_targets(plan)
+    return replace(file, targets=tuple(Channels(numbers).places(file.targets, "dataset.target_channels")))
+
+
+def _require_targets(plan: Plan) -> None:
+    """Raise BadInput where the target channels are not as many as the model answers, or in another order."""
+    named, known = plan.file.targets, tuple(plan.header.details.get(TARGETS, []))
+    count = plan.header.config.get("out_channels")
+    if named and count and len(named) != count:
+        raise BadInput(
+            f"dataset.target_channels: names {len(named)}, and the model answers {count}"
+            f"{f': channels {[*known]}' if known else ''}. Name one for each."
+        )
+    if named != known and sorted(named) == sorted(known):
+        raise BadInput(f"dataset.target_channels: {[*named]}; the model answers {[*known]}. Keep that order.")
+
+
 def _targets(plan: Plan) -> tuple[int, ...]:
     """The channels of the images that a model of images should answer."""
     return plan.file.targets if output_of(plan.header, plan.model.name) == "image" else ()
@@ -163,10 +208,12 @@ def _to_compare(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, 
     """Images that are compared with their target channels, and where their predictions are kept for that."""
     if not plan.file.metrics:
         return {}
+    if _is_judged(plan):
+        return {}
     if not _targets(plan):
         yield _note(
-            "metrics: compare predicted images with dataset.target_channels. Of classes and numbers: "
-            "fieldmark evaluate."
+            "metrics: compare predicted images with dataset.target_channels, and classes with the masks of "
+            "masks.mask_dir (mask_type: target). Of numbers: fieldmark evaluate."
         )
         return {}
     names = [record.name for record in records if not _taught(plan, record)]
@@ -186,9 +233,45 @@ def _compared(plan: Plan, bench: Workbench, made: Mapping[str, Path]) -> Iterato
     said: list[str] = []
     report = plan.out / "report.html"
     place: dict[str, Any] = {"report": report, "only": frozenset(made), "made": made}
-    bench.evaluate(str(plan.model), None, recipe=recipe, mask=file.masks, watch=said.append, **place)
+    mask = None if file.masks_are_right else _masks(plan, bench, frozenset(made))
+    if file.masks is not None and file.masks_are_right:
+        yield _note("masks.mask_type: a model of images answers target_channels; of `metrics`, masks say where.")
+    bench.evaluate(str(plan.model), None, recipe=recipe, mask=mask, watch=said.append, **place)
     yield from (_note(line) for line in said)
     yield _note(f"metrics: {report}")
+
+
+def _is_judged(plan: Plan) -> bool:
+    """Whether masks are what a model of classes should answer."""
+    is_right = plan.file.masks is not None and plan.file.masks_are_right
+    return is_right and output_of(plan.header, plan.model.name) == "classes"
+
+
+def _to_judge(plan: Plan, records: Sequence[ImageRecord]) -> frozenset[str]:
+    """Images whose classes are compared with masks: those that taught nothing."""
+    if not (plan.file.metrics and _is_judged(plan)):
+        return frozenset()
+    return frozenset(record.name for record in records if not _taught(plan, record))
+
+
+def _judged(plan: Plan, bench: Workbench, names: frozenset[str]) -> Iterator[Event]:
+    """Classes beside the masks that are right, as a report beside the predictions."""
+    said: list[str] = []
+    report = plan.out / "report.html"
+    right = _masks(plan, bench, names)
+    bench.evaluate(str(plan.model), right, recipe=EvaluateRecipe(), watch=said.append, report=report, only=names)
+    yield from (_note(line) for line in said)
+    yield _note(f"metrics: {report}")
+
+
+def _masks(plan: Plan, bench: Workbench, names: frozenset[str]) -> Path | None:
+    """A folder with one image of masks for each of these images; None where nothing is masked."""
+    file = plan.file
+    if file.masks is None:
+        return None
+    channels = () if file.mask_channel is None else (file.mask_channel,)
+    masks = MaskFolder(folder=file.masks, images=file.images, chosen=file.frames, channels=channels, names=names)
+    return by_position(masks, bench.project.folder / "masks")
 
 
 def _taught(plan: Plan, record: ImageRecord) -> bool:

@@ -33,6 +33,7 @@ from fieldmark.prepare.whole import Whole
 from fieldmark.recipes import load_recipe, validate
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import ForeignPrepare, dialect_of, grouped
+from fieldmark.recipes.dialects.microdl_channels import masks_folder
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.prepare import PrepareConfig, TilesConfig
 from fieldmark.workbench.loose.frame_set import FrameSet, frame_set, own_labels, own_masks, place_of, placed
@@ -251,8 +252,8 @@ class Work:
         ground = self.plan.config.foreground
         if ground is None or ground.method == "folder":
             return None
-        ids = "-".join(map(str, ground.channels or self.frames.channels))
-        return MaskFolder(self.out / f"mask_channels_{ids}", self.frames.most + 1, self.plan.asked.mask_ext)
+        name = masks_folder(ground.channels or self.frames.channels)
+        return MaskFolder(self.out / name, self.frames.most + 1, self.plan.asked.mask_ext)
 
     def _weight_folder(self) -> Path | None:
         if self.plan.asked.weights is None:

@@ -1,0 +1,137 @@
+"""Masks in folders of frames, as microDL names them, from its own files: what a loss, and what numbers, look at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import gaussian_filter
+
+from fieldmark.images import encode_png
+from tests.faces.looking import read, table
+
+PLACES = [(p, z) for p in (0, 2, 3, 7) for z in range(3)]
+PREPARING = """
+input_dir: frames
+output_dir: prepared
+channel_ids: [0, 1]
+normalize: {normalize_im: dataset}
+masks: {mask_dir: masks, mask_channel: 5}
+"""
+TRAINING = """
+dataset:
+  data_dir: prepared
+  input_channels: [0]
+  target_channels: [1]
+  mask_channels: [5]
+  split_ratio: {train: 0.5, val: 0.25, test: 0.25}
+  random_seed: 3
+trainer: {model_dir: model, batch_size: 4, max_epochs: 12, loss: mae_loss, masked_loss: true,
+  optimizer: {name: adam, lr: 0.01}}
+network: {class: UNet2D, num_filters_per_block: [8, 16], height: 32, width: 32, dropout: 0.0}
+"""
+INFERENCE = """
+model_dir: model
+image_dir: frames
+data_split: test
+dataset: {input_channels: [0], target_channels: [1]}
+images: {image_ext: .tif}
+metrics: {metrics: [mae, corr], metrics_orientations: [xy, xyz]}
+masks: {mask_dir: masks, mask_type: metrics, mask_channel: 5}
+"""
+
+
+def save(folder: str, channel: int, place: tuple[int, int], pixels: np.ndarray) -> None:
+    Path(folder).mkdir(exist_ok=True)
+    p, z = place
+    (Path(folder) / f"im_c{channel:03}_z{z:03}_t000_p{p:03}.png").write_bytes(encode_png(pixels.astype(np.uint8)))
+
+
+def pixels(file: str) -> np.ndarray:
+    return read(file).squeeze().astype(float)
+
+
+def inside(place: tuple[int, int]) -> np.ndarray:
+    """A mask that is another one in each plane."""
+    drawn = np.zeros((40, 48), bool)
+    drawn[3 * place[1] :, 5 * place[0] // 2 : 5 * place[0] // 2 + 24] = True
+    return drawn
+
+
+@pytest.fixture(autouse=True)
+def _frames(worker_here, own_folder):
+    """Within masks the target is the negative of the input, outside it is black."""
+    for number, place in enumerate(PLACES):
+        rng = np.random.default_rng(number)
+        plane = np.clip(gaussian_filter(rng.normal(0, 1, (40, 48)), 2) * 300 + 120, 0, 255)
+        save("frames", 0, place, plane)
+        save("frames", 1, place, np.where(inside(place), 255 - plane, 0))
+        save("masks", 4, place, np.full((40, 48), 255))  # of another channel
+        save("masks", 5, place, inside(place) * 255)
+
+
+def ready(cli) -> None:
+    for name, text in (("prepare.yml", PREPARING), ("train.yml", TRAINING), ("infer.yml", INFERENCE)):
+        Path(name).write_text(text)
+    assert cli("prepare", "--config", "prepare.yml")[0] == 0
+
+
+def fitted(cli) -> str:
+    code, _, err = cli("fit", "--config", "train.yml")
+    assert code == 0, err
+    return str(err)
+
+
+def test_own_masks_say_what_teaches_and_what_is_measured(cli):
+    ready(cli)
+    fitted(cli)
+    code, _, err = cli("predict", "--config", "infer.yml")
+    assert code == 0, err
+    (made,) = Path("model/predictions").glob("p*.tif")
+    position, said = int(made.stem[1:]), tifffile.imread(made).astype(float)
+    places = [(position, z) for z in range(3)]
+    right = np.stack([pixels(f"frames/im_c001_z{z:03}_t000_p{p:03}.png") for p, z in places])
+    negative = 255 - np.stack([pixels(f"frames/im_c000_z{z:03}_t000_p{p:03}.png") for p, z in places])
+    masks = np.stack([inside(place) for place in places])
+
+    outside = np.abs(said - negative)[~masks].mean()
+    assert outside < 0.3 * np.abs(said - right)[~masks].mean()  # nothing outside of its masks has taught it
+
+    rows = table(Path("model/predictions/metrics_xy.csv"))
+    assert [float(row["vol_frac"]) for row in rows] == pytest.approx([mask.mean() for mask in masks])
+    errors = [np.abs(said - right)[z][masks[z]].mean() for z in range(3)]
+    assert [float(row["mae_masked"]) for row in rows] == pytest.approx(errors, rel=1e-4)
+    (whole,) = table(Path("model/predictions/metrics_xyz.csv"))
+    assert float(whole["corr_masked"]) == pytest.approx(np.corrcoef(said[masks], right[masks])[0, 1], abs=1e-5)
+
+
+def test_a_mask_that_was_corrected_is_learned_from_anew(cli):
+    ready(cli)
+    Path("train.yml").write_text(TRAINING.replace("max_epochs: 12", "max_epochs: 1"))
+    fitted(cli)
+    assert "The same was learned before" in fitted(cli)
+    save("masks", 5, (0, 0), ~inside((0, 0)) * 255)
+    assert "The same was learned before" not in fitted(cli)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("mask_channel: 5", "mask_channel: null"), "holds masks of channels [4, 5]. Name one of them: masks.mask_"),
+        (("data_split: test", "data_split: all"), "holds no mask of position 2, time 0, slice 1 (1 of 6 are missing)"),
+    ],
+)
+def test_masks_that_are_not_clear_are_named(cli, change, words):
+    """With two positions that taught nothing, and a plane of one of them without its mask."""
+    ready(cli)
+    Path("train.yml").write_text(TRAINING.replace("max_epochs: 12", "max_epochs: 1"))
+    fitted(cli)
+    Path("masks/im_c005_z001_t000_p002.png").unlink()
+    for z in range(3):
+        save("frames", 0, (2, z), np.full((40, 48), 7))  # no position that has taught, any more
+    Path("infer.yml").write_text(INFERENCE.replace(*change))
+    code, _, err = cli("predict", "--config", "infer.yml")
+    assert code == 1
+    assert words in err
