@@ -199,6 +199,41 @@ def test_the_same_command_again_takes_what_was_learned(cli, here):
     assert snapshot(here / "outputs/m") != first
 
 
+def test_the_same_command_after_a_drop_gives_the_whole_model(cli, here):
+    """What `inspect --drop` learned anew is another model; it lies in the same hidden project."""
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-s")[0] == 0
+    first = snapshot(here / "outputs/m")
+    assert cli("inspect", "outputs/m", "--drop", "conv1:0", "--name", "model")[0] == 0
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-s")[0] == 0
+    assert snapshot(here / "outputs/m") == first
+
+
+def test_a_command_that_was_killed_before_it_began_to_learn_begins_again(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-s")[0] == 0
+    first = load(here / "outputs/m")[1]
+    (run,) = (here / "outputs/.fieldmark").glob("flim-*/runs/*")
+    (run / "job.json").unlink()
+    record = json.loads((run / "run.json").read_text()) | {"status": "running", "process": "1 1.00"}
+    (run / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(here / "outputs/m")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s")
+    assert status == 0, err
+    again = load(here / "outputs/m")[1]
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+
+
+def test_two_commands_never_learn_the_same_at_once(cli, here):
+    from fieldmark.workbench.runs import this_process
+
+    assert cli(*TRAIN, "-mn", "m", "-s")[0] == 0
+    (run,) = (here / "outputs/.fieldmark").glob("flim-*/runs/*")
+    record = json.loads((run / "run.json").read_text()) | {"status": "running", "process": this_process()}
+    (run / "run.json").write_text(json.dumps(record))
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s")
+    assert status == 1
+    assert "is at work in process" in err
+
+
 def test_grad_cam_pictures(cli, here):
     from fieldmark.images import open_image
 
@@ -743,6 +778,22 @@ def test_markers_beside_their_images(cli, here):
     assert sorted(Path(one["image"]).name for one in header["taught"]) == sorted(
         [*(here / "train_split.txt").read_text().split(), "mine.png"]
     )
+
+
+@pytest.mark.parametrize("labels", [{1: 1, 2: 2, 3: 7}, {1: 1, 2: 2, 3: 0}])
+def test_markers_of_the_background_ask_for_no_output_of_the_classifier(cli, here, labels):
+    """Images are of two classes, and so is the architecture's classifier; the background is marked as a third."""
+    for klass in (1, 2):
+        marks = [(x, y, labels[klass]) for y in range(8, 12) for x in range(6, 16)]
+        marks += [(x, 20, labels[3]) for x in range(6, 16)]
+        write_marks(here / f"markers-dir/{klass:06d}_{0:08d}.txt", marks)
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-e", "40")
+    assert status == 0, err
+    status, out, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m", "--json")
+    assert status == 0, err
+    assert json.loads(out)["accuracy"] > 0.7
+    status, _, err = cli("explain", "-d", "lids-dataset", "-ts", "val_split.txt", "-mp", "outputs/m", "-od", "seen")
+    assert status == 0, err
 
 
 def test_filters_stay_as_markers_taught_them_but_for_backpropagation(cli, here):
