@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from fieldmark.checkpoint import load
+from fieldmark.core.geometry import Box
 from fieldmark.faces.cli import main
 from fieldmark.features.opf import read_opf
-from fieldmark.images import encode_png
+from fieldmark.images import encode_png, open_image
 
 pytestmark = pytest.mark.usefixtures("worker_here")
 
@@ -644,6 +645,23 @@ def test_layers_from_the_pixels_on_by_loops(cli, here, standardize):
         found = np.load(here / f"outputs/intermediate-outputs/{name}/{stem}.npy", allow_pickle=False)
         assert found.shape == values.shape, name
         assert np.allclose(found, values, atol=1e-4 * np.abs(values).max()), name
+
+
+def test_colors_are_taken_from_images_with_opacity(cli, here):
+    """Their fourth channel is none; the first three alone are the colors that they would be without it."""
+    (here / "rgba").mkdir()
+    for number, path in enumerate(sorted((here / "lids-dataset").iterdir())):
+        with open_image(path) as source:
+            colors = np.moveaxis(source.read(Box.whole(source.shape))[0, :, 0], 0, -1)
+        opacity = np.full((*colors.shape[:2], 1), 255 - number, np.uint8)
+        (here / "rgba" / path.name).write_bytes(encode_png(np.concatenate([colors, opacity], axis=-1)))
+    assert cli(*TRAIN, "-mn", "rgb", "-ad", "arch.json", "-s", "--set", "net.color=lab")[0] == 0
+    told = ("--set", "net.color=lab", "data.inputs=[0,1,2]")
+    status, _, err = cli(*TRAIN, "-d", "rgba", "-mn", "rgba", "-ad", "arch.json", "-s", *told)
+    assert status == 0, err
+    first, second = load(here / "outputs/rgb"), load(here / "outputs/rgba")
+    assert all(np.array_equal(first[1][name], second[1][name]) for name in first[1])
+    assert second[0].preparation[1:] == first[0].preparation
 
 
 def test_a_layer_is_named_as_in_the_architecture(cli, here):

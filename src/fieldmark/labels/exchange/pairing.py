@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
@@ -102,10 +103,9 @@ class _Finder:
     def __init__(self, images: Sequence[ImageRecord]) -> None:
         self.whole: dict[str, list[ImageRecord]] = {}
         self.last: dict[str, list[ImageRecord]] = {}
-        self.folders = {image.name.rpartition("/")[0] for image in images} - {""}
+        self.folders = {_plain(image.name).rpartition("/")[0] for image in images} - {""}
         for image in images:
-            stem = stem_of(image.name)
-            for name in {image.name, stem}:
+            for name in {_plain(image.name), _plain(stem_of(image.name))}:
                 self.whole.setdefault(name, []).append(image)
                 self.last.setdefault(name.rpartition("/")[2], []).append(image)
 
@@ -114,6 +114,7 @@ class _Finder:
 
         In one of the images' own folders, a file is of an image there or of none.
         """
+        key = _plain(key)
         readings = _readings(key, endings)
         lasts = [] if key.rpartition("/")[0] in self.folders else [name.rpartition("/")[2] for name in readings]
         for table, names in ((self.whole, readings), (self.last, lasts)):
@@ -157,6 +158,11 @@ def _key(relative: str, endings: Sequence[str]) -> tuple[str, tuple[int, int] | 
         if found := _PLANE.search(reading):
             return reading[: found.start()], (int(found[1]), int(found[2]))
     return stem, None
+
+
+def _plain(name: str) -> str:
+    """A name in one spelling: accents are the same however they are written."""
+    return normalize("NFC", name)
 
 
 def _readings(key: str, endings: Sequence[str]) -> list[str]:
