@@ -682,6 +682,79 @@ def test_a_layer_is_named_as_in_the_architecture(cli, here):
     assert "classify" not in err
 
 
+BRANCHED = {
+    "features": {
+        "layers": {
+            "conv1": {
+                "operation": "conv2d",
+                "params": {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 3},
+            },
+            "both": {
+                "type": "parallel",
+                "layers": {
+                    "near": {
+                        "operation": "conv2d",
+                        "params": {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 2},
+                    },
+                    "far": {
+                        "layers": {
+                            "wide": {
+                                "operation": "conv2d",
+                                "params": {
+                                    "kernel_size": 3,
+                                    "padding": 2,
+                                    "dilation": 2,
+                                    "number_of_kernels_per_marker": 2,
+                                },
+                            },
+                            "relu": {"operation": "relu"},
+                        }
+                    },
+                },
+            },
+            "end": {"operation": "max_pool2d", "params": {"kernel_size": 2}},
+        }
+    },
+    "classifier": {"layers": {"linear": {"operation": "linear", "params": {"in_features": -1, "out_features": 2}}}},
+}
+
+
+def test_a_layer_may_be_a_module(cli, here):
+    """What a module of branches gives is what they give, one behind the other; it is drawn as every layer is."""
+    (here / "arch.json").write_text(json.dumps(BRANCHED))
+    told = ("-l", "both", "far", "near", "wide", "both/far/relu")
+    status, _, err = cli(*TRAIN, "-ad", "arch.json", "-mn", "m", "-i", "-c", "-e", 1, *told)
+    assert status == 0, err
+    folder = here / "outputs/intermediate-outputs"
+    both, near, far, wide, relu = (
+        np.load(folder / name / "000002_00000001.npy", allow_pickle=False)
+        for name in ("both", "near", "far", "wide", "both.far.relu")
+    )
+    assert np.array_equal(both, np.concatenate([near, far]))
+    assert np.array_equal(far, relu)
+    assert np.array_equal(far, np.maximum(wide, 0))
+    status, _, err = cli("explain", "-d", "lids-dataset", "-ts", "val_split.txt", "-mp", "outputs/m", "-od", "seen",
+                         "-t", "both", "-i", 0)  # fmt: skip
+    assert status == 0, err
+    assert (here / "seen/CAMs/both/000001_00000004.png").is_file()
+
+
+def test_filters_of_branches_are_dropped_apart(cli, here):
+    """Branches learn nothing from each other: what was dropped in one stays away when the other loses some."""
+    (here / "arch.json").write_text(json.dumps(BRANCHED))
+    assert cli(*TRAIN, "-ad", "arch.json", "-mn", "m", "-s")[0] == 0
+    assert cli("inspect", "outputs/m", "--drop", "both/far/wide:1", "--name", "less")[0] == 0
+    assert cli("inspect", "outputs/less", "--drop", "both/near:0", "--name", "least")[0] == 0
+    assert cli("inspect", "outputs/m", "--drop", "both/near:0", "--drop", "both/far/wide:1", "--name", "once")[0] == 0
+    whole, least, once = (load(here / f"outputs/{name}")[1] for name in ("m", "least", "once"))
+    for name, gone in (("graph.both.near.weight", 0), ("graph.both.far.wide.weight", 1)):
+        assert np.array_equal(least[name], np.delete(whole[name], gone, axis=0))
+    assert all(np.array_equal(array, once[name]) for name, array in least.items())
+    assert cli("inspect", "outputs/less", "--drop", "conv1:0", "--name", "anew")[0] == 0  # all after it is learned anew
+    assert len(load(here / "outputs/anew")[1]["graph.both.far.wide.weight"]) == len(whole["graph.both.far.wide.weight"])
+    assert cli("inspect", "outputs/m", "--drop", "conv1:0", "--drop", "both/near:0", "--name", "x")[0] == 1
+
+
 def test_maps_of_our_own_network_cover_images_that_its_stride_does_not_divide(cli, here):
     """25 pixels at a stride of 2 are 13 samples, and none for what was only added."""
     (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=25)))
