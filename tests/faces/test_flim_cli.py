@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from fieldmark.checkpoint import load
+from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
 from fieldmark.faces.cli import main
 from fieldmark.features.opf import read_opf
@@ -885,6 +886,25 @@ def test_markers_of_the_background_ask_for_no_output_of_the_classifier(cli, here
     assert json.loads(out)["accuracy"] > 0.7
     status, _, err = cli("explain", "-d", "lids-dataset", "-ts", "val_split.txt", "-mp", "outputs/m", "-od", "seen")
     assert status == 0, err
+
+
+def test_images_of_one_name_in_folders_below_the_markers(cli, here):
+    """`one/x.txt` is of `one/x.png`, not of `two/x.png`; images of the data set have their own names beside them."""
+    for klass, place in ((1, "one"), (2, "two")):
+        source = here / f"lids-dataset/{klass:06d}_{5:08d}.png"
+        (here / "drawn" / place).mkdir(parents=True)
+        shutil.copy(source, here / "drawn" / place / "x.png")
+        write_marks(here / "drawn" / place / "x.txt", [(x, 8 * klass, klass) for x in range(6, 16)])
+    status, _, err = cli("train", "-md", "drawn", "-d", "lids-dataset", "-ts", "train_split.txt", "-ad", "arch.json",
+                         "-od", "outputs", "-mn", "m", "-s")  # fmt: skip
+    assert status == 0, err
+    header, weights = load(here / "outputs/m")
+    places, classes = weights["graph.conv1.place"], weights["graph.conv1.klass"]
+    rows = set(zip(places[:, 3].tolist(), classes.tolist(), strict=True))
+    assert rows == {(8, 0), (16, 1)}
+    drawn = {file_hash(here / f"drawn/{place}/x.png") for place in ("one", "two")}
+    assert drawn < {one.content_hash for one in header.taught}
+    assert len(header.taught) == 10
 
 
 def test_filters_stay_as_markers_taught_them_but_for_backpropagation(cli, here):
