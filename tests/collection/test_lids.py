@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -104,6 +105,16 @@ def test_splits_that_do_not_fit_are_refused(folder: Path, name: str) -> None:
         (folder / file).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(BadFile, match=message):
         plan(folder, "lids")
+
+
+def test_accents_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    """Some disks take letters with accents apart; the editor that wrote the split did not."""
+    names = [f"{klass}_zélle.png" for klass in (1, 2)]
+    for name in names:
+        (tmp_path / unicodedata.normalize("NFD", name)).write_bytes(b"")
+    (tmp_path / "split.txt").write_text(unicodedata.normalize("NFC", "\n".join([*names, names[0]])), encoding="utf-8")
+    found = read_split(tmp_path / "split.txt", read_dataset(tmp_path), tmp_path)
+    assert [(one.klass, one.path.is_file()) for one in found] == [(1, True), (2, True)]
 
 
 def test_what_is_no_data_set_is_refused(tmp_path: Path, folder: Path) -> None:

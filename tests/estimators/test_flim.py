@@ -55,6 +55,15 @@ def test_random_states_are_scikit_learns(drawn):
     assert not np.array_equal(weights(None), weights(None))
 
 
+def test_images_of_different_sizes_in_an_array_of_objects(drawn, fitted):
+    """As scikit-learn's splitters and NumPy's indexing hand them on."""
+    images = np.empty(2, object)
+    images[:] = [drawn[0][0], drawn[0][1][:40, :50]]
+    found = fitted.predict(images)
+    assert [one.shape for one in found] == [(61, 75), (40, 50)]
+    assert np.array_equal(found[1], fitted.predict(list(images))[1])
+
+
 def test_markers_are_needed(drawn):
     with pytest.raises(BadInput, match="FLIM learns from markers"):
         small().fit(drawn[0])

@@ -13,9 +13,11 @@ import pytest
 import yaml
 
 from fieldmark.checkpoint import load
+from fieldmark.core.fingerprint import file_hash
+from fieldmark.core.geometry import Box
 from fieldmark.faces.cli import main
 from fieldmark.features.opf import read_opf
-from fieldmark.images import encode_png
+from fieldmark.images import encode_png, open_image
 
 pytestmark = pytest.mark.usefixtures("worker_here")
 
@@ -197,6 +199,41 @@ def test_the_same_command_again_takes_what_was_learned(cli, here):
     assert snapshot(here / "outputs/m") == first
     assert cli(*TRAIN, "-mn", "m", "-e", 3)[0] == 0
     assert snapshot(here / "outputs/m") != first
+
+
+def test_the_same_command_after_a_drop_gives_the_whole_model(cli, here):
+    """What `inspect --drop` learned anew is another model; it lies in the same hidden project."""
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-s")[0] == 0
+    first = snapshot(here / "outputs/m")
+    assert cli("inspect", "outputs/m", "--drop", "conv1:0", "--name", "model")[0] == 0
+    assert cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-s")[0] == 0
+    assert snapshot(here / "outputs/m") == first
+
+
+def test_a_command_that_was_killed_before_it_began_to_learn_begins_again(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-s")[0] == 0
+    first = load(here / "outputs/m")[1]
+    (run,) = (here / "outputs/.fieldmark").glob("flim-*/runs/*")
+    (run / "job.json").unlink()
+    record = json.loads((run / "run.json").read_text()) | {"status": "running", "process": "1 1.00"}
+    (run / "run.json").write_text(json.dumps(record))
+    shutil.rmtree(here / "outputs/m")
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s")
+    assert status == 0, err
+    again = load(here / "outputs/m")[1]
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+
+
+def test_two_commands_never_learn_the_same_at_once(cli, here):
+    from fieldmark.workbench.runs import this_process
+
+    assert cli(*TRAIN, "-mn", "m", "-s")[0] == 0
+    (run,) = (here / "outputs/.fieldmark").glob("flim-*/runs/*")
+    record = json.loads((run / "run.json").read_text()) | {"status": "running", "process": this_process()}
+    (run / "run.json").write_text(json.dumps(record))
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s")
+    assert status == 1
+    assert "is at work in process" in err
 
 
 def test_grad_cam_pictures(cli, here):
@@ -611,6 +648,23 @@ def test_layers_from_the_pixels_on_by_loops(cli, here, standardize):
         assert np.allclose(found, values, atol=1e-4 * np.abs(values).max()), name
 
 
+def test_colors_are_taken_from_images_with_opacity(cli, here):
+    """Their fourth channel is none; the first three alone are the colors that they would be without it."""
+    (here / "rgba").mkdir()
+    for number, path in enumerate(sorted((here / "lids-dataset").iterdir())):
+        with open_image(path) as source:
+            colors = np.moveaxis(source.read(Box.whole(source.shape))[0, :, 0], 0, -1)
+        opacity = np.full((*colors.shape[:2], 1), 255 - number, np.uint8)
+        (here / "rgba" / path.name).write_bytes(encode_png(np.concatenate([colors, opacity], axis=-1)))
+    assert cli(*TRAIN, "-mn", "rgb", "-ad", "arch.json", "-s", "--set", "net.color=lab")[0] == 0
+    told = ("--set", "net.color=lab", "data.inputs=[0,1,2]")
+    status, _, err = cli(*TRAIN, "-d", "rgba", "-mn", "rgba", "-ad", "arch.json", "-s", *told)
+    assert status == 0, err
+    first, second = load(here / "outputs/rgb"), load(here / "outputs/rgba")
+    assert all(np.array_equal(first[1][name], second[1][name]) for name in first[1])
+    assert second[0].preparation[1:] == first[0].preparation
+
+
 def test_a_layer_is_named_as_in_the_architecture(cli, here):
     arch = json.loads((here / "arch.json").read_text())
     arch["features"]["layers"]["block"] = {"layers": {"conv1": {"operation": "relu"}, "last": {"operation": "relu"}}}
@@ -627,6 +681,79 @@ def test_a_layer_is_named_as_in_the_architecture(cli, here):
     assert "No layer is called 'cnov1'. Did you mean 'conv1'" in err
     assert not (here / "outputs/other").exists()
     assert "classify" not in err
+
+
+BRANCHED = {
+    "features": {
+        "layers": {
+            "conv1": {
+                "operation": "conv2d",
+                "params": {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 3},
+            },
+            "both": {
+                "type": "parallel",
+                "layers": {
+                    "near": {
+                        "operation": "conv2d",
+                        "params": {"kernel_size": 3, "padding": 1, "number_of_kernels_per_marker": 2},
+                    },
+                    "far": {
+                        "layers": {
+                            "wide": {
+                                "operation": "conv2d",
+                                "params": {
+                                    "kernel_size": 3,
+                                    "padding": 2,
+                                    "dilation": 2,
+                                    "number_of_kernels_per_marker": 2,
+                                },
+                            },
+                            "relu": {"operation": "relu"},
+                        }
+                    },
+                },
+            },
+            "end": {"operation": "max_pool2d", "params": {"kernel_size": 2}},
+        }
+    },
+    "classifier": {"layers": {"linear": {"operation": "linear", "params": {"in_features": -1, "out_features": 2}}}},
+}
+
+
+def test_a_layer_may_be_a_module(cli, here):
+    """What a module of branches gives is what they give, one behind the other; it is drawn as every layer is."""
+    (here / "arch.json").write_text(json.dumps(BRANCHED))
+    told = ("-l", "both", "far", "near", "wide", "both/far/relu")
+    status, _, err = cli(*TRAIN, "-ad", "arch.json", "-mn", "m", "-i", "-c", "-e", 1, *told)
+    assert status == 0, err
+    folder = here / "outputs/intermediate-outputs"
+    both, near, far, wide, relu = (
+        np.load(folder / name / "000002_00000001.npy", allow_pickle=False)
+        for name in ("both", "near", "far", "wide", "both.far.relu")
+    )
+    assert np.array_equal(both, np.concatenate([near, far]))
+    assert np.array_equal(far, relu)
+    assert np.array_equal(far, np.maximum(wide, 0))
+    status, _, err = cli("explain", "-d", "lids-dataset", "-ts", "val_split.txt", "-mp", "outputs/m", "-od", "seen",
+                         "-t", "both", "-i", 0)  # fmt: skip
+    assert status == 0, err
+    assert (here / "seen/CAMs/both/000001_00000004.png").is_file()
+
+
+def test_filters_of_branches_are_dropped_apart(cli, here):
+    """Branches learn nothing from each other: what was dropped in one stays away when the other loses some."""
+    (here / "arch.json").write_text(json.dumps(BRANCHED))
+    assert cli(*TRAIN, "-ad", "arch.json", "-mn", "m", "-s")[0] == 0
+    assert cli("inspect", "outputs/m", "--drop", "both/far/wide:1", "--name", "less")[0] == 0
+    assert cli("inspect", "outputs/less", "--drop", "both/near:0", "--name", "least")[0] == 0
+    assert cli("inspect", "outputs/m", "--drop", "both/near:0", "--drop", "both/far/wide:1", "--name", "once")[0] == 0
+    whole, least, once = (load(here / f"outputs/{name}")[1] for name in ("m", "least", "once"))
+    for name, gone in (("graph.both.near.weight", 0), ("graph.both.far.wide.weight", 1)):
+        assert np.array_equal(least[name], np.delete(whole[name], gone, axis=0))
+    assert all(np.array_equal(array, once[name]) for name, array in least.items())
+    assert cli("inspect", "outputs/less", "--drop", "conv1:0", "--name", "anew")[0] == 0  # all after it is learned anew
+    assert len(load(here / "outputs/anew")[1]["graph.both.far.wide.weight"]) == len(whole["graph.both.far.wide.weight"])
+    assert cli("inspect", "outputs/m", "--drop", "conv1:0", "--drop", "both/near:0", "--name", "x")[0] == 1
 
 
 def test_maps_of_our_own_network_cover_images_that_its_stride_does_not_divide(cli, here):
@@ -743,6 +870,41 @@ def test_markers_beside_their_images(cli, here):
     assert sorted(Path(one["image"]).name for one in header["taught"]) == sorted(
         [*(here / "train_split.txt").read_text().split(), "mine.png"]
     )
+
+
+@pytest.mark.parametrize("labels", [{1: 1, 2: 2, 3: 7}, {1: 1, 2: 2, 3: 0}])
+def test_markers_of_the_background_ask_for_no_output_of_the_classifier(cli, here, labels):
+    """Images are of two classes, and so is the architecture's classifier; the background is marked as a third."""
+    for klass in (1, 2):
+        marks = [(x, y, labels[klass]) for y in range(8, 12) for x in range(6, 16)]
+        marks += [(x, 20, labels[3]) for x in range(6, 16)]
+        write_marks(here / f"markers-dir/{klass:06d}_{0:08d}.txt", marks)
+    status, _, err = cli(*TRAIN, "-mn", "m", "-ad", "arch.json", "-e", "40")
+    assert status == 0, err
+    status, out, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m", "--json")
+    assert status == 0, err
+    assert json.loads(out)["accuracy"] > 0.7
+    status, _, err = cli("explain", "-d", "lids-dataset", "-ts", "val_split.txt", "-mp", "outputs/m", "-od", "seen")
+    assert status == 0, err
+
+
+def test_images_of_one_name_in_folders_below_the_markers(cli, here):
+    """`one/x.txt` is of `one/x.png`, not of `two/x.png`; images of the data set have their own names beside them."""
+    for klass, place in ((1, "one"), (2, "two")):
+        source = here / f"lids-dataset/{klass:06d}_{5:08d}.png"
+        (here / "drawn" / place).mkdir(parents=True)
+        shutil.copy(source, here / "drawn" / place / "x.png")
+        write_marks(here / "drawn" / place / "x.txt", [(x, 8 * klass, klass) for x in range(6, 16)])
+    status, _, err = cli("train", "-md", "drawn", "-d", "lids-dataset", "-ts", "train_split.txt", "-ad", "arch.json",
+                         "-od", "outputs", "-mn", "m", "-s")  # fmt: skip
+    assert status == 0, err
+    header, weights = load(here / "outputs/m")
+    places, classes = weights["graph.conv1.place"], weights["graph.conv1.klass"]
+    rows = set(zip(places[:, 3].tolist(), classes.tolist(), strict=True))
+    assert rows == {(8, 0), (16, 1)}
+    drawn = {file_hash(here / f"drawn/{place}/x.png") for place in ("one", "two")}
+    assert drawn < {one.content_hash for one in header.taught}
+    assert len(header.taught) == 10
 
 
 def test_filters_stay_as_markers_taught_them_but_for_backpropagation(cli, here):

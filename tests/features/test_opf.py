@@ -99,6 +99,12 @@ def test_everything_that_is_written_is_read_back(tmp_path):
         assert archive.read("n_labels.data") == b"1,1\n\2\0\0\0"
 
 
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_the_last_name_may_end_its_line_or_not(tmp_path, end):
+    found = read_opf(saved(tmp_path, packed(MEMBERS | {"ref_data.csv": b"1_1.png\n\n2_2.png" + end})))
+    assert found.names == ("1_1.png", "", "2_2.png")
+
+
 def test_features_alone_are_a_data_set(tmp_path):
     found = read_opf(saved(tmp_path, packed({name: MEMBERS[name] for name in ("version.data", "feat.data")})))
     assert found.true_label.tolist() == [0, 0, 0]

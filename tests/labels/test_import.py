@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,6 +46,14 @@ def put_markers(project: Project, name: str, *pixels: tuple[int, int, int], size
     """Pixels are x, y, label."""
     lines = [f"{x} {y} -1 {label}" for x, y, label in pixels]
     return put(project, name, "\n".join([f"{len(lines)} {size}", *lines]) + "\n")
+
+
+def test_accents_are_the_same_however_they_are_written(project: Project) -> None:
+    project.add_image(unicodedata.normalize("NFD", "zélle/ä.png"), width=40, height=30)
+    project.add_classes("cell")
+    put_markers(project, unicodedata.normalize("NFC", "zélle/ä-seeds.txt"), (5, 2, 1))
+    assert bring(project, "markers").left_out == []
+    assert project.classes_of(1)[2, 5] == 1
 
 
 def test_labels_from_zero_are_detected_over_all_files(plot: Project) -> None:

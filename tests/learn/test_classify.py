@@ -129,6 +129,7 @@ def test_a_classifier_of_the_family_is_taught_kept_and_resumed(tmp_path, own_cla
         "look": {"vector": "rings", "grid": 1, "border": 0, "size": [24, 24], "levels": "last"},
         "shape": [8, 12, 12],
         "classes": 2,
+        "answered": 2,
     }
     broken = sorted_job(tmp_path / "broken", head)
     for stop in (3, 2, 4):

@@ -204,6 +204,19 @@ def test_outputs_beyond_the_classes_are_never_answered():
         OwnHead(Look(), classifier, (2, 2, 2), 7).scores(seen)
 
 
+def test_classes_that_no_image_is_of_need_no_output():
+    """Marks of the background are of a class of their own, which a documented classifier knows nothing of."""
+    classifier = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(8, 3))
+    head = OwnHead(Look(), classifier, (2, 2, 2), 5, 3)
+    seen = head.view([torch.rand(4, 2, 2, 2)])
+    shares = head.probabilities(seen)
+    assert torch.equal(shares[:, :3], classifier(seen).softmax(dim=1))
+    assert (shares[:, 3:] == 0).all()
+    assert head.config()["answered"] == 3
+    with pytest.raises(BadInput, match=r"3,.* outputs for 4 classes"):
+        OwnHead(Look(), classifier, (2, 2, 2), 5, 4).scores(seen)
+
+
 def test_a_dense_head_shrinks_along_its_axes():
     head = DenseHead(Look(), 3, [], 2, axes=1)
     head.axes, head.gains = torch.tensor([[0.6, 0.8, 0]]), torch.tensor([-0.5])

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -45,6 +46,8 @@ def read_dataset(folder: Path) -> list[LidsImage]:
 def read_split(file: Path, dataset: Sequence[LidsImage], folder: Path) -> list[LidsImage]:
     """The images that a split file names, one file name a line; empty lines are skipped.
 
+    Accents are the same however they are written: disks and editors differ in that.
+
     Args:
         file: The split file, UTF-8.
         dataset: The images of the data set.
@@ -53,13 +56,13 @@ def read_split(file: Path, dataset: Sequence[LidsImage], folder: Path) -> list[L
     Raises:
         BadFile: Names that the data set does not have, or images without a class: all of a kind in one error.
     """
-    by_name = {one.name: one for one in dataset}
-    names = split_names(file)
-    if missing := [name for name in names if name not in by_name]:
+    by_name = {normalize("NFC", one.name): one for one in dataset} | {one.name: one for one in dataset}
+    found = {name: by_name.get(name) or by_name.get(normalize("NFC", name)) for name in split_names(file)}
+    if missing := [name for name, one in found.items() if one is None]:
         raise BadFile(
             file, f"it names {len(missing)} images that {folder} does not have: {some(missing)}. Correct the names."
         )
-    chosen = [by_name[name] for name in dict.fromkeys(names)]
+    chosen = list({one.name: one for one in found.values() if one is not None}.values())
     _require_classes(file, chosen)
     return chosen
 

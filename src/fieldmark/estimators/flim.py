@@ -100,7 +100,7 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def transform(self, images: Images) -> Any:
-        """(y, x, f) float32 features of each image: a list where a list was given, else (n, y, x, f)."""
+        """(y, x, f) float32 features of each image: (n, y, x, f) where a plain array was given, else a list."""
         return self._answers(images, "features")
 
     def predict_proba(self, images: Images) -> Any:
@@ -158,7 +158,8 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     def _answers(self, images: Images, output: str) -> Any:
         check_is_fitted(self)
         found = [self._answer(_channels_first(one, place), place, output) for place, one in enumerate(images)]
-        return np.stack(found) if isinstance(images, np.ndarray) and found else found
+        stacked = isinstance(images, np.ndarray) and images.dtype != object  # of objects: images of different sizes
+        return np.stack(found) if stacked and found else found
 
     def _answer(self, pixels: np.ndarray, place: int, output: str) -> np.ndarray:
         shown, recipe = f"image {place}", PredictRecipe()

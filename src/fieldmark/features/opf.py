@@ -304,7 +304,8 @@ def _file_names(archive: ZipFile, members: dict[str, ZipInfo]) -> tuple[str, ...
     if _NAMES not in members:
         return ()
     with archive.open(members[_NAMES]) as member:
-        return tuple(member.read().decode("utf-8", "replace").split("\n")[:-1])
+        text = member.read().decode("utf-8", "replace")
+    return tuple(text.removesuffix("\n").split("\n"))  # the last line may end or not
 
 
 def _assemble(arrays: dict[str, np.ndarray], names: tuple[str, ...], shown: str) -> OpfData:

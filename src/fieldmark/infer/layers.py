@@ -80,7 +80,8 @@ def layer_maps(model: Model, source: ImageSource, image: str, names: Sequence[st
         size = wanted or pixels.shape[1:]
     maps = _run(net, x, names)
     if missing := [name for name in names if name not in maps]:
-        raise BadInput(f"Layer {missing[0]!r} gives no maps. Layers that do: {', '.join(map_layers(net)[:20])}.")
+        known = ", ".join(written(name) for name in map_layers(net)[:20] if name != "graph")
+        raise BadInput(f"Layer {written(missing[0])!r} gives no maps. Layers that do: {known}.")
     return {name: _cut(maps[name], size, tuple(x.shape[2:])) for name in names}
 
 

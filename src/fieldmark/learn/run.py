@@ -285,9 +285,11 @@ def _preparation(samples: Samples, recipe: FitRecipe, config: dict[str, Any]) ->
     if recipe.prepare.flat_field is not None:
         first += estimate_flat_field(samples, recipe.prepare.flat_field, first, recipe.seed)
     samples.foreground = foreground_of_fit(samples, recipe, first)
-    if asked is not None or inputs:
-        return estimate_normalization(samples, recipe.prepare, first, recipe.seed)
     standardize = bool(config.get("standardize", True))
+    # channels that were chosen are no colors by themselves
+    plain = bool(inputs) and color in ("auto", "raw") and standardize
+    if asked is not None or plain:
+        return estimate_normalization(samples, recipe.prepare, first, recipe.seed)
     return estimate_preparation(samples, color=color, seed=recipe.seed, first=first, standardize=standardize)
 
 

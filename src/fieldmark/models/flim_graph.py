@@ -44,15 +44,13 @@ class Block(nn.Module):
             grid = node.after(grid)
         return grid
 
-    def forward(self, seen: Seen) -> Seen:
-        return self.trace(seen, "", {})
-
-    def trace(self, seen: Seen, prefix: str, found: dict[str, Seen]) -> Seen:
-        """Run, and keep what every node gives, by its name."""
+    def forward(self, seen: Seen, prefix: str = "", found: dict[str, Seen] | None = None) -> Seen:
+        """Run, and keep in `found` what every node gives, by its name."""
+        found = {} if found is None else found
         ends = []
         for name, node in self.parts():
             path = f"{prefix}{name}"
-            end: Seen = node.trace(seen, f"{path}/", found) if isinstance(node, Block) else node(seen)
+            end: Seen = node(seen, f"{path}/", found) if isinstance(node, Block) else node(seen)
             found[path] = end
             ends.append(end)
             if self.spec.type == "sequential":
@@ -207,7 +205,7 @@ class FlimGraphNet(Net):
     def _seen(self, x: Tensor, names: Sequence[str]) -> dict[str, Seen]:
         self._require_names(names)
         found: dict[str, Seen] = {}
-        self.graph.trace(self._image(x), "", found)
+        self.graph(self._image(x), "", found)
         return {name: found[name] for name in names}
 
     def before(self, x: Tensor, name: str, *, dense: bool = False) -> Seen:

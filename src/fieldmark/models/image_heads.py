@@ -191,20 +191,25 @@ class OwnHead(ImageHead):
     """The classifier that an architecture brings along; its weights are the network's, not the head's.
 
     Outputs beyond the classes are never answered: documented architectures end in more
-    outputs than there are classes.
+    outputs than there are classes. Nor are classes beyond the outputs: markers may be of
+    more classes than images, as where the background is marked.
 
     Args:
         look: Border and size.
-        classifier: From maps (B, F, y, x) to (B, at least K).
+        classifier: From maps (B, F, y, x) to (B, at least `answered`).
         shape: (F, y, x) of the maps that it was sized for.
         classes: K.
+        answered: The classifier must have an output for so many of the classes; None for all.
     """
 
-    def __init__(self, look: Look, classifier: nn.Module, shape: Sequence[int], classes: int) -> None:
+    def __init__(
+        self, look: Look, classifier: nn.Module, shape: Sequence[int], classes: int, answered: int | None = None
+    ) -> None:
         super().__init__()
         self.look = look
         self.shape = tuple(shape)
         self.classes = classes
+        self.answered = classes if answered is None else answered
         self._classifier = (classifier,)  # not a submodule: a weight has one name
 
     def view(self, maps: Sequence[Tensor]) -> Tensor:
@@ -212,18 +217,20 @@ class OwnHead(ImageHead):
 
     def scores(self, seen: Tensor) -> Tensor:
         found: Tensor = self._classifier[0](seen)
-        if found.ndim != 2 or found.shape[1] < self.classes:
+        if found.ndim != 2 or found.shape[1] < self.answered:
             raise BadInput(
-                f"The architecture's classifier gives {tuple(found.shape[1:])} outputs for {self.classes} classes. "
+                f"The architecture's classifier gives {tuple(found.shape[1:])} outputs for {self.answered} classes. "
                 "Give its last layer at least as many outputs as there are classes."
             )
-        return found[:, : self.classes]
+        silent = max(self.classes - found.shape[1], 0)
+        return functional.pad(found[:, : self.classes], (0, silent), value=float("-inf"))
 
     def trained(self) -> list[nn.Parameter]:
         return list(self._classifier[0].parameters())
 
     def config(self) -> dict[str, Any]:
-        return {"kind": "own", "look": self.look.config(), "shape": list(self.shape), "classes": self.classes}
+        own = {"shape": list(self.shape), "classes": self.classes, "answered": self.answered}
+        return {"kind": "own", "look": self.look.config(), **own}
 
 
 class SvmHead(ImageHead):
@@ -314,7 +321,8 @@ def build_image_head(config: dict[str, Any], net: Net) -> ImageHead:
         case {"kind": "svm", "look": dict(look), "classes": int(classes)}:
             return SvmHead(Look.from_config(look), classes, ties=config.get("ties", "first"))
         case {"kind": "own", "look": dict(look), "shape": list(shape), "classes": int(classes)}:
-            return OwnHead(Look.from_config(look), net.own_classifier(tuple(shape)), shape, classes)
+            answered = int(config.get("answered", classes))  # models of before it could be fewer
+            return OwnHead(Look.from_config(look), net.own_classifier(tuple(shape)), shape, classes, answered)
         case _:
             raise ValueError(f"unknown image head {config!r}")
 

@@ -154,7 +154,8 @@ class Classify:
             maps = image_maps(self.net, self.samples, first, self.look)
             shape = tuple(trimmed(maps[-1], self.look.border).shape[1:])
             with _seeded(self.seed):
-                return OwnHead(self.look, self.net.own_classifier(shape), shape, classes)
+                answered = int(self.samples.answers.klass.max()) + 1
+                return OwnHead(self.look, self.net.own_classifier(shape), shape, classes, answered)
         pooled = PooledVector(self.look)
         rows = [pooled(image_maps(self.net, self.samples, int(i), self.look)) for i in self.samples.answers.image]
         vectors = torch.cat(rows).cpu().numpy()

@@ -11,6 +11,7 @@ import numpy as np
 
 from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
+from fieldmark.collection.importers import Plan, PlannedImage
 from fieldmark.collection.lids import LidsImage
 from fieldmark.collection.naming import ENDINGS, stem_of
 from fieldmark.core.files import write_atomic
@@ -22,7 +23,7 @@ from fieldmark.labels.exchange.masks import read_map
 from fieldmark.labels.exchange.pairing import pair
 from fieldmark.labels.exchange.tables import write_rows
 from fieldmark.workbench.bench import Workbench
-from fieldmark.workbench.loose.images import add_whole
+from fieldmark.workbench.loose.images import require_whole
 
 HIDDEN = ".fieldmark"
 _READY = "assembled"
@@ -80,8 +81,12 @@ def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
 
 def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list[LidsImage]) -> list[str]:
     chosen = {one.name: one.path for one in (*marked, *teaching.split)}
-    own = [path for path in beside if not _is_copy(path, chosen.get(path.name))]
-    add_whole(bench, [*own, *chosen.values()])  # a model must not learn from less than it was told
+    copies = {path: chosen[path.name] for path in beside if _is_copy(path, chosen.get(path.name))}
+    names = {path: path.name for path in chosen.values()}
+    if teaching.markers is not None:
+        names |= {copies.get(path, path): name for path, name in _names_below(teaching.markers, beside).items()}
+    # a model must not learn from less than it was told
+    require_whole(bench.collection.add_images(list(names), plan_of=lambda path: _plan(path, names[path])))
     _add_classes(bench, teaching)
     notes = []
     if teaching.markers is not None:
@@ -90,6 +95,17 @@ def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list
     if teaching.split:
         _answer(bench, teaching.split)
     return notes
+
+
+def _plan(path: Path, name: str) -> Plan:
+    return Plan([PlannedImage(path, str(path), name)], [])
+
+
+def _names_below(folder: Path, images: list[Path]) -> dict[Path, str]:
+    """Names of images beside markers: with their folders below `folder` where two have one name."""
+    if len({path.name for path in images}) == len(images):
+        return {path: path.name for path in images}
+    return {path: path.relative_to(folder).as_posix() for path in images}
 
 
 def _is_copy(path: Path, original: Path | None) -> bool:
@@ -135,7 +151,8 @@ def _marked(markers: Path, dataset: Sequence[LidsImage]) -> tuple[list[Path], li
     """
     beside = _images_beside(markers)
     known = {path.name for path in beside}
-    images = [LidsImage(path, path.name, 0) for path in beside] + [one for one in dataset if one.name not in known]
+    images = [LidsImage(path, name, 0) for path, name in _names_below(markers, beside).items()]
+    images += [one for one in dataset if one.name not in known]
     records = [_record(one, number) for number, one in enumerate(images)]
     found = pair(markers, "markers", records)
     if not found.pairs and not found.bad:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldmark.checkpoint import header_of, load, read_bundle, save, write_bundle
 from fieldmark.checkpoint.bundle import read_json
@@ -19,6 +19,9 @@ from fieldmark.workbench.fitting import MARKS, follow_fit
 from fieldmark.workbench.flim.models import Found
 from fieldmark.workbench.project import checked_name
 from fieldmark.workbench.runs import JOB, Run, new_run
+
+if TYPE_CHECKING:
+    from fieldmark.recipes.flim_arch import Module
 
 Settings = dict[str, Any]
 
@@ -73,23 +76,20 @@ def _follow(found: Found, run: Run) -> Iterator[Event]:
 def _net_without(family: str, net: Settings, sizes: dict[str, int], drops: dict[str, set[int]]) -> Settings:
     """The network's settings with the filters recorded as dropped."""
     full: Settings = validate(FAMILIES.load_config(family), net, where="net").model_dump(mode="json")
-    chains = _chains(family, full)
-    known = [layer for chain in chains for layer in chain]
+    followers = _followers(family, full)
     for layer in drops:
-        if layer not in known:
-            raise NotFound("layer", layer, known)
-    for chain in chains:
-        touched = [layer for layer in chain if layer in drops]
-        if len(touched) > 1:
+        if layer not in followers:
+            raise NotFound("layer", layer, list(followers))
+    for layer, numbers in drops.items():
+        if both := [later for later in followers[layer] if later in drops]:
             raise BadInput(
-                f"{touched[1]} learns from what {touched[0]} passes on: its filters will be others, with other "
+                f"{both[0]} learns from what {layer} passes on: its filters will be others, with other "
                 "numbers. Drop filters of one layer, look at the new model, and then drop filters of the next."
             )
-        for layer in touched:
-            count = sizes[_path(family, layer)]
-            _record(family, full, layer, _dropped(_recorded(family, full, layer), drops[layer], count, layer))
-            for later in chain[chain.index(layer) + 1 :]:
-                _record(family, full, later, [])
+        count = sizes[_path(family, layer)]
+        _record(family, full, layer, _dropped(_recorded(family, full, layer), numbers, count, layer))
+        for later in followers[layer]:
+            _record(family, full, later, [])
     return full
 
 
@@ -103,15 +103,32 @@ def _dropped(before: Sequence[int], now: set[int], count: int, layer: str) -> li
     return sorted([*before, *(kept[number] for number in now)])
 
 
-def _chains(family: str, net: Settings) -> list[list[str]]:
-    """Layers by name; those of a chain learn from the ones before them."""
+def _followers(family: str, net: Settings) -> dict[str, list[str]]:
+    """Every layer by name, and the layers that learn from what it passes on."""
     if family == "flim":
         branches = enumerate(net["branches"], start=1)
-        return [[f"branch{b}/layer{i + 1}" for i in range(len(branch["layers"]))] for b, branch in branches]
-    from fieldmark.recipes.flim_arch import FlimGraphConfig, walk
+        chains = [[f"branch{b}/layer{i + 1}" for i in range(len(branch["layers"]))] for b, branch in branches]
+        return {layer: chain[place + 1 :] for chain in chains for place, layer in enumerate(chain)}
+    from fieldmark.recipes.flim_arch import FlimGraphConfig
 
-    config = validate(FlimGraphConfig, net, where="net")
-    return [[name for name, op in walk(config.arch.features) if op.operation.startswith("conv")]]
+    return _followers_below(validate(FlimGraphConfig, net, where="net").arch.features)
+
+
+def _followers_below(module: Module, prefix: str = "") -> dict[str, list[str]]:
+    """The same of the convolutions of a module; branches beside each other learn nothing from each other."""
+    from fieldmark.recipes.flim_arch import Operation
+
+    found: dict[str, list[str]] = {}
+    for name, node in module.layers.items():
+        path = f"{prefix}{name}"
+        if isinstance(node, Operation):
+            own: dict[str, list[str]] = {path: []} if node.operation.startswith("conv") else {}
+        else:
+            own = _followers_below(node, f"{path}/")
+        for later in found.values() if module.type == "sequential" else ():
+            later += own
+        found |= own
+    return found
 
 
 def _path(family: str, layer: str) -> str:

@@ -19,7 +19,7 @@ from fieldmark.recipes import FitRecipe, validate
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.bench import Workbench
-from fieldmark.workbench.fitting import begin_fit, follow_fit
+from fieldmark.workbench.fitting import begin_fit, follow_fit, require_resumable
 from fieldmark.workbench.flim.assemble import HIDDEN, Teaching, assemble
 from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
 from fieldmark.workbench.flim.layers import require_layers, require_one_size, require_own_files, write_layers
@@ -33,7 +33,7 @@ from fieldmark.workbench.flim.vectors import (
     require_no_filters,
 )
 from fieldmark.workbench.project import checked_name
-from fieldmark.workbench.runs import Run, list_runs
+from fieldmark.workbench.runs import JOB, Run, list_runs
 
 MODEL = "model"
 SEED = 42
@@ -203,12 +203,16 @@ def _classifies(options: TrainOptions) -> bool:
 
 
 def _fit(bench: Workbench, recipe: FitRecipe, options: TrainOptions) -> Generator[Event, None, Run]:
-    """Begin, go on with, or find finished the one fit of this project; returns its run."""
-    runs = list_runs(bench.project)
-    run = runs[-1] if runs else begin_fit(bench, recipe, MODEL, gpus=options.gpus)
-    if run.status == "done":
+    """Begin, go on with, or find finished the one fit of this project; returns its run.
+
+    Later runs are those without some of its filters (`inspect --drop`). A run without a job was stopped before it
+    knew what to learn.
+    """
+    runs = [run for run in list_runs(bench.project) if (run.folder / JOB).is_file()]
+    if runs and runs[0].status == "done":
         yield _note("The same was learned before; it is taken as it is.")
-        return run
+        return runs[0]
+    run = require_resumable(runs[0]) if runs else begin_fit(bench, recipe, MODEL, gpus=options.gpus)
     yield from follow_fit(bench.project, run)
     return run
 
