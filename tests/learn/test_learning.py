@@ -10,7 +10,7 @@ import torch
 
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
-from fieldmark.errors import BadFile, BadInput, InputMismatch, NothingLabelled
+from fieldmark.errors import BadFile, BadInput, NothingLabelled
 from fieldmark.images import encode_png
 from fieldmark.infer.forward import NetForward
 from fieldmark.learn.crops import CropBatches
@@ -188,7 +188,7 @@ def test_a_fit_of_no_image_and_of_other_channels(tmp_path):
     with pytest.raises(BadInput, match="no image to learn from"):
         check_channels(Samples([], Marks.none(), 0))
     samples = samples_of(tmp_path, {"a.npy": np.zeros((3, 4, 4), np.uint8), "b.npy": np.zeros((1, 4, 4), np.uint8)})
-    with pytest.raises(InputMismatch, match=r"3-channel images, but 'b\.npy' has 1"):
+    with pytest.raises(BadInput, match=r"b\.npy has 1 channel, and a\.npy has 3"):
         check_channels(samples)
 
 
@@ -317,3 +317,21 @@ def test_marks_are_found_in_the_tile_that_owns_them(tmp_path):
             assert tile.core.contains(Box((t, z, y, x), (t + 1, z + 1, y + 1, x + 1)))
             seen.append(int(row))
     assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("net", "batch_size"),
+    [
+        ({"filters": [2, 2, 2, 2]}, 1),
+        ({"encoder": "resnet10"}, 1),
+        ({"filters": [2, 2, 2, 2], "norm": "instance"}, 2),
+        ({"filters": [2, 2, 2, 1], "norm": "group"}, 2),
+        ({"filters": [2, 2, 2, 2], "norm": "instance", "dims": "3"}, 2),
+    ],
+)
+def test_norms_never_meet_a_single_pixel(tmp_path, net, batch_size):
+    """A crop of one stride has one pixel at the bottom, of which no norm takes a spread."""
+    train = {"epochs": 1, "crops_per_epoch": 1, "batch_size": batch_size, "crop": [8, 8], "depth": 8}
+    job = drawn_job(tmp_path, FitRecipe.model_validate({"family": "unet", "net": net, "train": train}))
+    assert list(run_fit(job))[-1].metrics["loss"] > 0
+    assert load_net(job.folder / "model")[1].channels == 3

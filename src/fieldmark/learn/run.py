@@ -17,7 +17,7 @@ from fieldmark.core.axes import AS_IS, PixelSize, factors_of, spelled_factors
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadInput, BadRecipe, InputMismatch
+from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.foreground import foreground_of_fit
 from fieldmark.learn.given import given_preparation, require_begin
@@ -259,14 +259,17 @@ def _silences(job: FitJob) -> Iterator[str]:
 
 
 def check_channels(samples: Samples) -> int:
-    """The channels that all images share; InputMismatch names the first that differs, BadFile one that has changed."""
+    """The channels that all images share. Raises BadInput for one that differs, BadFile for one that has changed."""
     if not samples.images:
         raise BadInput("There is no image to learn from. Add some (`fieldmark add`).")
     samples.require_unchanged()
     channels = [samples.shape(index)[1] for index in range(len(samples.images))]
     for image, found in zip(samples.images, channels, strict=True):
         if found != channels[0]:
-            raise InputMismatch(model="this fit", expected=channels[0], found=found, image=image.name)
+            raise BadInput(
+                f"{image.name} has {found} channel{'s' * (found > 1)}, and {samples.images[0].name} has {channels[0]}: "
+                "a fit sees images with the same channels. Leave one kind out, or write all images alike."
+            )
     return channels[0]
 
 
