@@ -24,7 +24,12 @@ from fieldmark.learn.given import given_preparation, require_begin
 from fieldmark.learn.loggers import logged, loggers_of
 from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.phases import plan_phases
-from fieldmark.learn.preparation import estimate_flat_field, estimate_normalization, estimate_preparation
+from fieldmark.learn.preparation import (
+    estimate_flat_field,
+    estimate_normalization,
+    estimate_preparation,
+    taken_channels,
+)
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
@@ -138,6 +143,8 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     _resize(samples, recipe, config)
     notes = list(_find_targets(job, config))
     steps = _preparation(samples, recipe, config)
+    if said := _told_of_types(samples, recipe):
+        notes.append(Event("note", 0, 0, message=said))
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
@@ -195,6 +202,16 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         )
     for said in _told_of_split(samples, split, targets, recipe):
         yield Event("note", 0, 0, message=said)
+
+
+def _told_of_types(samples: Samples, recipe: FitRecipe) -> str:
+    """A sentence on images of several types, where all are normalized by the same numbers; empty for none."""
+    types = samples.types(recipe.data.inputs)
+    each = recipe.prepare.normalize is not None and recipe.prepare.normalize.scheme in ("slice", "volume", "stack")
+    if each or len({dtype for dtype in types if dtype.kind in "ui"}) < 2:
+        return ""
+    found = " and ".join(f"{name} holds {dtype}" for dtype, name in types.items())
+    return f"{found}: values are compared as they are. Write all images as one type, if they show the same."
 
 
 def _require_kind(recipe: FitRecipe) -> None:
@@ -313,7 +330,10 @@ def _told_of_code(net: Net) -> dict[str, str]:
 
 
 def _told_of_images(samples: Samples) -> dict[str, Any]:
-    told: dict[str, Any] = {"images": [image.name for image in samples.images]}
+    told: dict[str, Any] = {
+        "images": [image.name for image in samples.images],
+        "types": sorted(map(str, samples.types(taken_channels(samples.preparation)))),
+    }
     if samples.split is not None:
         told["split"] = samples.split.told(told["images"])
     if isinstance(samples.targets, NumberTargets):
