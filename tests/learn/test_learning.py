@@ -7,23 +7,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
-from fieldmark.errors import BadFile, BadInput, NothingLabelled
+from fieldmark.errors import BadFile, BadInput, BadRecipe, NothingLabelled
 from fieldmark.images import encode_png
 from fieldmark.infer.forward import NetForward
 from fieldmark.learn.crops import CropBatches
 from fieldmark.learn.descend import Descend
+from fieldmark.learn.engine import make_engine
+from fieldmark.learn.lr_find import Sweep
 from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
+from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.preparation import CROPS, estimate_preparation
-from fieldmark.learn.run import FitJob, check_channels, run_fit
+from fieldmark.learn.run import FitJob, check_channels, prepared_net, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.learn.splits import Split
 from fieldmark.learn.state import FitState
 from fieldmark.models.build import build, load_net
 from fieldmark.prepare import apply
 from fieldmark.recipes import BeginConfig, DescendConfig, FitRecipe, HeadConfig
+from fieldmark.recipes.find import FindConfig
 from fieldmark.testing.drawn import CLASSES, drawn_job
 
 
@@ -335,3 +340,33 @@ def test_norms_never_meet_a_single_pixel(tmp_path, net, batch_size):
     job = drawn_job(tmp_path, FitRecipe.model_validate({"family": "unet", "net": net, "train": train}))
     assert list(run_fit(job))[-1].metrics["loss"] > 0
     assert load_net(job.folder / "model")[1].channels == 3
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize(("lr", "epochs"), [(1e30, 8), (1e45, 1)])
+def test_a_fit_that_diverges_says_so_and_keeps_nothing_of_it(tmp_path, clip_norm, lr, epochs):
+    """The second is over before a loss could tell: one step, of an infinite length."""
+    steps = {"lr": lr, "optimizer": "sgd", "schedule": "constant", "warmup_steps": 0, "clip_norm": clip_norm}
+    train = steps | {"epochs": epochs, "crops_per_epoch": 1, "batch_size": 2, "crop": [16, 16], "momentum": 0.0}
+    net = {"filters": [2, 2], "norm": "none"}
+    job = drawn_job(tmp_path, FitRecipe.model_validate({"family": "unet", "net": net, "train": train}))
+    with pytest.raises(
+        BadRecipe, match=r"targets: .*(nan|inf|NaN or infinite) after \d steps, at a rate of .*Lower lr"
+    ):
+        list(run_fit(job))
+    assert not (tmp_path / "run" / "model").exists()
+    for path in (tmp_path / "run" / "state").glob("*.safetensors"):
+        assert all(np.isfinite(value).all() for value in load_file(path).values())
+
+
+def test_a_sweep_of_rates_ends_where_the_gradients_are_no_numbers(tmp_path):
+    """Gradients are clipped by itself; that must not end the search in an error."""
+    train = {"crops_per_epoch": 2, "batch_size": 2, "crop": [16, 16], "optimizer": "sgd"}
+    net = {"filters": [2, 2], "norm": "none"}
+    recipe = FitRecipe.model_validate({"family": "unet", "net": net, "train": train})
+    job = drawn_job(tmp_path, recipe)
+    built = prepared_net(job)[0]
+    (phase,) = plan_phases(built, job.samples, recipe)
+    sweep = Sweep(phase, built, FindConfig(base_lr=1e-3, max_lr=1e30, steps=20, diverged=1e30))
+    assert len(list(sweep.run(make_engine(recipe, [phase])))) < 20
+    assert not math.isfinite(sweep.losses[-1])
