@@ -39,6 +39,7 @@ from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build, family_class
 from fieldmark.models.encoder_weights import take_encoder, weights_file, weights_hash
 from fieldmark.models.own_code import own_code
+from fieldmark.models.taught import TaughtNet, require_told
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels, resize_step
 from fieldmark.recipes import validate
@@ -148,6 +149,8 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
+    if isinstance(net, TaughtNet):
+        require_told(net)
     if (file := weights_file(config.get("weights"))) is not None:
         take_encoder(net, file)
     require_begin(net, recipe)
