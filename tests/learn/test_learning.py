@@ -370,3 +370,11 @@ def test_a_sweep_of_rates_ends_where_the_gradients_are_no_numbers(tmp_path):
     sweep = Sweep(phase, built, FindConfig(base_lr=1e-3, max_lr=1e30, steps=20, diverged=1e30))
     assert len(list(sweep.run(make_engine(recipe, [phase])))) < 20
     assert not math.isfinite(sweep.losses[-1])
+
+
+def test_shipped_weights_without_an_encoder_are_refused(tmp_path):
+    """They would be asked for and not taken: the fit would begin by chance, and say nothing."""
+    net = {"filters": [2, 2], "weights": "imagenet"}
+    recipe = FitRecipe.model_validate({"family": "unet", "net": net, "train": {"crop": [16, 16]}})
+    with pytest.raises(BadRecipe, match=r"net\.weights: .* net\.encoder is 'unet'"):
+        next(run_fit(drawn_job(tmp_path, recipe)))

@@ -37,7 +37,7 @@ from fieldmark.learn.target_scale import scale_targets
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build, family_class
-from fieldmark.models.encoder_weights import take_encoder, weights_file, weights_hash
+from fieldmark.models.encoder_weights import encoder_of, take_encoder, weights_file, weights_hash
 from fieldmark.models.own_code import own_code
 from fieldmark.models.taught import TaughtNet, require_told
 from fieldmark.models.tensors import arrays_of
@@ -153,6 +153,8 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
         require_told(net)
     if (file := weights_file(config.get("weights"))) is not None:
         take_encoder(net, file)
+    elif config.get("weights") is not None:
+        encoder_of(net)  # those that are shipped are its own
     require_begin(net, recipe)
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))
