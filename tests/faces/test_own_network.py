@@ -138,6 +138,33 @@ def test_an_answer_that_is_no_tensor_is_refused(cli, tmp_path):
     assert "DilatedNet: forward gives a tuple, and one tensor of scores is wanted. Correct it." in said
 
 
+@pytest.mark.parametrize(
+    ("line", "instead", "wanted"),
+    [
+        ("self.radius = sum", "self.reach = sum", "DilatedNet: its radius is None, and a whole number of pixels"),
+        ("self.stride = 1", "self.stride = 1.0", "DilatedNet: its stride is 1.0, and a whole number of pixels"),
+        ("self.stride = 1", "self.stride = 1; self.requires_grad_(False)", "no weight that can be learned"),
+    ],
+)
+def test_what_a_model_must_say_is_asked_before_it_is_fitted(cli, project, tmp_path, line, instead, wanted):
+    module = tmp_path / "my_lab/nets.py"
+    module.write_text(module.read_text().replace(line, instead))
+    before = {*project.glob("runs/*/state")}
+    code, said = cli("fit", FAMILY, *QUICK)
+    assert code == 1
+    assert wanted in said
+    assert {*project.glob("runs/*/state")} == before
+
+
+def test_parts_that_share_their_weights_are_loaded(cli, tmp_path):
+    """Two names of one layer: as in networks that see two images with the same eyes."""
+    module = tmp_path / "my_lab/nets.py"
+    module.write_text(module.read_text().replace("self.stride = 1", "self.stride, self.again = 1, self.body"))
+    assert cli("fit", FAMILY, *QUICK)[0] == 0
+    code, said = cli("predict", "own", "--out", str(tmp_path / "masks"), "--allow-family", FAMILY)
+    assert (code, "Error" in said) == (0, False)
+
+
 def test_code_that_has_changed_since_the_fit_is_told_and_nothing_of_the_old_is_kept(cli, project, tmp_path):
     assert cli("fit", FAMILY, *QUICK)[0] == 0
     words = f"predict own --format npy --propagate none --allow-family {FAMILY} --out"

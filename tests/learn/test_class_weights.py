@@ -105,8 +105,8 @@ def test_equal_weights_are_none(name):
     assert cost(name, np.full(3, 2.0)) == pytest.approx(cost(name, None), rel=1e-6)
 
 
-def task(folder: Path, kind: str, asked: object) -> OnTargets:
-    """What one image teaches: 3 in 4 of its pixels are ground."""
+def task(folder: Path, kind: str, asked: object, *, others: int = 0) -> OnTargets:
+    """What one image teaches: 3 in 4 of its pixels are ground; none is of the `others`."""
     image = np.random.default_rng(1).integers(0, 255, (16, 24)).astype(np.uint8)
     target = np.zeros((16, 24), np.uint8)
     target[:, 18:] = 9
@@ -122,7 +122,8 @@ def task(folder: Path, kind: str, asked: object) -> OnTargets:
         target_hash=file_hash(paths["target"]),
     )
     classes = (ClassSpec(id=1, name="ground", value=0), ClassSpec(id=2, name="cell", value=9))
-    samples = Samples([one], Marks.none(), 2)
+    classes += tuple(ClassSpec(id=3 + n, name=f"class {n}", value=20 + n) for n in range(others))
+    samples = Samples([one], Marks.none(), len(classes))
     data = DataConfig(target=TargetConfig(kind=kind, folder=str(folder)))
     targets = targets_of(samples, data, classes)
     config = TrainConfig(
@@ -133,7 +134,7 @@ def task(folder: Path, kind: str, asked: object) -> OnTargets:
         augment=AugmentConfig(flip=0.0, rot90=False),
     )
     batches = LessonBatches(samples, targets, Shape((1, 16, 24), 0, stack=False, spatial=2), config, [0], seed=0)
-    net = build("unet", {"filters": [2, 2], "out_channels": 2 if kind == "labels" else 1}, 1)
+    net = build("unet", {"filters": [2, 2], "out_channels": len(classes) if kind == "labels" else 1}, 1)
     return OnTargets(net, targets, batches, config, split_images(samples.images, [0], data.split, 0))
 
 
@@ -149,6 +150,18 @@ def of_ground(task: OnTargets) -> float:
 @pytest.mark.parametrize(("asked", "ground"), [(None, 0.5), ((3.0, 1.0), 0.75), ("balanced", 0.25)])
 def test_a_fit_takes_the_weights_that_are_asked_for(tmp_path, asked, ground):
     assert of_ground(task(tmp_path, "labels", asked)) == pytest.approx(ground, abs=1e-5)
+
+
+def test_a_class_that_is_not_there_leaves_the_others_their_voices(tmp_path):
+    """3 in 4 pixels are ground, the rest is the cell's; nothing is the third's, which counts as the rarest does."""
+    made = task(tmp_path, "labels", "balanced", others=1)
+    asked = LossConfig(terms={"bce": 1.0})
+    questions = build_loss(asked, classes=True, class_weights=made._class_weights())
+    scores = torch.tensor([1.0, -2.0, 0.5]).reshape(1, 3, 1, 1)
+    voices, answers = np.array([4 / 3, 4, 4]), 1 / (1 + np.exp(-np.array([1.0, -2.0, 0.5])))
+    truth = np.average(-np.log([answers[0], 1 - answers[1], 1 - answers[2]]), weights=voices)
+    found = questions(scores, torch.zeros(1, 1, 1, 1), torch.ones(1, 1, 1, 1)).item()
+    assert found == pytest.approx(truth, rel=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -2,29 +2,33 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.core.geometry import Box
-from fieldmark.errors import BadFile, BadInput, InputMismatch, NothingLabelled
-from fieldmark.images import encode_png, open_image
+from fieldmark.errors import BadFile, BadInput, BadRecipe, NothingLabelled
+from fieldmark.images import encode_png
 from fieldmark.infer.forward import NetForward
 from fieldmark.learn.crops import CropBatches
 from fieldmark.learn.descend import Descend
+from fieldmark.learn.engine import make_engine
+from fieldmark.learn.lr_find import Sweep
 from fieldmark.learn.optimizers import load_optimizer, optimizer_arrays
+from fieldmark.learn.phases import plan_phases
 from fieldmark.learn.preparation import CROPS, estimate_preparation
-from fieldmark.learn.run import FitJob, check_channels, run_fit
+from fieldmark.learn.run import FitJob, check_channels, prepared_net, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.learn.splits import Split
 from fieldmark.learn.state import FitState
 from fieldmark.models.build import build, load_net
 from fieldmark.prepare import apply
 from fieldmark.recipes import BeginConfig, DescendConfig, FitRecipe, HeadConfig
+from fieldmark.recipes.find import FindConfig
 from fieldmark.testing.drawn import CLASSES, drawn_job
 
 
@@ -189,7 +193,7 @@ def test_a_fit_of_no_image_and_of_other_channels(tmp_path):
     with pytest.raises(BadInput, match="no image to learn from"):
         check_channels(Samples([], Marks.none(), 0))
     samples = samples_of(tmp_path, {"a.npy": np.zeros((3, 4, 4), np.uint8), "b.npy": np.zeros((1, 4, 4), np.uint8)})
-    with pytest.raises(InputMismatch, match=r"3-channel images, but 'b\.npy' has 1"):
+    with pytest.raises(BadInput, match=r"b\.npy has 1 channel, and a\.npy has 3"):
         check_channels(samples)
 
 
@@ -202,22 +206,6 @@ def test_an_image_that_changed_after_it_was_added_stops_the_fit(tmp_path):
     path.unlink()
     with pytest.raises(BadFile, match=r"drawn1\.png: .* is not there any more"):
         next(run_fit(job))
-
-
-def test_images_of_different_types_are_told_before_anything_is_learned(tmp_path):
-    """An 8-bit copy of a 16-bit image is 257 times darker to the model."""
-    job = drawn_job(tmp_path, SMALL)
-    assert next(run_fit(job)).phase != "note"
-    path = tmp_path / "images" / "drawn1.png"
-    with open_image(path) as source:
-        values = np.moveaxis(source.read(Box.whole(source.shape))[0, :, 0], 0, -1)
-    path.write_bytes(encode_png(values.astype(np.uint16) * 257))
-    images = [replace(job.samples.images[0]), replace(job.samples.images[1], content_hash=file_hash(path))]
-    event = next(run_fit(FitJob(SMALL, Samples(images, job.samples.marks, 2), CLASSES, tmp_path / "other")))
-    assert event.message == (
-        "Images differ in type: 1 of uint16 (drawn1.png), 1 of uint8 (drawn0.png). "
-        "Values are taken as they are; convert them if scales differ."
-    )
 
 
 SMALL = FitRecipe(
@@ -334,3 +322,59 @@ def test_marks_are_found_in_the_tile_that_owns_them(tmp_path):
             assert tile.core.contains(Box((t, z, y, x), (t + 1, z + 1, y + 1, x + 1)))
             seen.append(int(row))
     assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("net", "batch_size"),
+    [
+        ({"filters": [2, 2, 2, 2]}, 1),
+        ({"encoder": "resnet10"}, 1),
+        ({"filters": [2, 2, 2, 2], "norm": "instance"}, 2),
+        ({"filters": [2, 2, 2, 1], "norm": "group"}, 2),
+        ({"filters": [2, 2, 2, 2], "norm": "instance", "dims": "3"}, 2),
+    ],
+)
+def test_norms_never_meet_a_single_pixel(tmp_path, net, batch_size):
+    """A crop of one stride has one pixel at the bottom, of which no norm takes a spread."""
+    train = {"epochs": 1, "crops_per_epoch": 1, "batch_size": batch_size, "crop": [8, 8], "depth": 8}
+    job = drawn_job(tmp_path, FitRecipe.model_validate({"family": "unet", "net": net, "train": train}))
+    assert list(run_fit(job))[-1].metrics["loss"] > 0
+    assert load_net(job.folder / "model")[1].channels == 3
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize(("lr", "epochs"), [(1e30, 8), (1e45, 1)])
+def test_a_fit_that_diverges_says_so_and_keeps_nothing_of_it(tmp_path, clip_norm, lr, epochs):
+    """The second is over before a loss could tell: one step, of an infinite length."""
+    steps = {"lr": lr, "optimizer": "sgd", "schedule": "constant", "warmup_steps": 0, "clip_norm": clip_norm}
+    train = steps | {"epochs": epochs, "crops_per_epoch": 1, "batch_size": 2, "crop": [16, 16], "momentum": 0.0}
+    net = {"filters": [2, 2], "norm": "none"}
+    job = drawn_job(tmp_path, FitRecipe.model_validate({"family": "unet", "net": net, "train": train}))
+    with pytest.raises(
+        BadRecipe, match=r"targets: .*(nan|inf|NaN or infinite) after \d steps, at a rate of .*Lower lr"
+    ):
+        list(run_fit(job))
+    assert not (tmp_path / "run" / "model").exists()
+    for path in (tmp_path / "run" / "state").glob("*.safetensors"):
+        assert all(np.isfinite(value).all() for value in load_file(path).values())
+
+
+def test_a_sweep_of_rates_ends_where_the_gradients_are_no_numbers(tmp_path):
+    """Gradients are clipped by itself; that must not end the search in an error."""
+    train = {"crops_per_epoch": 2, "batch_size": 2, "crop": [16, 16], "optimizer": "sgd"}
+    net = {"filters": [2, 2], "norm": "none"}
+    recipe = FitRecipe.model_validate({"family": "unet", "net": net, "train": train})
+    job = drawn_job(tmp_path, recipe)
+    built = prepared_net(job)[0]
+    (phase,) = plan_phases(built, job.samples, recipe)
+    sweep = Sweep(phase, built, FindConfig(base_lr=1e-3, max_lr=1e30, steps=20, diverged=1e30))
+    assert len(list(sweep.run(make_engine(recipe, [phase])))) < 20
+    assert not math.isfinite(sweep.losses[-1])
+
+
+def test_shipped_weights_without_an_encoder_are_refused(tmp_path):
+    """They would be asked for and not taken: the fit would begin by chance, and say nothing."""
+    net = {"filters": [2, 2], "weights": "imagenet"}
+    recipe = FitRecipe.model_validate({"family": "unet", "net": net, "train": {"crop": [16, 16]}})
+    with pytest.raises(BadRecipe, match=r"net\.weights: .* net\.encoder is 'unet'"):
+        next(run_fit(drawn_job(tmp_path, recipe)))

@@ -28,6 +28,7 @@ from fieldmark.prepare.masks import otsu_mask
 from fieldmark.recipes import DataConfig, FitRecipe, PredictRecipe, TrainConfig, validate
 from fieldmark.recipes.data import MaskConfig, TargetConfig
 from fieldmark.recipes.prepare import FlatFieldConfig, ForegroundConfig, NormalizeConfig, PrepareConfig
+from fieldmark.testing.drawn import CLASSES
 
 
 def test_median_and_quartiles_and_mean_and_spread():
@@ -75,6 +76,52 @@ def test_channels_are_taken_or_already_so():
 
 def test_the_largest_value_of_a_type():
     assert [largest(np.dtype(name)) for name in ("uint8", "uint16", "float32")] == [255, 65535, 1]
+
+
+def job_of(folder, *types: str, **normalize: str) -> FitJob:
+    """A fit on an image of each type, black at the left and white at the right, with strokes on both."""
+    images = []
+    for dtype in types:
+        path = folder / f"{dtype}.npy"
+        top = np.iinfo(dtype).max if np.dtype(dtype).kind == "u" else 1
+        np.save(path, np.repeat([[0, top]], 16, axis=1).repeat(32, axis=0).astype(dtype))
+        images.append(SampleImage(path.name, str(path), file_hash(path)))
+    places = np.array([[0, 0, 4, x] for x in (4, 28)] * len(images))
+    count = np.arange(len(places))
+    marks = Marks(count // 2, places, count, count % 2)
+    values = {
+        "family": "unet",
+        "net": {"filters": [2, 2]},
+        "train": {"epochs": 1, "crop": [16, 16], "crops_per_epoch": 2, "batch_size": 2},
+        "prepare": {"normalize": normalize},
+    }
+    return FitJob(validate(FitRecipe, values), Samples(images, marks, 2), CLASSES, folder / "run")
+
+
+def notes_of(job: FitJob) -> str:
+    return " ".join(event.message for event in run_fit(job) if event.phase == "note")
+
+
+def test_the_largest_value_is_that_of_one_type(tmp_path):
+    with pytest.raises(BadInput, match=r"uint8\.npy holds uint8 and uint16\.npy holds uint16: .*statistic=max"):
+        notes_of(job_of(tmp_path, "uint8", "uint16", statistic="max"))
+    notes_of(job_of(tmp_path, "uint16", statistic="max"))
+    header = load_net(tmp_path / "run" / "model")[0]
+    assert (header.preparation, header.details["types"]) == ([scale_step(65535.0)], ["uint16"])
+
+
+@pytest.mark.parametrize(
+    ("types", "scheme", "said"),
+    [
+        (("uint8", "uint16"), "dataset", "uint8.npy holds uint8 and uint16.npy holds uint16"),
+        (("uint8", "uint16"), "slice", ""),
+        (("uint8", "uint8"), "dataset", ""),
+    ],
+)
+def test_images_of_two_types_are_named_where_one_range_is_theirs(tmp_path, types, scheme, said):
+    notes = notes_of(job_of(tmp_path, *types, scheme=scheme))
+    assert said in notes
+    assert ("values are compared" in notes) == bool(said)
 
 
 def painted(folder, recipe: dict) -> tuple[Model, np.ndarray]:

@@ -191,6 +191,12 @@ def test_unknown_encoders_and_weights_are_named():
         net_of(encoder="resnet18", weights="imagenet")
 
 
+def test_nobody_ships_weights_of_timms_encoders():
+    """They would be asked for and not taken."""
+    with pytest.raises(BadRecipe, match=r"net\.weights: nobody ships ImageNet weights of 'timm:resnet34'"):
+        net_of(encoder="timm:resnet34", weights="imagenet")
+
+
 def test_an_encoder_of_timm_needs_its_extra(monkeypatch):
     monkeypatch.setattr("fieldmark.core.extras.find_spec", lambda _name: None)
     with pytest.raises(MissingExtra, match="backbones"):

@@ -40,6 +40,12 @@ def read(text: str, **changes: object):
     return fit_of(values, beside=BESIDE, source="config.yaml")
 
 
+def test_every_key_may_stand_without_a_value():
+    split = {"train": 0.85, "validation": 0.15, "order": "first"}
+    train = {"data_dir": "data", "save_dir": "models", "val_split": None, "num_classes": None, "wandb_entity": None}
+    assert fit_of({"train": train}, beside=BESIDE).recipe["data"]["split"] == split
+
+
 def test_the_documents_file_becomes_a_recipe_with_its_numbers():
     assert dialect_of(parse_yaml(DOCUMENT)) == "openfibsem"
     fit = read(DOCUMENT)

@@ -15,6 +15,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
+from fieldmark.images.source import channel_dtypes
 from fieldmark.infer import deliver, stamps
 from fieldmark.infer.components import SizeRule, filter_components, filter_volumes
 from fieldmark.infer.deliver import CHUNK, place, place_probabilities
@@ -30,6 +31,8 @@ from fieldmark.infer.predict import (
 )
 from fieldmark.infer.propagate import MAX_PIXELS, propagate
 from fieldmark.models.own_code import own_code
+from fieldmark.prepare.normalize import largest
+from fieldmark.prepare.pipeline import measures_each
 from fieldmark.recipes import PredictRecipe, validate
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
         yield Event("note", 0, 0, message=_other_code(model))
     items = [_known(item, code) for item in job["images"]]
     stamps.require_unchanged([item for item in items if not stamps.is_there(item)])
+    told: list[str] = []
     for number, item in enumerate(items, start=1):
         if stamps.is_there(item):
             yield Event("image", number, len(items), message=f"{item['name']}: already there")
@@ -55,7 +59,7 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
             continue
         # a working copy of another device would be half of its bits, one that is not kept of another type
         begun = " ".join([item["made_from"], kind, *(["kept"] if item.get("kept") else [])])
-        yield from _predict_item(model, recipe, item | {"begun_from": begun}, job)
+        yield from _predict_item(model, recipe, item | {"begun_from": begun}, job, told)
         yield Event("image", number, len(items), message=item["name"])
 
 
@@ -72,6 +76,18 @@ def _other_code(model: Model) -> str:
     )
 
 
+def _other_type(model: Model, source: ImageSource, image: str) -> str:
+    """A sentence on values of a type that taught nothing, where they are taken as they are; empty for none."""
+    taught, own = model.header.details.get("types", []), set(channel_dtypes(source))
+    known = {largest(np.dtype(name)) for name in taught} & {largest(dtype) for dtype in own}
+    if not taught or known or measures_each(model.header.preparation):
+        return ""
+    return (
+        f"{image} holds {', '.join(sorted(map(str, own)))}, and {model.name!r} was taught by {', '.join(taught)}: its "
+        "values are taken as they are. Bring them into the range of the images that taught."
+    )
+
+
 def _changed(image: str, paths: list[str]) -> str:
     named = ", ".join(Path(path).name for path in paths)
     return (
@@ -80,12 +96,18 @@ def _changed(image: str, paths: list[str]) -> str:
     )
 
 
-def _predict_item(model: Model, recipe: PredictRecipe, item: dict[str, Any], job: dict[str, Any]) -> Iterator[Event]:
+def _predict_item(
+    model: Model, recipe: PredictRecipe, item: dict[str, Any], job: dict[str, Any], told: list[str]
+) -> Iterator[Event]:
+    """`told` holds what was said of a type already: it is said once."""
     from fieldmark.images import open_image
 
     work = Path(item["work"])
     require_content(Path(item["uri"]), item["content_hash"], item["name"])
     with open_image(Path(item["uri"]), shown=item["name"], max_bytes=job.get("max_bytes")) as source:
+        if not told and (said := _other_type(model, source, item["name"])):
+            told.append(said)
+            yield Event("note", 0, 0, message=said)
         if job.get("output", "classes") == "image":
             yield from _image(model, recipe, item, job["format"], source)
             made, count = work / "image.ome.zarr", 0

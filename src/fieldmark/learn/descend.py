@@ -151,14 +151,17 @@ class Descend:
     def _step(self, engine: Fabric, net: Net, step: int, sums: dict[str, float]) -> None:
         for key, value in self.learned(engine, net, step, self._rate(step)).items():
             if not math.isfinite(value):
-                raise BadRecipe(
-                    f"{self.name}: the {key} is {value} after {step + 1} steps, at a rate of {self._rate(step):.2g}. "
-                    "Lower lr (fieldmark lr-find looks for one), or set clip_norm."
-                )
+                raise self._diverged(f"the {key} is {value}", step + 1)
             sums[key] = sums.get(key, 0.0) + value
         if self.config.ema_decay is not None:
             self.mean = copied(net) if self.mean is None else self.mean
             average(self.mean, net, self.config.ema_decay, step)
+
+    def _diverged(self, what: str, steps: int) -> BadRecipe:
+        return BadRecipe(
+            f"{self.name}: {what} after {steps} steps, at a rate of {self._rate(steps - 1):.2g}. Lower lr (fieldmark "
+            "lr-find looks for one), or set clip_norm."
+        )
 
     def _judged(self, engine: Fabric, net: Net, note: dict[str, Any], steps: int) -> dict[str, float]:
         """What the task says of an epoch's weights; remembers the best ones, and whether it is time to stop."""
@@ -196,6 +199,8 @@ class Descend:
     def _saved(
         self, engine: Fabric, net: Net, state: FitState, steps: int, told: dict[str, float], *, done: bool
     ) -> Event:
+        if not all(bool(weight.isfinite().all()) for weight in net.parameters()):
+            raise self._diverged("weights are NaN or infinite", steps)
         numbers = self._means(state.notes[self.name]["sums"], steps) | told | {"lr": self._rate(steps - 1)}
         numbers["epoch"] = float(-(-steps // self.batches.per_epoch))
         event = Event(self.name, self.total if done else steps, self.total, numbers)

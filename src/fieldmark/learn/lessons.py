@@ -78,8 +78,11 @@ class Shape:
     def of(cls, net: Net, config: TrainConfig) -> Shape:
         window = int(getattr(net, "window", 0))
         depth = config.depth if net.spatial == 3 and not window else 1
-        wanted = (depth, *config.crop)
-        z, y, x = (round_up(n, s) for n, s in zip(wanted, net.strides, strict=True))
+        least = list((1, *net.least)[-3:])
+        if config.batch_size == 1:  # batch norm takes no statistic of a single pixel, which a crop's bottom may be
+            least[2] = max(least[2], 2 * net.strides[2])
+        grown = map(round_up, (depth, *config.crop), net.strides)
+        z, y, x = map(max, grown, least)
         return cls((z, y, x), window, bool(window) and getattr(net, "gives", "slice") == "stack", net.spatial)
 
 

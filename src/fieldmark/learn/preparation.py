@@ -10,7 +10,7 @@ import numpy as np
 
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadRecipe
+from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.images.source import channel_dtypes
 from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
@@ -96,7 +96,7 @@ def estimate_normalization(samples: Samples, config: PrepareConfig, first: Seque
     if asked.scheme == "none":
         return [*first]
     if asked.statistic == "max":
-        return [*first, scale_step(max(map(largest, _input_types(samples, first))))]
+        return [*first, scale_step(_largest_of_all(samples, taken_channels(first)))]
     meant = _places(asked.channels, first, "prepare.normalize.channels")
     ground = foreground_rule(samples, config, first, seed) if asked.min_fraction else None
     if asked.scheme != "dataset":
@@ -108,6 +108,18 @@ def estimate_normalization(samples: Samples, config: PrepareConfig, first: Seque
         _measured(samples, first, seed, shown) if ground is None else _on_ground(samples, first, ground, asked, seed)
     )
     return [*first, *constant_steps(statistics(pixels, each))]
+
+
+def _largest_of_all(samples: Samples, channels: Sequence[int]) -> float:
+    """The largest value of the images' type. Raises BadInput where images differ in it."""
+    types = samples.types(channels)
+    tops = {largest(dtype): f"{name} holds {dtype}" for dtype, name in types.items()}
+    if len(tops) > 1:
+        raise BadInput(
+            f"{' and '.join(tops.values())}: prepare.normalize.statistic=max divides all images by the largest value "
+            "of their type, which must be one. Write all of them as one type."
+        )
+    return next(iter(tops))
 
 
 def estimate_flat_field(samples: Samples, config: FlatFieldConfig, first: Sequence[Step], seed: int) -> list[Step]:

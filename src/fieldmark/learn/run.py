@@ -17,7 +17,7 @@ from fieldmark.core.axes import AS_IS, PixelSize, factors_of, spelled_factors
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadInput, BadRecipe, InputMismatch
+from fieldmark.errors import BadInput, BadRecipe
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.foreground import foreground_of_fit
@@ -30,6 +30,7 @@ from fieldmark.learn.preparation import (
     estimate_flat_field,
     estimate_normalization,
     estimate_preparation,
+    taken_channels,
 )
 from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
@@ -38,8 +39,9 @@ from fieldmark.learn.target_scale import scale_targets
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build, family_class
-from fieldmark.models.encoder_weights import take_encoder, weights_file, weights_hash
+from fieldmark.models.encoder_weights import encoder_of, take_encoder, weights_file, weights_hash
 from fieldmark.models.own_code import own_code
+from fieldmark.models.taught import TaughtNet, require_told
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels, resize_step
 from fieldmark.recipes import validate
@@ -147,33 +149,26 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     samples.class_names = tuple(item.name for item in job.classes)
     config = full_config(recipe)
     _resize(samples, recipe, config)
-    notes = [*_told_of_types(samples), *_find_targets(job, config)]
+    notes = list(_find_targets(job, config))
     steps = _preparation(samples, recipe, config)
     share = config.get("final_activation") == "sigmoid"
     scale_targets(samples, recipe.prepare, seed=recipe.seed, share=share, first=before_normalization(steps))
+    if said := _told_of_types(samples, recipe):
+        notes.append(Event("note", 0, 0, message=said))
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
     net = build(recipe.family, config, seen, seed=derive_seed(recipe.seed, "init"))
+    if isinstance(net, TaughtNet):
+        require_told(net)
     if (file := weights_file(config.get("weights"))) is not None:
         take_encoder(net, file)
+    elif config.get("weights") is not None:
+        encoder_of(net)  # those that are shipped are its own
     require_begin(net, recipe)
     if recipe.start is not None and (left := take_start(net, Path(recipe.start))):
         notes.append(Event("note", 0, 0, message=left))
     notes += [Event("note", 0, 0, message=said) for said in _told_of_neighbors(samples, net)]
     return net, config, notes
-
-
-def _told_of_types(samples: Samples) -> Iterator[Event]:
-    """A sentence where images of whole numbers have several types: 8 bits are dark beside 16."""
-    of_type: dict[str, list[str]] = {}
-    for index, image in enumerate(samples.images):
-        dtype = samples.dtype(index)
-        if dtype.kind in "ui":
-            of_type.setdefault(str(dtype), []).append(image.name)
-    if len(of_type) > 1:
-        told = (f"{len(names)} of {dtype} ({names[0]})" for dtype, names in sorted(of_type.items()))
-        said = f"Images differ in type: {', '.join(told)}. Values are taken as they are; convert them if scales differ."
-        yield Event("note", 0, 0, message=said)
 
 
 def _resize(samples: Samples, recipe: FitRecipe, config: dict[str, Any]) -> None:
@@ -214,6 +209,16 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         )
     for said in (*_told_of_labels(job), *_told_of_split(samples, split, targets, recipe)):
         yield Event("note", 0, 0, message=said)
+
+
+def _told_of_types(samples: Samples, recipe: FitRecipe) -> str:
+    """A sentence on images of several types, where all are normalized by the same numbers; empty for none."""
+    types = samples.types(recipe.data.inputs)
+    each = recipe.prepare.normalize is not None and recipe.prepare.normalize.scheme in ("slice", "volume", "stack")
+    if each or len({dtype for dtype in types if dtype.kind in "ui"}) < 2:
+        return ""
+    found = " and ".join(f"{name} holds {dtype}" for dtype, name in types.items())
+    return f"{found}: values are compared as they are. Write all images as one type, if they show the same."
 
 
 def _require_kind(recipe: FitRecipe) -> None:
@@ -308,14 +313,17 @@ def _silences(job: FitJob) -> Iterator[str]:
 
 
 def check_channels(samples: Samples) -> int:
-    """The channels that all images share; InputMismatch names the first that differs, BadFile one that has changed."""
+    """The channels that all images share. Raises BadInput for one that differs, BadFile for one that has changed."""
     if not samples.images:
         raise BadInput("There is no image to learn from. Add some (`fieldmark add`).")
     samples.require_unchanged()
     channels = [samples.shape(index)[1] for index in range(len(samples.images))]
     for image, found in zip(samples.images, channels, strict=True):
         if found != channels[0]:
-            raise InputMismatch(model="this fit", expected=channels[0], found=found, image=image.name)
+            raise BadInput(
+                f"{image.name} has {found} channel{'s' * (found > 1)}, and {samples.images[0].name} has {channels[0]}: "
+                "a fit sees images with the same channels. Leave one kind out, or write all images alike."
+            )
     return channels[0]
 
 
@@ -359,7 +367,10 @@ def _told_of_code(net: Net) -> dict[str, str]:
 
 
 def _told_of_images(samples: Samples) -> dict[str, Any]:
-    told: dict[str, Any] = {"images": [image.name for image in samples.images]}
+    told: dict[str, Any] = {
+        "images": [image.name for image in samples.images],
+        "types": sorted(map(str, samples.types(taken_channels(samples.preparation)))),
+    }
     if samples.split is not None:
         told["split"] = samples.split.told(told["images"])
     if isinstance(samples.targets, NumberTargets):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,9 +196,14 @@ class Samples:
         """Pixels of an image along t, c, z, y, x; the file is opened once for that."""
         return self.blocks.facts(("image", index), lambda: self.source(index)).shape
 
-    def dtype(self, index: int) -> np.dtype:
-        """The type of an image's values in its file."""
-        return self.blocks.facts(("image", index), lambda: self.source(index)).dtype
+    def types(self, channels: Sequence[int] = ()) -> dict[np.dtype, str]:
+        """Each type that channels of the images have (all, where none is named), and the first image that has it."""
+        found: dict[np.dtype, str] = {}
+        for index, image in enumerate(self.images):
+            own = self.blocks.facts(("image", index), partial(self.source, index)).channels
+            for dtype in [own[channel] for channel in channels if channel < len(own)] or own:
+                found.setdefault(dtype, image.name)
+        return found
 
     def require_unchanged(self) -> None:
         """Raise BadFile, which names the image, where a file is not what it was when the fit was begun."""

@@ -39,6 +39,17 @@ def weights_hash(weights: str | None) -> str:
     return file_hash(file)
 
 
+def encoder_of(net: Net) -> nn.Module:
+    """The published encoder of a network. Raises BadRecipe where it has none, and so no place for weights."""
+    encoder: nn.Module | None = getattr(net, "encoder", None)
+    if encoder is None:
+        raise BadRecipe(
+            "net.weights: is for published encoders, and net.encoder is 'unet'. Leave it out, or name an encoder: "
+            "--set net.encoder=efficientnet-lite0."
+        )
+    return encoder
+
+
 def take_encoder(net: Net, file: Path) -> None:
     """Give the published encoder of a network the weights of a file: safetensors, or a state dict (`.pt`, `.pth`).
 
@@ -49,9 +60,7 @@ def take_encoder(net: Net, file: Path) -> None:
         BadRecipe: The network has no published encoder.
         BadFile: It is no such file, or lacks one of the encoder's weights.
     """
-    encoder: nn.Module | None = getattr(net, "encoder", None)
-    if encoder is None:
-        raise BadRecipe("net.weights: is for published encoders, and net.encoder is 'unet'. Leave it out.")
+    encoder = encoder_of(net)
     given = {_bare(name): torch.from_numpy(array) for name, array in _read(file).items()}
     own = {name: value for name, value in encoder.state_dict().items() if not name.endswith(_COUNTERS)}
     found = {name: _fitted(given.get(_bare(name)), value) for name, value in own.items()}

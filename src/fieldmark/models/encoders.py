@@ -46,11 +46,7 @@ def encoded_unet(channels: int, config: UNetConfig, out_channels: int) -> nn.Mod
     if name not in MONAI:
         known = ["unet", LITE, *MONAI]
         raise BadRecipe(f"net.encoder: unknown encoder {name!r}. {near_miss(name, known)} Or timm:NAME.")
-    if weights == "imagenet":
-        raise BadRecipe(
-            f"net.weights: nobody ships ImageNet weights of {name!r} without a download. Use the encoder {LITE!r}, "
-            "which has them, or leave net.weights out."
-        )
+    _refuse_imagenet(name, weights)
     from monai.networks.nets import FlexibleUNet
 
     return cast("nn.Module", FlexibleUNet(channels, out_channels, name, pretrained=False))
@@ -65,8 +61,17 @@ def published_encoder(channels: int, config: BlocksConfig) -> Any:
     if name == LITE:
         return LiteEncoder(channels)
     if name.startswith(TIMM):
+        _refuse_imagenet(name, config.weights)
         return TimmEncoder(name.removeprefix(TIMM), channels)
     raise BadRecipe(f"net.encoder: {name!r} cannot stand alone. {near_miss(name, ['unet', LITE])} Or timm:NAME.")
+
+
+def _refuse_imagenet(name: str, weights: str | None) -> None:
+    if weights == "imagenet":
+        raise BadRecipe(
+            f"net.weights: nobody ships ImageNet weights of {name!r} without a download. Use the encoder {LITE!r}, "
+            "which has them, or leave net.weights out."
+        )
 
 
 class Climb(nn.Module):

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from fieldmark.models.base import Net
 from fieldmark.models.encoders import STRIDE, published_encoder
-from fieldmark.models.unet_blocks import Descent
+from fieldmark.models.unet_blocks import Descent, norms_maps_alone
 from fieldmark.recipes.families import NetConfig
 from fieldmark.recipes.unet import NumbersConfig
 
@@ -60,9 +60,9 @@ class NumbersNet(Net):
 
     @property
     def least(self) -> tuple[int, ...]:
-        """Instance norm needs more than one pixel at the bottom."""
+        """Norms of one map by itself need more than one pixel at the bottom."""
         *deep, y, x = super().least
-        return (*deep, 2 * y, 2 * x) if self.config.norm == "instance" else (*deep, y, x)
+        return (*deep, 2 * y, 2 * x) if norms_maps_alone(self.config) else (*deep, y, x)
 
     def levels(self, x: Tensor) -> list[Tensor]:
         maps = self.body(x)

@@ -5,11 +5,28 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
+from fieldmark.errors import BadInput
 from fieldmark.models.base import Net
 from fieldmark.recipes.families import NetConfig, TaughtConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def require_told(net: Net) -> None:
+    """Raise BadInput where a network does not say how images are cut for it, or has nothing that could be learned.
+
+    To be asked before a fit: what is missing would be missed when the fit is over.
+    """
+    for several, one in (("strides", "stride"), ("radii", "radius")):
+        found = getattr(net, one, None)
+        if getattr(type(net), several) is getattr(Net, several) and not isinstance(found, int):
+            raise BadInput(
+                f"{type(net).__name__}: its {one} is {found}, and a whole number of pixels is wanted. "
+                f"Set self.{one} in __init__."
+            )
+    if not any(weight.requires_grad for weight in net.parameters()):
+        raise BadInput(f"{type(net).__name__}: has no weight that can be learned. Give it one, or let one be changed.")
 
 
 class TaughtNet(Net):

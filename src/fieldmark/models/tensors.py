@@ -28,7 +28,7 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
             f"The weights do not fit the network: missing {_some(wanted - set(arrays))}; "
             f"unknown {_some(set(arrays) - wanted)}. Copy the model folder again."
         )
-    parameters = dict(net.named_parameters())
+    parameters = dict(net.named_parameters(remove_duplicate=False))  # weights that parts share have several names
     for name, array in arrays.items():
         value = torch.from_numpy(np.array(array))
         if name in parameters:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fieldmark.models.encoders import RADIUS, STRIDE, encoded_unet
 from fieldmark.models.taught import TaughtNet
-from fieldmark.models.unet_blocks import Blocks
+from fieldmark.models.unet_blocks import Blocks, norms_maps_alone
 from fieldmark.recipes.families import NetConfig
 from fieldmark.recipes.unet import UNetConfig
 
@@ -72,9 +72,9 @@ class UNet(TaughtNet):
 
     @property
     def least(self) -> tuple[int, ...]:
-        """Instance norm needs more than one pixel at the bottom."""
+        """Norms of one map by itself need more than one pixel at the bottom."""
         *deep, y, x = super().least
-        return (*deep, 2 * y, 2 * x) if self.config.norm == "instance" else (*deep, y, x)
+        return (*deep, 2 * y, 2 * x) if norms_maps_alone(self.config) else (*deep, y, x)
 
     @property
     def tile_exact(self) -> bool:

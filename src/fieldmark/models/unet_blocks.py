@@ -221,6 +221,11 @@ def _norm(width: int, kind: str, axes: int) -> nn.Module:
     return nn.Identity()
 
 
+def norms_maps_alone(config: BlocksConfig) -> bool:
+    """Whether maps at the bottom are normalized by their own pixels alone: with group norm, where there is one."""
+    return config.norm == "instance" or (config.norm == "group" and config.filters[-1] == 1)
+
+
 def _pool(width: int, config: BlocksConfig, factor: tuple[int, ...]) -> nn.Module:
     flat = len(factor) == 2
     if config.pool == "conv":

@@ -161,6 +161,11 @@ def clip_step(low: Sequence[float], high: Sequence[float]) -> Step:
     return {"step": "clip", "low": [float(n) for n in low], "high": [float(n) for n in high]}
 
 
+def measures_each(steps: Sequence[Step]) -> bool:
+    """Whether each image is brought to one range by its own numbers, so that its type does not matter."""
+    return any(step.get("step") in ("standardize-each", "scale-per-image") for step in steps)
+
+
 def inverse(steps: Sequence[Step]) -> list[Step]:
     """Steps that bring prepared values back to raw ones. What was clipped stays clipped, what was left out is gone."""
     back: list[Step] = []

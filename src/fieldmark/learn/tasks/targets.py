@@ -140,7 +140,11 @@ class OnTargets:
         return scores.sigmoid() if self._sigmoid else scores
 
     def _class_weights(self) -> Tensor | None:
-        """(K,) as the recipe says; `balanced` gives every class the same voice, by the first crops of the fit."""
+        """(K,) as the recipe says; `balanced` gives every class the same voice, by the first crops of the fit.
+
+        A class that these do not show weighs as the rarest that they do: by its own share of nothing it would silence
+        all others.
+        """
         asked = self.config.loss.class_weights
         if asked is None or not self.targets.classes:
             return None
@@ -152,8 +156,10 @@ class OnTargets:
             known = lesson.weight > 0
             places = lesson.target[known].long().numpy()
             counts += np.bincount(places, weights=lesson.weight[known].numpy(), minlength=len(counts))[: len(counts)]
-        shares = np.maximum(counts, 1) / max(1.0, counts.sum())
-        return torch.from_numpy((1 / shares / np.mean(1 / shares)).astype(np.float32))
+        if not counts.any():
+            return None
+        voices = 1 / np.where(counts > 0, counts, counts[counts > 0].min())
+        return torch.from_numpy((voices / voices.mean()).astype(np.float32))
 
 
 def _checked_weights(asked: Sequence[float], classes: int) -> Tensor:

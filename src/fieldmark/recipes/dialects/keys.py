@@ -11,11 +11,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from re import fullmatch
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, NonNegativeInt, StringConstraints, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, NonNegativeInt, StringConstraints, model_validator
 
 from fieldmark.errors import BadRecipe
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
 
 Dialect = Literal["openfibsem", "microdl-fit", "microdl-prepare", "microdl-predict"]
 
@@ -41,6 +44,13 @@ def dialect_of(values: Mapping[str, Any]) -> Dialect | None:
     return "microdl-fit" if values.keys() & _FIT else None
 
 
+def _names_of(own: str, field: FieldInfo) -> list[str]:
+    """The keys that a file may write a field by."""
+    if isinstance(field.validation_alias, AliasChoices):
+        return [str(name) for name in field.validation_alias.choices]
+    return [field.alias or own]
+
+
 class Group(BaseModel, frozen=True, extra="forbid"):
     """A group of keys in another system's file. A key without a value counts as absent."""
 
@@ -52,7 +62,7 @@ class Group(BaseModel, frozen=True, extra="forbid"):
     def _absent(cls, values: Any) -> Any:
         if not isinstance(values, dict):
             return values
-        known = {field.alias or name for name, field in cls.model_fields.items()}
+        known = {name for own, field in cls.model_fields.items() for name in _names_of(own, field)}
         return {key: value for key, value in values.items() if value is not None or key not in known}
 
     def told(self, where: str = "") -> list[str]:
