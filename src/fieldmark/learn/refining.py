@@ -129,12 +129,10 @@ def _shares(net: Net, features: np.ndarray, widths: list[int], shape: tuple[int,
     """(K, (z,) y, x) what the head says of a window."""
     if net.head is None:
         raise RuntimeError("this network has no head")
-    levels = [
-        torch.from_numpy(np.ascontiguousarray(level.T)).reshape(1, -1, *shape)
-        for level in np.split(features, np.cumsum(widths)[:-1], axis=1)
-    ]
+    one = (1,) * len(shape)  # every pixel as an image of its own: nothing is laid out anew
+    levels = [level.view(*level.shape, *one) for level in torch.split(torch.from_numpy(features), widths, dim=1)]
     with torch.inference_mode():
-        shares: np.ndarray = net.head(levels, shape)[0].numpy()
+        shares: np.ndarray = net.head(levels, one).flatten(1).T.reshape(-1, *shape).numpy()
     return shares
 
 
