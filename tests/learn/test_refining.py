@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import torch
 
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.images import encode_png
 from fieldmark.learn.pixel_head import thin_marks
-from fieldmark.learn.refining import SIDE, WINDOWS, windows_of
+from fieldmark.learn.refining import SIDE, WINDOWS, _shares, windows_of
 from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
+from fieldmark.learn.views import Lesson, fit_head
 from fieldmark.models.build import build, load_net
-from fieldmark.recipes import FitRecipe
+from fieldmark.recipes import FitRecipe, HeadConfig
 from fieldmark.testing.drawn import CLASSES
 
 SMALL = {"branches": [{"layers": [{"out_channels": 4, "pool": "max"}]}], "scales": [1.0, 4.0]}
@@ -113,3 +117,18 @@ def test_every_class_has_a_window(tmp_path):
     assert len(windows) == count
     assert len(middles) > 1
     assert {int(klass) for window in windows for klass in np.unique(window.classes)} == set(range(count + 1))
+
+
+@pytest.mark.parametrize("kind", ["forest", "logistic"])
+@pytest.mark.parametrize("shape", [(6, 9), (3, 4, 5)])
+def test_a_head_says_of_pixels_what_it_says_of_their_image(kind, shape):
+    """The trial asks of pixels one by one, a prediction of whole maps."""
+    rng, config = np.random.default_rng(0), HeadConfig(kind=kind)
+    rows = rng.normal(size=(300, 7)).astype(np.float32)
+    lesson = Lesson(rows, (rows[:, 2] + rows[:, 5] > 0).astype(np.int64), *np.zeros((2, 300), np.int64), 2)
+    net = SimpleNamespace(head=fit_head(lesson, config, 0), spatial=len(shape))
+    features = rng.normal(size=(int(np.prod(shape)), 7)).astype(np.float32)
+    maps = torch.from_numpy(features.T.reshape(1, 7, *shape).copy())
+    whole = net.head([maps[:, :3], maps[:, 3:]], shape)[0].numpy()
+    assert np.abs(_shares(net, features, [3, 4]).T.reshape(2, *shape) - whole).max() < 1e-6
+    assert whole.std() > 0.1

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
+from fieldmark.learn import solvers
 from fieldmark.learn.solvers import fit_forest, fit_logistic
 from fieldmark.recipes import HeadConfig
 
@@ -37,6 +38,43 @@ def test_a_forest_says_what_scikit_learn_says(classes, depth):
     expected = np.zeros((20000, classes))
     expected[:, twin.classes_] = twin.predict_proba(queries)
     assert np.abs(probabilities(head, queries) - expected).max() < 1e-6
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_a_bagged_forest_says_what_scikit_learn_says(classes):
+    """Also where some trees see no pixel of a class."""
+    features, labels, weights = problem(classes)
+    weights[labels == 0] /= 100
+    weights /= weights.mean()
+    config = HeadConfig(kind="forest", trees=7, max_depth=6)
+    head = fit_forest(features, labels, weights, classes, config, seed=11, bagged=True)
+    twin = RandomForestClassifier(7, max_depth=6, max_samples=100, random_state=11)
+    twin.fit(features, labels, sample_weight=weights)
+    queries = np.random.default_rng(1).normal(3, 4, (2000, 7)).astype(np.float32)
+    expected = np.zeros((2000, classes))
+    expected[:, twin.classes_] = twin.predict_proba(queries)
+    assert np.abs(probabilities(head, queries) - expected).max() < 1e-6
+
+
+def test_a_forest_refuses_what_is_no_number():
+    features, labels, weights = problem(2)
+    features[7, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        fit_forest(features, labels, weights, 2, HeadConfig(kind="forest", trees=2), seed=0)
+
+
+@pytest.mark.parametrize("bagged", [False, True])
+def test_a_forest_is_the_same_on_several_threads(bagged, monkeypatch):
+    features, labels, weights = problem(3)
+    heads = []
+    for threads, together in ((1, 1), (2, 1), (2, 16_000)):
+        monkeypatch.setattr(solvers, "TOGETHER", together)
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
+        heads.append(fit_forest(features, labels, weights, 3, HeadConfig(kind="forest"), seed=4, bagged=bagged))
+    for head in heads[1:]:
+        assert torch.equal(head.feature, heads[0].feature)
+        assert torch.equal(head.threshold, heads[0].threshold)
+        assert torch.equal(head.value, heads[0].value)
 
 
 def test_a_forest_decides_as_scikit_learn_exactly_at_its_thresholds():

@@ -113,28 +113,25 @@ def agreement(net: Net, samples: Samples, windows: list[Window], features: np.nd
 
     Marked pixels and their neighbors are no seeds: what the head was taught there says nothing.
     """
-    walker, told, first = Walker(), [], 0
-    for window in windows:
-        count = len(window.images)
-        shares = _shares(net, features[first : first + count], widths, window.classes.shape)
+    walker, told = Walker(), []
+    ends = np.cumsum([window.classes.size for window in windows])
+    for window, own in zip(windows, np.split(_shares(net, features, widths), ends[:-1]), strict=True):
+        shares = own.T.reshape(-1, *window.classes.shape)
         pixels = samples.read(window.index, window.box, spatial=net.spatial)
         refined = walker.walk(shares, pixels, unsaid=_grown(window.classes > 0))
         told += [_mean_log(refined, window.classes, klass) for klass in np.unique(window.classes[window.classes > 0])]
-        first += count
     worst = {klass: np.mean([value for own, value in told if own == klass]) for klass, _ in told}
     return float(np.exp(min(worst.values())))
 
 
-def _shares(net: Net, features: np.ndarray, widths: list[int], shape: tuple[int, ...]) -> np.ndarray:
-    """(K, (z,) y, x) what the head says of a window."""
+def _shares(net: Net, features: np.ndarray, widths: list[int]) -> np.ndarray:
+    """(N, F) features to (N, K) probabilities."""
     if net.head is None:
         raise RuntimeError("this network has no head")
-    levels = [
-        torch.from_numpy(np.ascontiguousarray(level.T)).reshape(1, -1, *shape)
-        for level in np.split(features, np.cumsum(widths)[:-1], axis=1)
-    ]
+    one = (1,) * net.spatial  # every pixel as an image of its own: nothing is laid out anew
+    levels = [level.view(*level.shape, *one) for level in torch.split(torch.from_numpy(features), widths, dim=1)]
     with torch.inference_mode():
-        shares: np.ndarray = net.head(levels, shape)[0].numpy()
+        shares: np.ndarray = net.head(levels, one).flatten(1).numpy()
     return shares
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,33 +82,52 @@ def fit_forest(
         bagged: A random forest instead (Breiman 2001), each tree from a small share of the
             pixels: it gives way to strokes that contradict each other.
     """
-    forest = _empty_forest(len(features), config, seed, bagged=bagged)
-    forest.fit(features, classes, sample_weight=weights)
-    depth = max(1, *(estimator.tree_.max_depth for estimator in forest.estimators_))
-    laid = _complete([estimator.tree_ for estimator in forest.estimators_], depth, count, forest.classes_)
+    trees = _grown(features, classes, weights, config, seed, bagged=bagged)
+    depth = max(1, *(tree.tree_.max_depth for tree in trees))
     head = ForestHead(depth)
-    head.feature, head.threshold, head.value = map(torch.from_numpy, laid)
+    head.feature, head.threshold, head.value = map(torch.from_numpy, _complete(trees, depth, count))
     return head
 
 
-def _empty_forest(pixels: int, config: HeadConfig, seed: int, *, bagged: bool) -> Any:
-    from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
+def _grown(
+    features: np.ndarray, classes: np.ndarray, weights: np.ndarray, config: HeadConfig, seed: int, *, bagged: bool
+) -> list[Any]:
+    """The trees of scikit-learn's own forests, bit for bit; those check and copy anew for each small tree."""
+    from sklearn.utils import check_array
 
-    share = min(1.0, max(SHARE, FEWEST / pixels)) if bagged else 1.0
-    jobs = torch.get_num_threads() if share * pixels >= TOGETHER else 1
-    options = {"max_depth": config.max_depth, "random_state": seed % (1 << 32), "n_jobs": jobs}
-    if bagged:
-        return RandomForestClassifier(config.trees, max_samples=share, **options)
-    return ExtraTreesClassifier(config.trees, min_samples_leaf=config.min_pixels_per_leaf, **options)
+    table = check_array(features, dtype=np.float32, order="F")  # trees read a column after the other
+    bag = max(int(SHARE * len(table)), min(FEWEST, len(table))) if bagged else None
+    grow = partial(_tree, table, classes.astype(np.int16), weights, config, bag)
+    seeds = np.random.RandomState(seed % (1 << 32)).randint(np.iinfo(np.int32).max, size=config.trees)
+    threads = torch.get_num_threads() if (bag or len(table)) >= TOGETHER else 1
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(grow, seeds))
 
 
-def _complete(
-    trees: Sequence[Any], depth: int, count: int, present: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _tree(
+    table: np.ndarray, classes: np.ndarray, weights: np.ndarray, config: HeadConfig, bag: int | None, seed: int
+) -> Any:
+    """One tree, on all pixels or on so many that are drawn by their weights."""
+    from sklearn import config_context
+    from sklearn.tree import DecisionTreeClassifier, ExtraTreeClassifier
+
+    options = {"max_features": "sqrt", "max_depth": config.max_depth, "random_state": seed}
+    with config_context(assume_finite=True, skip_parameter_validation=True):  # it holds for a thread
+        if bag is None:
+            tree = ExtraTreeClassifier(min_samples_leaf=config.min_pixels_per_leaf, **options)
+            return tree.fit(table, classes, sample_weight=weights, check_input=False)
+        drawn = np.random.RandomState(seed).choice(len(table), bag, p=weights / weights.sum())
+        rows, counts = np.unique(drawn, return_counts=True)
+        tree = DecisionTreeClassifier(**options)
+        return tree.fit(table[rows], classes[rows], sample_weight=counts, check_input=False)
+
+
+def _complete(fitted: Sequence[Any], depth: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """T trees of scikit-learn as complete ones: features and thresholds (T, 2^depth - 1), shares (T, 2^depth, count).
 
     Below a leaf, every node of the complete tree stands for that leaf and sends all to the left.
     """
+    trees = [one.tree_ for one in fitted]
     first = np.cumsum([0, *(tree.node_count for tree in trees)])[:-1, None]  # the nodes of all trees in a row
     left, right = (
         np.concatenate([getattr(tree, name) + at for tree, at in zip(trees, first, strict=True)])
@@ -122,10 +143,11 @@ def _complete(
     for _ in range(depth):
         levels.append(np.stack([left[levels[-1]], right[levels[-1]]], axis=2).reshape(len(trees), -1))
     inner, last = np.concatenate(levels[:-1], axis=1), levels[-1]
-    shares = np.concatenate([tree.value[:, 0] for tree in trees])
-    value = np.zeros((*last.shape, count), np.float32)
-    value[..., present] = (shares / np.maximum(shares.sum(axis=1, keepdims=True), 1e-12))[last]
-    return feature[inner], threshold[inner], value
+    shares = np.zeros((len(leaf), count), np.float32)
+    for one, at in zip(fitted, first[:, 0], strict=True):
+        own = one.tree_.value[:, 0]
+        shares[at : at + len(own), one.classes_] = own / np.maximum(own.sum(axis=1, keepdims=True), 1e-12)
+    return feature[inner], threshold[inner], shares[last]
 
 
 def _rounded_down(values: np.ndarray) -> np.ndarray:

@@ -104,16 +104,13 @@ def _describe(x: Tensor) -> Tensor:
 
 def _describe_at(x: Tensor, places: Tensor) -> Tensor:
     """The same of (C, y, x) at (N, 2) pixels: (N, 4 C)."""
-    size = torch.tensor(x.shape[1:], device=x.device)
+    rows, columns = (
+        [(at + step).clamp(0, size - 1) for step in (-1, 0, 1)]  # borders continue by their nearest value
+        for at, size in zip(places.unbind(1), x.shape[1:], strict=True)
+    )
     values = x.flatten(1)
-    near = [[_gathered(values, places, (i, j), size) for j in (-1, 0, 1)] for i in (-1, 0, 1)]
+    near = [[values.index_select(1, row * x.shape[2] + column) for column in columns] for row in rows]
     return torch.cat(_described(near)).T
-
-
-def _gathered(values: Tensor, places: Tensor, step: tuple[int, int], size: Tensor) -> Tensor:
-    """(C, N) of (C, y x) pixels a step beside (N, 2) places; borders continue by their nearest value."""
-    at = torch.minimum((places + torch.tensor(step, device=places.device)).clamp_min(0), size - 1)
-    return values.index_select(1, at[:, 0] * size[1] + at[:, 1])
 
 
 def _described(near: list[list[Tensor]]) -> list[Tensor]:
