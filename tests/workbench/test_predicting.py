@@ -305,11 +305,11 @@ def crash_at(monkeypatch, owner, name, real, after, *, only):
     monkeypatch.setattr(owner, name, stop)
 
 
-def test_images_of_another_type_than_taught_are_named_once(bench, tmp_path):
+def test_images_of_another_type_than_taught_are_named_once(bench, tmp_path, folder):
     """Pixels of 16 bits seen by a model of 8: what is white there is nearly black here."""
     for name in ("wide0", "wide1"):
-        np.save(tmp_path / f"{name}.npy", draw_discs(61, 75).image.astype(np.uint16).transpose(2, 0, 1)[None, :, None])
-    bench.add([tmp_path / "wide0.npy", tmp_path / "wide1.npy"])
+        np.save(folder / f"{name}.npy", draw_discs(61, 75).image.astype(np.uint16).transpose(2, 0, 1)[None, :, None])
+    bench.add([folder / "wide0.npy", folder / "wide1.npy"])
     notes = [event.message for event in predict(bench, tmp_path / "out") if event.phase == "note"]
     assert notes == [
         "wide0.npy holds uint16, and 'tiny' was taught by uint8: its values are taken as they are. Bring them into the "
