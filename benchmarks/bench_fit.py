@@ -15,9 +15,10 @@ import numpy as np
 
 from benchmarks import flim_reference as reference
 from benchmarks.bench_kernels import Case, eggs, in_turns, threads
-from benchmarks.quality import Marked, taught_by
+from benchmarks.quality import Marked, job_of
 from benchmarks.rows import Row, spread
 from fieldmark.images import encode_png
+from fieldmark.learn.run import run_fit
 from fieldmark.recipes import FitRecipe
 
 CLAIM = "A fit with our defaults, filters and pixel classifier, takes a fraction of the peer's filters alone."
@@ -62,7 +63,8 @@ def _lessons(case: Case) -> list[Marked]:
 
 def _fit(lessons: list[Marked]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        taught_by(lessons, Path(folder), FitRecipe())
+        for _ in run_fit(job_of(lessons, Path(folder), FitRecipe())):
+            pass
 
 
 def _fit_peer(case: Case) -> None:

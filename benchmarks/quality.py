@@ -50,13 +50,17 @@ class Marked:
 
 def taught_by(lessons: list[Marked], folder: Path, recipe: FitRecipe) -> Model:
     """A model from the strokes of these images."""
-    samples = [SampleImage(one.path.name, str(one.path), file_hash(one.path)) for one in lessons]
-    marks = Marks(*(np.concatenate(parts) for parts in zip(*map(_marks, range(len(lessons)), lessons), strict=True)))
-    job = FitJob(recipe=recipe, samples=Samples(samples, marks, 2), classes=CLASSES, folder=folder)
-    for _ in run_fit(job):
+    for _ in run_fit(job_of(lessons, folder, recipe)):
         pass
     header, net = load_net(folder / "model")
     return Model("quality", header, net)
+
+
+def job_of(lessons: list[Marked], folder: Path, recipe: FitRecipe) -> FitJob:
+    """What a fit from the strokes of these images is told."""
+    samples = [SampleImage(one.path.name, str(one.path), file_hash(one.path)) for one in lessons]
+    marks = Marks(*(np.concatenate(parts) for parts in zip(*map(_marks, range(len(lessons)), lessons), strict=True)))
+    return FitJob(recipe=recipe, samples=Samples(samples, marks, 2), classes=CLASSES, folder=folder)
 
 
 def _marks(index: int, marked: Marked) -> tuple[np.ndarray, ...]:
