@@ -179,8 +179,9 @@ UNET += ["--set", "train={epochs: 1, batch_size: 2, crop: [32, 32], depth: 2, cr
 def test_a_killed_prediction_goes_on_to_the_same_pixels(project, tmp_path, fit, slices, side):
     assert run(project, *fit).returncode == 0
     pixels = np.random.default_rng(0).integers(0, 255, (1, 3, slices, side, side)).astype(np.uint8)
-    np.save(tmp_path / "large.npy", pixels)
-    assert run(project, "add", str(tmp_path / "large.npy")).returncode == 0
+    (tmp_path / "more").mkdir()
+    np.save(tmp_path / "more" / "large.npy", pixels)
+    assert run(project, "add", str(tmp_path / "more" / "large.npy")).returncode == 0
     order = ["predict", "slow", "large.npy", "--tile", "64", "--probabilities", "--out"]
     assert run(project, *order, str(tmp_path / "whole")).returncode == 0
 

@@ -39,8 +39,8 @@ def square(path: Path, side: int, chunk: int = 512) -> None:
 def peak_of(folder: Path, side: int, fit: list[str]) -> int:
     """Bytes that the whole tree takes at most while one image is predicted by the command line."""
     project = drawn_project(folder, images=1)
-    square(folder / "large.ome.zarr", side)
-    for arguments in (["add", str(folder / "large.ome.zarr")], fit):
+    square(folder / "more" / "large.ome.zarr", side)
+    for arguments in (["add", str(folder / "more" / "large.ome.zarr")], fit):
         subprocess.run([*FIELDMARK, "-C", str(project), *arguments], check=True, capture_output=True)
     order = ["predict", "m", "large.ome.zarr", "--out", str(folder / "out")]
     process = subprocess.Popen([*FIELDMARK, "-C", str(project), *order], stderr=subprocess.PIPE)

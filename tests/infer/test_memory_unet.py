@@ -60,9 +60,9 @@ def model(folder: Path, **net: object) -> None:
 
 def peak_of(folder: Path, shape: tuple[int, ...], *options: str, **net: object) -> int:
     """Bytes that the whole tree takes at most while one image is predicted by the command line."""
-    texture(folder / "large.ome.zarr", shape, 512)
+    texture(folder / "images" / "large.ome.zarr", shape, 512)
     with Workbench.init(folder / "project") as bench:
-        bench.add([folder / "large.ome.zarr"])
+        bench.add([folder / "images" / "large.ome.zarr"])
         model(bench.project.models / "m", **net)
     order = ["-C", str(folder / "project"), "predict", "m", "--out", str(folder / "out"), *options]
     process = subprocess.Popen([*FIELDMARK, *order], stderr=subprocess.PIPE)

@@ -18,6 +18,8 @@ M = TypeVar("M", bound=BaseModel)
 
 MAX_RECIPE_BYTES = 1 << 18
 _MOST_PROBLEMS = 5
+_MOST_ITEMS = 1000
+"""Items of a list among which true and false are looked for; longer ones are refused for their length."""
 _LONGEST = 80
 _SHOWN = Repr()  # of a million parts only the first are written out
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = _SHOWN.maxstring = _LONGEST
@@ -107,7 +109,7 @@ def _truths(annotation: Any, value: Any, path: tuple[str, ...]) -> Iterator[tupl
         if (int in parts or float in parts) and bool not in parts and Any not in parts:
             yield path, f"wanted a {'' if float in parts else 'whole '}number, found {str(value).lower()}"
     elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
+        for number, item in enumerate(value[:_MOST_ITEMS]):
             yield from _truths(annotation, item, (*path, str(number)))
     elif isinstance(value, dict):
         models = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
