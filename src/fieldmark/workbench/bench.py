@@ -104,8 +104,15 @@ class Workbench:
         """Write labels as files."""
         return self.labels.export_folder(path, kind, self.collection, overwrite=overwrite)
 
-    def exclude(self, names: Sequence[str], why: str) -> list[str]:
-        """Leave images out, for a reason that is kept; with an empty reason, take them in again. Their names."""
+    def exclude(self, names: Sequence[str], why: str = "") -> list[str]:
+        """Leave images out, for a reason that is kept. Their names."""
+        return self._exclude(names, why.strip() or "left out")
+
+    def include(self, names: Sequence[str]) -> list[str]:
+        """Take images in again that were left out. Their names."""
+        return self._exclude(names, "")
+
+    def _exclude(self, names: Sequence[str], why: str) -> list[str]:
         records = [self.collection.find(name) for name in names]
         self.collection.exclude([record.id for record in records], why, author=self.author)
         return [record.name for record in records]
