@@ -113,6 +113,16 @@ def test_plates_and_frames_are_originals_too(bench, tmp_path):
     predict(bench, tmp_path / "out", images=["drawn2.png"])
 
 
+def test_labels_go_beside_images_not_below_them(bench, tmp_path):
+    """By the same rule: a table of answers beside the folder `images`, none in it; masks neither in it nor below it."""
+    assert bench.export_labels(tmp_path / "copy" / "answers.csv", "answers")[0].is_file()
+    before = hashes(tmp_path / "copy" / "images")
+    for kind, place in (("answers", "a.csv"), ("answers", "sub/a.csv"), ("masks", ""), ("masks", "sub")):
+        with pytest.raises(BadInput, match=r"images holds images of the project \(drawn0\.png\).* another folder\.$"):
+            bench.export_labels(tmp_path / "copy" / "images" / place, kind)
+    assert hashes(tmp_path / "copy" / "images") == before
+
+
 def test_what_is_right_is_only_read(bench, tmp_path):
     truth = tmp_path / "truth"
     image_in(truth, "drawn2.png", 1)

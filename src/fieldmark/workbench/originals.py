@@ -38,7 +38,7 @@ def refuse_originals(bench: Workbench, folders: Iterable[Path], option: str = "-
     Args:
         bench: The project.
         folders: Those that would be written into.
-        option: What names them on the command line.
+        option: What names them on the command line; empty for an argument.
     """
     owners = _image_folders(bench)
     homes = (bench.project.folder.resolve(), Path.cwd())
@@ -49,7 +49,7 @@ def refuse_originals(bench: Workbench, folders: Iterable[Path], option: str = "-
             lies = "" if place == folder else f"{folder} lies in a folder of images: "
             raise BadInput(
                 f"{lies}{place} holds images of the project ({owners[place]}); originals are only read. "
-                f"Choose another folder with {option}."
+                f"Choose another folder{f' with {option}' if option else ''}."
             )
 
 
