@@ -116,6 +116,8 @@ def test_an_image_whose_file_is_gone_is_left_out_and_the_rest_goes_on(cli, fitte
     assert cli(*at, "exclude", "drawn2.png", "--why", "lost")[:2] == (0, "Left out drawn2.png.\n")
     assert json.loads(cli(*at, "status", "--json")[1])["excluded"] == 1
     assert [cli(*at, *words)[0] for words in tried] == [0, 0]
+    assert cli(*at, "exclude", "drawn2.png", "--why", "")[0] == 0
+    assert json.loads(cli(*at, "status", "--json")[1])["excluded"] == 1  # no reason is a reason too
     assert json.loads(cli(*at, "exclude", "drawn2.png", "--include", "--json")[1]) == {"included": ["drawn2.png"]}
     assert json.loads(cli(*at, "status", "--json")[1])["excluded"] == 0
     status, _, err = cli(*at, "exclude", "drawn1.png", "drawn9.png")

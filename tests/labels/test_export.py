@@ -136,12 +136,29 @@ def test_files_are_not_overwritten_unasked(project: Project) -> None:
 
 
 @pytest.mark.parametrize("kind", ["markers", "masks", "answers"])
-@pytest.mark.parametrize("folder", ["images", ".", "images/sub"])
+@pytest.mark.parametrize("folder", ["images", "images/sub"])
 def test_a_folder_of_images_is_never_written_into(project: Project, kind: str, folder: str) -> None:
     scribble(filled(project), 3)
     with pytest.raises(BadInput, match="image folders are never written into"):
         export(project, kind, folder)
     assert not (project.folder / "images").exists()
+
+
+@pytest.mark.parametrize("kind", ["masks", "answers", "points"])
+def test_beside_a_folder_of_images_is_no_folder_of_images(project: Project, kind: str) -> None:
+    scribble(filled(project), 3)
+    assert all(path.is_file() for path in export(project, kind, "."))
+    assert not (project.folder / "images").exists()
+
+
+def test_no_mask_lies_in_a_folder_of_images_by_its_images_name(project: Project) -> None:
+    """Beside `images`, the mask of an image called `images/a.png` would take the place of the image itself."""
+    project.add_image("a.png", width=50, height=40)
+    other = project.add_image("images/a.png", width=50, height=40)
+    (cell,) = project.add_classes("a")
+    project.labels.draw(other, cell, Polyline(np.array([[9.0, 9.0]]), 4), "ada")
+    with pytest.raises(BadInput, match=r"images: this folder holds the image a\.png"):
+        export(project, "masks", ".", overwrite=True)
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../../evil.png"])

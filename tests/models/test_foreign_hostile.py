@@ -99,8 +99,8 @@ def test_the_classifier_is_left_out_and_named(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"conv1__weight": None}, r"missing conv1\.weight; unknown nothing"),
-        ({"conv9__weight": torch.zeros(1)}, r"missing nothing; unknown feature_extractor\.conv9\.weight"),
+        ({"conv1__weight": None}, r"missing conv1\.weight; unknown none"),
+        ({"conv9__weight": torch.zeros(1)}, r"missing none; unknown feature_extractor\.conv9\.weight"),
         ({"norm1__std_by_channel": None}, r"missing norm1\.std_by_channel"),
         ({"conv1__weight": torch.zeros(4, 3, 5, 5)}, r"conv1\.weight is \(4, 3, 5, 5\).* wants 4 kernels of 3 x 3"),
         ({"conv1__weight": torch.zeros(5, 3, 3, 3)}, r"conv1\.weight is \(5, 3, 3, 3\)"),

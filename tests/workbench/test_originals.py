@@ -1,4 +1,4 @@
-"""Law 4: nothing is written into a folder of images, or below it, but by a project that stands there."""
+"""Law 4: nothing is written into a folder of images, or below it, but by a project or a user who stands there."""
 
 from __future__ import annotations
 
@@ -60,6 +60,34 @@ def test_a_project_among_its_images_has_folders_of_its_own(bench, tmp_path):
         refuse_originals(own, [tmp_path / "photos"])
 
 
+def test_who_works_among_images_may_name_a_folder_there(bench, tmp_path, monkeypatch):
+    """Images in the current folder or above it, outputs below it; not in itself, nor in another folder of images."""
+    here = tmp_path / "here"
+    bench.add([image_in(here), image_in(here / "raw", "two.png", 1)])
+    (here / "work").mkdir()
+    for place in (here, here / "work"):
+        monkeypatch.chdir(place)
+        before = hashes(here / "raw")
+        predict(bench, Path("masks"), images=["one.png"])
+        assert [path.name for path in (place / "masks").glob("*.png")] == ["one.png"]
+        for out in (here, here / "raw", here / "raw" / "masks", tmp_path / "copy" / "images" / "masks"):
+            with pytest.raises(BadInput, match="holds images of the project"):
+                refuse_originals(bench, [out])
+        assert hashes(here / "raw") == before
+    with pytest.raises(BadInput, match=r"here holds images of the project \(one\.png\)"):
+        refuse_originals(bench, [here / "masks"])  # beside the folder where the user works
+
+
+def test_nothing_is_written_into_an_image_that_is_a_folder(bench, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    predict(bench, here, form="ome-zarr", images=["drawn2.png"])
+    bench.add([here / "drawn2.ome.zarr"])
+    monkeypatch.chdir(here)
+    refuse_originals(bench, [here / "out"])
+    with pytest.raises(BadInput, match=r"drawn2\.ome\.zarr holds images of the project"):
+        refuse_originals(bench, [here / "drawn2.ome.zarr" / "out"])
+
+
 def test_plates_and_frames_are_originals_too(bench, tmp_path):
     from ome_zarr.format import FormatV05
     from ome_zarr.writer import write_image, write_plate_metadata, write_well_metadata
@@ -83,6 +111,16 @@ def test_plates_and_frames_are_originals_too(bench, tmp_path):
     predict(bench, tmp_path / "data" / "out", images=["drawn2.png"])
     shutil.rmtree(tmp_path / "frames")
     predict(bench, tmp_path / "out", images=["drawn2.png"])
+
+
+def test_labels_go_beside_images_not_below_them(bench, tmp_path):
+    """By the same rule: a table of answers beside the folder `images`, none in it; masks neither in it nor below it."""
+    assert bench.export_labels(tmp_path / "copy" / "answers.csv", "answers")[0].is_file()
+    before = hashes(tmp_path / "copy" / "images")
+    for kind, place in (("answers", "a.csv"), ("answers", "sub/a.csv"), ("masks", ""), ("masks", "sub")):
+        with pytest.raises(BadInput, match=r"images holds images of the project \(drawn0\.png\).* another folder\.$"):
+            bench.export_labels(tmp_path / "copy" / "images" / place, kind)
+    assert hashes(tmp_path / "copy" / "images") == before
 
 
 def test_what_is_right_is_only_read(bench, tmp_path):

@@ -115,7 +115,7 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
         positions.setdefault(row.pos_idx, []).append(row)
     left_out, texts = list(table.left_out), {}
     for position, own in sorted(positions.items()):
-        name = f"p{position:03d}"
+        name = position_name(position)
         absent = missing_frames((row.time_idx, row.channel_idx, row.slice_idx) for row in own)
         if absent:
             left_out.append((f"{table.folder}: {name}", f"{spelled(absent[0])} is missing ({len(absent)} are)."))
@@ -126,12 +126,17 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
         write_atomic(home / f"{name}{FRAMES_SUFFIX}", text)
     if texts:
         write_atomic(home / FOLDER, f"{table.folder.resolve()}\n".encode())
-    told = {f"p{position:03d}": position_columns(table.folder, own) for position, own in positions.items()}
+    told = {position_name(position): position_columns(table.folder, own) for position, own in positions.items()}
     images = [
         PlannedImage(home / f"{name}{FRAMES_SUFFIX}", f"{table.folder}: {name}", name, group=name, columns=told[name])
         for name in texts
     ]
     return Plan(images, left_out)
+
+
+def position_name(position: int) -> str:
+    """What the image of a position is called."""
+    return f"p{position:03d}"
 
 
 def listings_in(folder: Path) -> list[Path]:

@@ -117,7 +117,8 @@ def _unknown_values(
     wanted = ", ".join(f"{value} ({name})" for name, value in class_values.items())
     return BadInput(
         f"{file}: holds the values {shown}, which no class is written as. Wanted: {wanted}, or masks of "
-        f"only 0 and 255 or only 0 and 1. Correct the mask, or name the value of pixels that nobody judged as ignored."
+        f"only 0 and 255 or only 0 and 1. Correct the mask, or name the value of pixels that nobody judged "
+        "(evaluate --ignore)."
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.files import write_atomic
 from fieldmark.core.written import Trace, is_as_written, trace_of
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadInput, some
 
 MOST_NAMED = 5
 
@@ -64,10 +64,9 @@ def require_unchanged(items: Sequence[dict[str, Any]]) -> None:
     """Raise BadInput where outputs that would be replaced were changed since they were written."""
     changed = [path for item in items for path in changed_since(item)]
     if changed:
-        named = ", ".join(changed[:MOST_NAMED]) + (" and others" if len(changed) > MOST_NAMED else "")
         raise BadInput(
-            f"{named} has been changed since it was predicted, and would be replaced. Move it away to have it "
-            "predicted again, or choose another --out."
+            f"{some(changed, MOST_NAMED)} has been changed since it was predicted, and would be replaced. Move it away "
+            "to have it predicted again, or choose another --out."
         )
 
 

@@ -14,7 +14,7 @@ import torch
 
 from fieldmark.core.geometry import Box, round_up
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadInput, some
 from fieldmark.learn.targets import Weighted
 
 if TYPE_CHECKING:
@@ -167,8 +167,7 @@ class LessonBatches:
         hidden = inner is not None and self._any_known(inner, images, within)
         why = "the mask of the loss (data.mask) hides all that is known there" if hidden else "nothing is known there"
         names = [self.samples.images[index].name for index in images]
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        raise BadInput(f"No pixel counts in what {what} ({', '.join(names[:3])}{more}): {why}. {advice}")
+        raise BadInput(f"No pixel counts in what {what} ({some(names, 3)}): {why}. {advice}")
 
     def _any_known(self, targets: Targets, images: Sequence[int], within: Within | None) -> bool:
         boxes = ((index, box) for index in images for box in self._tiles(index, within))

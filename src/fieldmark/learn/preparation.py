@@ -11,7 +11,6 @@ import numpy as np
 from fieldmark.core.geometry import Box
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, BadRecipe
-from fieldmark.images.source import channel_dtypes
 from fieldmark.learn.targets import Weighted
 from fieldmark.prepare import apply, color_steps, flat_field_step, scale_step, standardize_step
 from fieldmark.prepare.flat_field import require_field, surface_of_file
@@ -56,7 +55,7 @@ def estimate_preparation(
     crops = _crops(samples, seed, first)
     distinct = {(index, box): crop for index, box, crop in crops}  # small images are their only crop
     top = max(float(max(crop.max(), -crop.min())) for crop in distinct.values())
-    integers = all(one.kind == "u" for one in _input_types(samples, first))
+    integers = all(one.kind == "u" for one in samples.types(taken_channels(first)))
     color_of = color_steps(color, len(crops[0][2]), by=top if top > 0 else 1.0, integers=integers)
     if not standardize:
         return [*first, *color_of]
@@ -72,13 +71,6 @@ def estimate_preparation(
 def _flat(crop: np.ndarray) -> np.ndarray:
     """(C, N) float64."""
     return crop.reshape(len(crop), -1).astype(np.float64)
-
-
-def _input_types(samples: Samples, first: Sequence[Step]) -> list[np.dtype]:
-    """The types of the channels that the network sees, as they are in their files."""
-    own = channel_dtypes(samples.source(0))
-    taken = [step["take"] for step in first if step["step"] == "channels"]
-    return [own[channel] for channel in (taken[0] if taken else []) if channel < len(own)] or list(own)
 
 
 def _thinned(crop: np.ndarray) -> np.ndarray:

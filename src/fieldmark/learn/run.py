@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,7 @@ from fieldmark.core.axes import AS_IS, PixelSize, factors_of, spelled_factors
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.seeds import derive_seed
-from fieldmark.errors import BadInput, BadRecipe
+from fieldmark.errors import BadInput, BadRecipe, some
 from fieldmark.learn.descend import Descend
 from fieldmark.learn.engine import fit, make_engine
 from fieldmark.learn.foreground import foreground_of_fit
@@ -44,6 +44,7 @@ from fieldmark.models.own_code import own_code
 from fieldmark.models.taught import TaughtNet, require_told
 from fieldmark.models.tensors import arrays_of
 from fieldmark.prepare import channels_step, prepared_channels, resize_step
+from fieldmark.prepare.pipeline import measures_each
 from fieldmark.recipes import validate
 from fieldmark.recipes.find import section_of
 from fieldmark.recipes.registry import FAMILIES
@@ -153,7 +154,7 @@ def prepared_net(job: FitJob) -> tuple[Net, dict[str, Any], list[Event]]:
     steps = _preparation(samples, recipe, config)
     share = config.get("final_activation") == "sigmoid"
     scale_targets(samples, recipe.prepare, seed=recipe.seed, share=share, first=before_normalization(steps))
-    if said := _told_of_types(samples, recipe):
+    if said := _told_of_types(samples, steps):
         notes.append(Event("note", 0, 0, message=said))
     samples.preparation = steps if samples.resize == AS_IS else [resize_step(samples.resize), *steps]
     seen = prepared_channels(samples.preparation, channels)
@@ -211,11 +212,10 @@ def _find_targets(job: FitJob, config: dict[str, Any]) -> Iterator[Event]:
         yield Event("note", 0, 0, message=said)
 
 
-def _told_of_types(samples: Samples, recipe: FitRecipe) -> str:
+def _told_of_types(samples: Samples, steps: Sequence[dict[str, Any]]) -> str:
     """A sentence on images of several types, where all are normalized by the same numbers; empty for none."""
-    types = samples.types(recipe.data.inputs)
-    each = recipe.prepare.normalize is not None and recipe.prepare.normalize.scheme in ("slice", "volume", "stack")
-    if each or len({dtype for dtype in types if dtype.kind in "ui"}) < 2:
+    types = samples.types(taken_channels(steps))
+    if measures_each(steps) or len({dtype for dtype in types if dtype.kind in "ui"}) < 2:
         return ""
     found = " and ".join(f"{name} holds {dtype}" for dtype, name in types.items())
     return f"{found}: values are compared as they are. Write all images as one type, if they show the same."
@@ -241,11 +241,10 @@ def _told_of_labels(job: FitJob) -> Iterator[str]:
         named = [f"0 is {job.classes[0].name!r}", f"every other value is {job.classes[1].name!r}"]
     else:
         named = [f"{spec.value} is {spec.name!r}" for spec in job.classes]
-    more = f" and {len(named) - MOST_NAMED} more" if len(named) > MOST_NAMED else ""
     unknown = f"; {target.ignore} means unknown" if target.ignore is not None else ""
     if target.ignore is None and target.classes is None and not target.objects and job.classes[0].value == 0:
         unknown = ". Where 0 means unknown: --set data.target.ignore=0"
-    yield f"In label maps {', '.join(named[:MOST_NAMED])}{more}{unknown}."
+    yield f"In label maps {some(named, MOST_NAMED)}{unknown}."
 
 
 def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: FitRecipe) -> Iterator[str]:
@@ -253,8 +252,7 @@ def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: Fit
     usable = set(targets.images())
     if recipe.data.target.kind != "marks" and len(usable) < len(samples.images):
         without = [image.name for place, image in enumerate(samples.images) if place not in usable]
-        more = f" and {len(without) - 3} more" if len(without) > 3 else ""
-        yield f"No target for {', '.join(without[:3])}{more}: they teach nothing."
+        yield f"No target for {some(without, 3)}: they teach nothing."
     if not split.validation and recipe.data.split.validation > 0:
         yield "Too few images to hold any out: the last epoch's weights are the model's."
     early = recipe.train.early

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fieldmark.core.fingerprint import file_hash
-from fieldmark.errors import BadFile, BadRecipe
+from fieldmark.errors import BadFile, BadRecipe, some
 from fieldmark.models.encoders import adapted
 
 if TYPE_CHECKING:
@@ -65,11 +65,10 @@ def take_encoder(net: Net, file: Path) -> None:
     own = {name: value for name, value in encoder.state_dict().items() if not name.endswith(_COUNTERS)}
     found = {name: _fitted(given.get(_bare(name)), value) for name, value in own.items()}
     if missing := [name for name, value in found.items() if value is None]:
-        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise BadFile(
             file,
             f"{len(own) - len(missing)} of the encoder's {len(own)} weights are in it; it lacks "
-            f"{', '.join(missing[:3])}{more}. Name weights of this encoder.",
+            f"{some(missing, 3)}. Name weights of this encoder.",
         )
     with torch.no_grad():
         for name, value in own.items():

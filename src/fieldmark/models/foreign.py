@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 
-from fieldmark.errors import BadFile
+from fieldmark.errors import BadFile, some
 from fieldmark.models.flim_graph import FlimGraphNet
 from fieldmark.models.flim_ops import BatchNorm, Conv, Decoder, MarkerNorm, Op
 from fieldmark.models.libift import LibiftLayer, require_layers
@@ -131,7 +131,7 @@ def take_state(net: FlimGraphNet, state: State, source: object) -> list[str]:
     unknown = [given[key] for key in given if key not in known]
     if missing or unknown:
         raise BadFile(
-            source, f"does not fit the architecture: missing {_some(missing)}; unknown {_some(unknown)}. Check -ad."
+            source, f"does not fit the architecture: missing {some(missing, 5)}; unknown {some(unknown, 5)}. Check -ad."
         )
     for name, op in wanted.items():
         _fill(op, {LEAVES[type(op)][leaf]: state[given[name, leaf]] for at, leaf in given if at == name}, name, source)
@@ -147,7 +147,7 @@ def take_layers(net: FlimGraphNet, layers: list[LibiftLayer], source: Path) -> N
     names = net.learnable()
     convs = [name for name in names if isinstance(net.op(name), Conv)]
     if others := [name for name in names if not isinstance(net.op(name), Conv | MarkerNorm)]:
-        raise BadFile(source, f"has no weights for {_some(others)}: such folders hold convolutions. Take them out.")
+        raise BadFile(source, f"has no weights for {some(others, 5)}: such folders hold convolutions. Take them out.")
     require_layers(layers, len(convs), source)
     for name, layer in zip(convs, layers, strict=True):
         before = names[names.index(name) - 1] if names.index(name) else ""
@@ -204,8 +204,3 @@ def _require_run(net: FlimGraphNet, source: object) -> None:
         raise BadFile(source, f"its layers do not fit each other ({str(error).splitlines()[0]}). Check -ad.") from error
     if not finite:
         raise BadFile(source, "its weights give values that are NaN or infinite. Train them again.")
-
-
-def _some(names: Iterable[str]) -> str:
-    shown = list(names)
-    return (", ".join(shown[:5]) + (f" and {len(shown) - 5} more" if len(shown) > 5 else "")) or "nothing"

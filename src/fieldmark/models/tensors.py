@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadInput, some
 
 
 def arrays_of(net: nn.Module) -> dict[str, np.ndarray]:
@@ -25,8 +25,8 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
     wanted = set(net.state_dict())
     if wanted != set(arrays):
         raise BadInput(
-            f"The weights do not fit the network: missing {_some(wanted - set(arrays))}; "
-            f"unknown {_some(set(arrays) - wanted)}. Copy the model folder again."
+            f"The weights do not fit the network: missing {some(sorted(wanted - set(arrays)), 3)}; "
+            f"unknown {some(sorted(set(arrays) - wanted), 3)}. Copy the model folder again."
         )
     parameters = dict(net.named_parameters(remove_duplicate=False))  # weights that parts share have several names
     for name, array in arrays.items():
@@ -36,11 +36,6 @@ def load_arrays(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
         else:
             owner, _, leaf = name.rpartition(".")
             setattr(net.get_submodule(owner), leaf, value)
-
-
-def _some(names: set[str]) -> str:
-    shown = ", ".join(sorted(names)[:3]) or "none"
-    return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown
 
 
 def _fill(name: str, parameter: nn.Parameter, value: torch.Tensor) -> None:

@@ -15,6 +15,7 @@ from fieldmark.errors import FieldmarkError
 from fieldmark.labels import ImportReport, Labels
 from fieldmark.store import JournalEntry, open_store
 from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe, require_resumable, typed_families
+from fieldmark.workbench.originals import refuse_originals
 from fieldmark.workbench.predicting import predict
 from fieldmark.workbench.project import Project, open_project, plan_project, write_project
 from fieldmark.workbench.runs import Run, find_run, list_runs
@@ -101,11 +102,19 @@ class Workbench:
         )
 
     def export_labels(self, path: Path, kind: str, *, overwrite: bool = False) -> list[Path]:
-        """Write labels as files."""
+        """Write labels as files, never among images: see `workbench.originals`."""
+        refuse_originals(self, [path.parent if path.suffix.lower() == ".csv" else path], option="")
         return self.labels.export_folder(path, kind, self.collection, overwrite=overwrite)
 
-    def exclude(self, names: Sequence[str], why: str) -> list[str]:
-        """Leave images out, for a reason that is kept; with an empty reason, take them in again. Their names."""
+    def exclude(self, names: Sequence[str], why: str = "") -> list[str]:
+        """Leave images out, for a reason that is kept. Their names."""
+        return self._exclude(names, why.strip() or "left out")
+
+    def include(self, names: Sequence[str]) -> list[str]:
+        """Take images in again that were left out. Their names."""
+        return self._exclude(names, "")
+
+    def _exclude(self, names: Sequence[str], why: str) -> list[str]:
         records = [self.collection.find(name) for name in names]
         self.collection.exclude([record.id for record in records], why, author=self.author)
         return [record.name for record in records]

@@ -18,6 +18,7 @@ from fieldmark.evaluate.truth import Coding, Truth, read_truth
 from fieldmark.images import open_image
 from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.predicting import HIDDEN
+from fieldmark.workbench.runs import run_of
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -122,9 +123,7 @@ class Evaluation(Scored):
 
 def report_of(bench: Workbench, header: Header, name: str) -> Path:
     """Where a report goes by itself: beside the run that made the model, where it is one of the project's."""
-    runs = {run.id: run.folder for run in bench.runs()}
-    folder = runs.get(str(header.details.get("run", "")))
-    return (folder or predictions_of(bench, name) / HIDDEN) / "report.html"
+    return (run_of(bench.project, header) or predictions_of(bench, name) / HIDDEN) / "report.html"
 
 
 def predictions_of(bench: Workbench, name: str) -> Path:

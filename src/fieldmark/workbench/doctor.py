@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from fieldmark import __version__
-from fieldmark.errors import FieldmarkError
+from fieldmark.errors import FieldmarkError, some
 
 Finding = tuple[bool, str, str]
 """Whether it is well, what was looked at, what was found."""
@@ -58,6 +58,6 @@ def _project(folder: Path) -> list[Finding]:
         return [*findings, (False, "project", str(error))]
     lost = [record.name for record in images if not record.path.exists()]
     findings.append((not problems, "database", "; ".join(problems) or "whole"))
-    shown = ", ".join(lost[:5]) + (" ..." if len(lost) > 5 else "")
-    told = f"{len(lost)} missing: {shown}. Add the folder where they are now" if lost else f"{len(images)} found"
+    what = "Add the folder where they are now, or leave them out: fieldmark exclude IMAGE"
+    told = f"{len(lost)} missing: {some(lost, 5)}. {what}" if lost else f"{len(images)} found"
     return [*findings, (not lost, "images", told)]

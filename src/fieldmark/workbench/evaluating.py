@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fieldmark.checkpoint import Header, header_of
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadInput, some
 from fieldmark.evaluate import instances, summary
 from fieldmark.evaluate.orientations import write_rows
 from fieldmark.evaluate.summary import summarize
@@ -170,7 +170,7 @@ def _masks(bench: Workbench, kind: Kind, folder: Path | None, records: Sequence[
         raise BadInput("--mask is for models that make images; name the value that means unknown with --ignore.")
     found = {record.id: path for record, path in paired(bench, folder, "masks")[0]}
     if missing := [record.name for record in records if record.id not in found]:
-        raise BadInput(f"{folder} holds no mask for {', '.join(missing[:3])}. Give one for each image that has truth.")
+        raise BadInput(f"{folder} holds no mask for {some(missing, 3)}. Give one for each image that has truth.")
     return found
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import Header
-from fieldmark.checkpoint.bundle import read_bundle, read_json
+from fieldmark.checkpoint.bundle import read_bundle
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import NothingLabelled
 from fieldmark.evaluate.baselines import Baseline, forest, majority, random
@@ -29,6 +29,7 @@ from fieldmark.workbench.cases import (
     values_of,
 )
 from fieldmark.workbench.fitting import MARKS, collect_marks
+from fieldmark.workbench.runs import job_of, run_of
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -110,7 +111,7 @@ def class_lessons(bench: Workbench, header: Header, cases: Sequence[Case], codin
         cases: Those with truth.
         coding: How their masks are read; None where they number objects, of the last class.
     """
-    target = taught_by(run_job(bench, header))
+    target = taught_by(job_of(bench.project, header))
     drawn = _stroke_lessons(bench, header) if target.kind == "marks" else []
     if drawn:
         return drawn
@@ -136,26 +137,15 @@ def _stroke_lessons(bench: Workbench, header: Header) -> list[Lesson]:
 
 def _strokes_then(bench: Workbench, header: Header, records: list[ImageRecord]) -> dict[str, np.ndarray]:
     """The painted pixels that the run learned from, whatever was painted since; those of now where no run tells."""
-    folder = run_folder(bench, header)
+    folder = run_of(bench.project, header)
     if folder is None or not (folder / MARKS).is_file():
         return collect_marks(bench.labels, records, {spec.id: place for place, spec in enumerate(header.classes)})
     now = {record.name: place for place, record in enumerate(records)}
-    names = [item["name"] for item in run_job(bench, header).get("images", [])]
+    names = [item["name"] for item in job_of(bench.project, header).get("images", [])]
     _, then = read_bundle(folder, MARKS)
     image = np.array([now.get(name, -1) for name in names], np.int64)[then["image"]]
     kept = image >= 0
     return {"image": image[kept], "place": then["place"][kept], "klass": then["klass"][kept]}
-
-
-def run_folder(bench: Workbench, header: Header) -> Path | None:
-    """Of the run that made a model, while it is there."""
-    return {run.id: run.folder for run in bench.runs()}.get(str(header.details.get("run", "")))
-
-
-def run_job(bench: Workbench, header: Header) -> dict[str, Any]:
-    """What the run that made a model was given; empty where it is gone."""
-    folder = run_folder(bench, header)
-    return read_json(folder / "job.json") if folder is not None and (folder / "job.json").is_file() else {}
 
 
 def taught_by(job: dict[str, Any]) -> TargetConfig:
@@ -168,7 +158,7 @@ def run_targets(bench: Workbench, header: Header) -> list[tuple[Path, Path]]:
 
     Where channels of the images themselves taught, the files are the images.
     """
-    job = run_job(bench, header)
+    job = job_of(bench.project, header)
     target = taught_by(job)
     own = target.kind == "labels" and target.folder is None
     hashes = {item.content_hash for item in header.taught}

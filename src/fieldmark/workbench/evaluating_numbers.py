@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fieldmark.checkpoint import Header, header_of
-from fieldmark.checkpoint.bundle import read_json
 from fieldmark.collection.importers import read_text
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput, near_miss, some
@@ -27,7 +26,7 @@ from fieldmark.workbench.cases import Asked, Scored, Watch, predictions_of, repo
 from fieldmark.workbench.numbers import IMAGE, Row, columns_of, numbers_by_image, read_numbers
 from fieldmark.workbench.originals import refuse_originals
 from fieldmark.workbench.predicting import model_folder
-from fieldmark.workbench.runs import JOB
+from fieldmark.workbench.runs import job_of
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
@@ -213,10 +212,7 @@ def _shared(names: Sequence[str], file: Path) -> tuple[list[str], list[str]]:
 
 
 def _own_table(bench: Workbench, header: Header) -> tuple[Path, list[str]]:
-    runs = {run.id: run.folder for run in bench.runs()}
-    folder = runs.get(str(header.details.get("run", "")))
-    job = read_json(folder / JOB) if folder is not None and (folder / JOB).is_file() else {}
-    told = job.get("recipe", {}).get("data", {}).get("target", {}).get("table")
+    told = job_of(bench.project, header).get("recipe", {}).get("data", {}).get("target", {}).get("table")
     if not told or not Path(told).is_file():
         raise BadInput("Nothing says what is right. Name a table with --truth FILE.csv.")
     return Path(told), [f"The truth is {told}, which the model learned from; only images that taught nothing count."]

@@ -16,7 +16,7 @@ from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.registry import is_typed
-from fieldmark.errors import BadInput, BadRecipe, Cancelled, FieldmarkError, WorkerFailed
+from fieldmark.errors import BadInput, BadRecipe, Cancelled, FieldmarkError, WorkerFailed, some
 from fieldmark.recipes import FitRecipe, load_recipe, parse_override, validate
 from fieldmark.recipes.find import with_bounds
 from fieldmark.recipes.loading import with_overrides
@@ -216,8 +216,8 @@ def collect_answers(labels: Labels, images: list[ImageRecord], classes: tuple[Cl
     yes = labels.answer_matrix([record.id for record in images], [spec.id for spec in classes]) == 1
     if several := [record.name for record, row in zip(images, yes, strict=True) if row.sum() > 1]:
         raise BadInput(
-            f"{', '.join(several[:5])}{f' and {len(several) - 5} more' if len(several) > 5 else ''}: answered `yes` "
-            "for more than one class. A classifier of images learns one class an image; take the other answers back."
+            f"{some(several, 5)}: answered `yes` for more than one class. A classifier of images learns one class an "
+            "image; take the other answers back."
         )
     image, klass = np.nonzero(yes)
     return {"answer_image": image.astype(np.int64), "answer_klass": klass.astype(np.int64)}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fieldmark.collection.importers import read_text
 from fieldmark.collection.naming import ImageNames
 from fieldmark.core.fingerprint import fingerprint
-from fieldmark.errors import BadFile, BadInput, near_miss
+from fieldmark.errors import BadFile, BadInput, near_miss, some
 
 if TYPE_CHECKING:
     from fieldmark.recipes import DataConfig, FitRecipe
@@ -70,7 +70,7 @@ def numbers_by_image(names: Sequence[str], rows: dict[str, Row], file: Path) -> 
     if not found:
         raise BadInput(
             f"{file}: no row is of an image. Its first is of {next(iter(rows), 'none')!r}; images: "
-            f"{', '.join(names[:3])}. Name them as the images are named."
+            f"{some(names, 3)}. Name them as the images are named."
         )
     return found
 

@@ -28,11 +28,11 @@ from fieldmark.report.blocks import (
 )
 from fieldmark.report.pictures import filter_picture, overlay
 from fieldmark.workbench.cases import read_plane, truth_planes
-from fieldmark.workbench.evaluating_classes import run_job, taught_by
+from fieldmark.workbench.evaluating_classes import taught_by
 from fieldmark.workbench.evaluating_pictures import object_figures, picture_figure, shown_image, value_figures
 from fieldmark.workbench.fitting import collect_marks
 from fieldmark.workbench.predicting import model_folder
-from fieldmark.workbench.runs import read_history
+from fieldmark.workbench.runs import job_of, read_history
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +80,7 @@ def evaluation_sections(bench: Workbench, result: Evaluation, prefix: str = "") 
 
 
 def _lessons(bench: Workbench, header: Header) -> tuple[Block, ...]:
-    kind = taught_by(run_job(bench, header)).kind
+    kind = taught_by(job_of(bench.project, header)).kind
     of = f"{len(header.taught)} of {len(bench.collection.all())} images"
     text = f"A model of the family {header.family}, taught by {of}."
     blocks: list[Block] = [Text(text + FROM.get(kind, "")), *(Text(part) for part in _parts(header))]

@@ -9,13 +9,16 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fieldmark.checkpoint.bundle import read_json
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput, NotFound
 from fieldmark.workbench.project import Project
+
+if TYPE_CHECKING:
+    from fieldmark.checkpoint import Header
 
 RECORD = "run.json"
 JOB = "job.json"
@@ -100,6 +103,17 @@ def find_run(project: Project, name: str) -> Run:
     if name not in known:
         raise NotFound("run", name, known)
     return known[name]
+
+
+def run_of(project: Project, header: Header) -> Path | None:
+    """The folder of the run that made a model; None where the project has no such run, or has it no more."""
+    return {run.id: run.folder for run in list_runs(project)}.get(str(header.details.get("run", "")))
+
+
+def job_of(project: Project, header: Header) -> dict[str, Any]:
+    """What the run that made a model was given; empty where it is gone."""
+    folder = run_of(project, header)
+    return read_json(folder / JOB) if folder is not None and (folder / JOB).is_file() else {}
 
 
 def prune_runs(project: Project, *, keep: int) -> list[str]:

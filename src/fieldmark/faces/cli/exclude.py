@@ -9,7 +9,7 @@ import click
 
 @click.command()
 @click.argument("images", nargs=-1, required=True)
-@click.option("--why", default="left out", show_default=True, help="Kept with the image.")
+@click.option("--why", default="", help="A reason, kept with the image.")
 @click.option("--include", is_flag=True, help="Take them in again.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.pass_obj
@@ -19,7 +19,7 @@ def exclude(project: Path, images: tuple[str, ...], why: str, include: bool, as_
     from fieldmark.workbench import Workbench
 
     with errors_as_json(as_json), Workbench.open(project) as bench:
-        names = bench.exclude(images, "" if include else why)
+        names = bench.include(images) if include else bench.exclude(images, why)
     if as_json:
         say_json({"included" if include else "excluded": names})
         return

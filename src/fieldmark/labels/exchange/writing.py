@@ -128,15 +128,16 @@ def _refuse(files: Sequence[_File], target: Path, images: Sequence[ImageRecord],
         BadInput: With the reason.
     """
     folder = PurePosixPath(uri_of(target))
-    for image in images:
-        if PurePosixPath(image.uri).is_relative_to(folder):
-            raise BadInput(
-                f"{target}: this folder holds the image {image.name}, and image folders are never written into. "
-                "Choose an empty folder."
-            )
     for one in files:
         if not PurePosixPath(uri_of(one.path)).is_relative_to(folder):
             raise BadInput(f"{one.path}: this would be outside {target}; rename the image that it belongs to.")
+    held = {PurePosixPath(image.uri).parent: image.name for image in images}
+    for place in (target, *(one.path.parent for one in files)):
+        if name := held.get(PurePosixPath(uri_of(place))):
+            raise BadInput(
+                f"{place}: this folder holds the image {name}, and image folders are never written into. "
+                "Choose an empty folder."
+            )
     there = [one.path for one in files if one.path.exists()]
     if there and not overwrite:
         raise BadInput(

@@ -1,8 +1,7 @@
-"""What is refused before anything is done, and where things may be written."""
+"""What is refused before anything is done."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from fieldmark.errors import BadFile, BadInput
@@ -32,15 +31,3 @@ def require_folder(path: Path, flag: str) -> Path:
     if not path.is_dir():
         raise BadFile(path, f"{flag} wants a folder, and there is none. Check the name.")
     return path
-
-
-def refuse_originals(out: Path, originals: Iterable[tuple[str, Path | None]]) -> None:
-    """Law 4: nothing is written into the data set's or the markers' folder.
-
-    Args:
-        out: The folder that would be written into.
-        originals: A flag and its folder each, where one was given.
-    """
-    for flag, folder in originals:
-        if folder is not None and out.resolve().is_relative_to(folder.resolve()):
-            raise BadInput(f"{out} lies in {folder} ({flag}), which is only read. Choose another folder.")

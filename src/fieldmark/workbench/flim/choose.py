@@ -16,11 +16,12 @@ from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput, BadRecipe
 from fieldmark.images import open_image, thumbnail
 from fieldmark.select.cover import per_class
-from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
+from fieldmark.workbench.flim.checks import require_file, require_folder
 from fieldmark.workbench.flim.options import SelectOptions
 from fieldmark.workbench.flim.validate import image_items
 from fieldmark.workbench.flim.vectors import require_images
 from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.originals import refuse_inside
 
 SIDE = 16
 """Without a model, images are compared by their colors at SIDE x SIDE pixels."""
@@ -40,7 +41,7 @@ class Choosing:
     def __init__(self, options: SelectOptions) -> None:
         self.options = options
         dataset = require_folder(options.dataset_dir, "-d")
-        refuse_originals(options.markers_dir, [("-d", dataset)])
+        refuse_inside(options.markers_dir, [dataset], "-d")
         self.images = read_split(require_file(options.split, "-s"), read_dataset(dataset), dataset)
         self._header = None if options.model is None else header_of(options.model)
         if options.model is not None and self._header is not None:
@@ -95,7 +96,7 @@ def split_dataset(
         seed: Decides the draw.
     """
     require_folder(folder, "-d")
-    refuse_originals(Path(f"{name}-train.txt").parent, [("-d", folder)])
+    refuse_inside(Path(f"{name}-train.txt").parent, [folder], "-d")
     parts = stratified(read_dataset(folder), train, val, test, seed=seed)
     files = write_splits(Path(name), parts)
     return [(files[part], len(images)) for part, images in parts.items()]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput
-from fieldmark.workbench.flim.checks import refuse_originals, require_folder
+from fieldmark.workbench.flim.checks import require_folder
 from fieldmark.workbench.flim.layers import require_own_files
 from fieldmark.workbench.flim.options import ExplainOptions, computing
 from fieldmark.workbench.flim.validate import classifier_header, image_items, split_images
 from fieldmark.workbench.flim.vectors import require_images
 from fieldmark.workbench.jobs import run_job
+from fieldmark.workbench.originals import refuse_inside
 
 FOLDER = "CAMs"
 
@@ -33,7 +34,7 @@ def require_drawable(model: Path, dataset: Path, out: Path) -> None:
                 f"Grad-CAM follows the gradient of a dense classifier, and model {str(model)!r} has a support vector "
                 "machine. Train another without -s, or leave the drawing out."
             )
-    refuse_originals(out, [("-d", dataset)])
+    refuse_inside(out, [dataset], "-d")
 
 
 def explain(options: ExplainOptions) -> Iterator[Event]:

@@ -21,7 +21,7 @@ from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, follow_fit, require_resumable
 from fieldmark.workbench.flim.assemble import HIDDEN, Teaching, assemble
-from fieldmark.workbench.flim.checks import refuse_originals, require_file, require_folder
+from fieldmark.workbench.flim.checks import require_file, require_folder
 from fieldmark.workbench.flim.layers import require_layers, require_one_size, require_own_files, write_layers
 from fieldmark.workbench.flim.options import TrainOptions
 from fieldmark.workbench.flim.vectors import (
@@ -32,6 +32,7 @@ from fieldmark.workbench.flim.vectors import (
     refuse_pixels,
     require_no_filters,
 )
+from fieldmark.workbench.originals import refuse_inside
 from fieldmark.workbench.project import checked_name
 from fieldmark.workbench.runs import JOB, Run, list_runs
 
@@ -155,8 +156,7 @@ def _check(options: TrainOptions) -> None:
     folders = (("-md", options.markers_dir), ("-d", options.dataset_dir), ("-ldd", options.lids_model_dir))
     for flag, folder in folders:
         if folder is not None and not is_vectors(folder):
-            require_folder(folder, flag)
-    refuse_originals(options.outputs_dir, folders)
+            refuse_inside(options.outputs_dir, [require_folder(folder, flag)], flag)
     asked = options.svm or options.backpropagation or options.only_classifier
     if asked and (options.dataset_dir is None or options.train_split is None):
         raise NothingLabelled("A classifier learns from a data set. Say which: -d FOLDER -ts SPLIT.txt.")

@@ -71,7 +71,7 @@ class VectorSet:
             raise BadFile(
                 file,
                 f"it names {len(missing)} samples that {self.path} does not have: {some(missing)}. Samples there are "
-                f"called {some(self.names[:3])}. Correct the names.",
+                f"called {some(self.names, 3)}. Correct the names.",
             )
         if several := [name for name, places in found.items() if len(places) > 1]:
             raise BadFile(

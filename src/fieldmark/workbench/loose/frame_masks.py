@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fieldmark.collection.frames import FrameRow, Wanted, frames_in, write_listings
+from fieldmark.collection.frames import FrameRow, Wanted, frames_in, position_name, write_listings
 from fieldmark.collection.naming import named_below, pair_files
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
@@ -51,7 +51,7 @@ def by_position(masks: MaskFolder, into: Path) -> Path:
     if is_store(masks.images) or not masks.folder.is_dir():
         return masks.folder
     planes = _planes(masks)
-    names = sorted({_name(position) for position, *_ in planes})
+    names = sorted({position_name(position) for position, *_ in planes})
     if pair_files(names, named_below(masks.folder)).files:
         return masks.folder
     table = frames_in(masks.folder)
@@ -114,12 +114,8 @@ def _planes(masks: MaskFolder) -> set[tuple[int, int, int]]:
     """Position, time and slice of every plane that needs a mask."""
     wanted = Wanted(positions=masks.chosen.positions, slices=masks.chosen.slices, times=masks.chosen.times)
     rows = [row for row in frames_in(masks.images).rows if wanted.has(row)]
-    return {_plane(row) for row in rows if masks.names is None or _name(row.pos_idx) in masks.names}
+    return {_plane(row) for row in rows if masks.names is None or position_name(row.pos_idx) in masks.names}
 
 
 def _plane(row: FrameRow) -> tuple[int, int, int]:
     return row.pos_idx, row.time_idx, row.slice_idx
-
-
-def _name(position: int) -> str:
-    return f"p{position:03d}"
