@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,11 +82,28 @@ def test_numbers_of_channels_decide_not_their_places(cli, worker_here, own_folde
     usual_rows, odd_rows = (table(Path(f"{f}-model/predictions/metrics_xy.csv")) for f in ("usual", "odd"))
     assert odd_rows == usual_rows
 
-    draw("fewer", (0, 1, 6))
     Path("predict.yml").write_text(INFERENCE.format(folder="odd", b=6).replace("image_dir: odd", "image_dir: fewer"))
+    draw("fewer", (0, 2, 6))
     code, _, err = cli("predict", "--config", "predict.yml", "--out", "elsewhere")
     assert code == 1
-    assert "the model sees channels [1] of frames with [1, 4, 6], and these have [0, 1, 6]" in err
+    assert "the model sees channels [1] of frames with [1, 4, 6], and these have [0, 2, 6]" in err
+
+
+@pytest.mark.parametrize("others", [(7,), (2, 3, 8)])
+def test_frames_need_the_channels_that_the_model_sees(cli, worker_here, own_folder, others):
+    """Without a stain that lay there while it was taught, or with one more: the same answers."""
+    draw("usual", (0, 1, 2))
+    run(cli, "usual", (0, 1, 2))
+    (made,) = Path("usual-model/predictions").glob("*.tif")
+    Path("new").mkdir()
+    for frame in sorted(Path("usual").glob("im_c000*")):
+        for channel in (0, *others):
+            shutil.copy(frame, Path("new") / frame.name.replace("c000", f"c{channel:03d}"))
+    Path("predict.yml").write_text(INFERENCE.format(folder="usual", b=1).replace("image_dir: usual", "image_dir: new"))
+    code, _, err = cli("predict", "--config", "predict.yml", "--out", "answers")
+    assert code == 0, err
+    assert f"the frames have channels {[0, *others]}, and those that taught had [0, 1, 2]; [0] alone are read" in err
+    assert np.array_equal(tifffile.imread(Path("answers") / made.name), tifffile.imread(made))
 
 
 def test_masks_are_learned_as_the_channel_after_the_last(cli, worker_here, own_folder):

@@ -166,6 +166,19 @@ def test_images_are_predicted_once_and_measured_as_they_were(cli, monkeypatch, e
         assert float(row["mae"]) == pytest.approx(np.abs(said - right).mean(), rel=1e-5)
 
 
+def test_tables_of_an_earlier_report_go_with_it(cli):
+    """Of an orientation that is not asked for now; what the report did not name is somebody's own."""
+    trained(cli, epochs=1)
+    assert cli("predict", "--config", inference())[0] == 0
+    out = Path("model/predictions")
+    (out / "metrics_xz.csv").write_text("mine")
+    Path("infer.yml").write_text(Path("infer.yml").read_text().replace("[xy, xyz]", "[xy]"))
+    assert cli("predict", "--config", "infer.yml")[0] == 0
+    assert sorted(path.name for path in out.glob("metrics_*")) == ["metrics_xy.csv", "metrics_xz.csv"]
+    assert (out / "metrics_xz.csv").read_text() == "mine"
+    assert len(table(out / "metrics_xy.csv")) == 2 * SLICES
+
+
 def test_what_taught_is_predicted_and_never_scored(cli):
     trained(cli, epochs=1)
     code, _, err = cli("predict", "--config", inference("train"), "--out", "elsewhere", "--format", "npy")
@@ -291,6 +304,16 @@ def test_what_was_predicted_before_an_error_stays(cli, monkeypatch):
     assert "the second one is bad" in err
     assert len(list(Path("model/predictions").glob("*.tif"))) == 1
     assert Path("model/predictions/.fieldmark/work").is_dir()
+
+
+def test_times_that_are_too_few_to_be_parted_are_named(cli):
+    Path("train.yml").write_text(TRAINING.format(epochs=1, callbacks="{}", by="time_idx"))
+    code, _, err = cli("fit", "--config", "train.yml")
+    assert code == 0, err
+    assert "Too few times to hold any out" in err
+    code, _, err = cli("predict", "--config", inference())
+    assert code == 1
+    assert "parted along time, and that part is empty. Set data_split: all" in err
 
 
 def test_planes_that_were_held_out_are_named(cli):

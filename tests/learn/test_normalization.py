@@ -186,16 +186,21 @@ def test_targets_are_normalized_with_a_masked_loss_too(tmp_path, masked, statist
 
 
 @pytest.mark.parametrize("own", [False, True])
-def test_targets_are_measured_on_the_foreground_too(tmp_path, own):
-    """Sparse bright objects on a dark ground: by all pixels their spread were that of the ground."""
+@pytest.mark.parametrize("empty", [0, 1])
+def test_targets_are_measured_on_the_foreground_too(tmp_path, own, empty):
+    """Sparse bright objects on a dark ground: by all pixels their spread were that of the ground.
+
+    A bright speck in an image without objects is no block of them, nor counts.
+    """
     rng = np.random.default_rng(4)
     (tmp_path / "masks").mkdir()
     images, inside = [], []
-    for n in range(3):
+    for n in range(3 + empty):
         shown = np.zeros((96, 112), bool)
-        shown[16 * n : 16 * n + 32, 32:64] = True
+        shown[16 * n : 16 * n + (32 if n < 3 else 7), 32:64] = True
         target = np.where(shown, rng.normal(5000, 700, shown.shape), rng.normal(100, 3, shown.shape))
-        inside.append(target[shown])
+        target = target if n < 3 else target / 9
+        inside += [target[shown]] if n < 3 else []
         path = tmp_path / f"{n}.tif"
         stack = np.stack([rng.random(shown.shape), target]).astype(np.float32)
         tifffile.imwrite(path, stack, photometric="minisblack", metadata={"axes": "CYX"})

@@ -98,6 +98,27 @@ def test_only_the_foreground_is_measured():
     assert found.steps[-1]["std"] == pytest.approx(seen.std(axis=1), rel=1e-4)
 
 
+@pytest.mark.parametrize("scheme", ["dataset", "volume"])
+def test_planes_that_show_nothing_are_not_measured(scheme):
+    """Half of the slices lie beside the objects: their ground is none of what shows foreground."""
+    images, inside = drawn(4), []
+    for image in images:
+        disc = image[0, 0, 0] / light() > 900
+        inside.append(image[0, 0, 0][disc])
+        image[0, 0, 1] = np.random.default_rng(7).normal(50, 2, SIZE)
+    config = PrepareConfig(
+        foreground=ForegroundConfig(method="dataset-otsu", channels=(0,), radius=2),
+        normalize=NormalizeConfig(scheme=scheme, statistic="median-iqr", min_fraction=0.9),
+    )
+    steps = run(images, config).steps
+    if scheme == "dataset":
+        assert steps[-1]["mean"][0] == pytest.approx(np.median(np.concatenate(inside)), rel=0.05)
+        return
+    for image, seen in zip(images, inside, strict=True):
+        numbers = Whole(lambda image=image: ArraySource(image)).numbers(steps, 0, 1)
+        assert numbers["center"][0] == pytest.approx(np.median(seen), rel=0.1)  # some blocks, under their own light
+
+
 @pytest.mark.parametrize("statistic", ["median-iqr", "mean-std"])
 @pytest.mark.parametrize(
     "ground", [None, ForegroundConfig(channels=(0,), radius=2), ForegroundConfig(method="dataset-otsu")]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,55 @@ def test_volumes_are_resized_and_parted():
     assert prepare().recipe["prepare"]["foreground"]["by"] == "slice"
     crops = prepare({"resize": {"num_slices_subvolume": 6, "overlap_slices": 2}})
     assert (crops.recipe["train"]["depth"], crops.tiles["subvolume"]) == (6, None)
+
+
+def test_whole_slices_are_measured_where_stacks_are_normalized():
+    """microDL's `stack` is the mean and standard deviation of each image, whatever its foreground."""
+    found = prepare({"normalize.normalize_im": "stack"})
+    assert found.recipe["prepare"]["normalize"]["min_fraction"] == 0
+    assert any(note.startswith("normalize.min_fraction: ") for note in found.notes)
+    assert not any(note.startswith("normalize.min_fraction") for note in prepare().notes)
+
+
+def test_one_number_is_that_of_rows_and_columns():
+    assert prepare({"tile.tile_size": 128, "tile.step_size": 64}) == prepare(
+        {"tile.tile_size": [128, 128], "tile.step_size": [64, 64]}
+    )
+    assert fit({"network.filter_size": [3, 3, 3]}).recipe == fit({"network.filter_size": 3}).recipe
+
+
+@pytest.mark.parametrize(
+    ("read", "change", "words"),
+    [
+        (fit, {"network.filter_size": [3, 5]}, "network.filter_size: filters are as long along each axis"),
+        (fit, {"network.num_filters_per_block": [16]}, "network.num_filters_per_block: "),
+        (
+            fit,
+            {"dataset.augmentations": {"zoom_range": 1.1}},
+            "dataset.augmentations.zoom_range: Input should be a list, such as [1, 2]",
+        ),
+        (prepare, {"flat_field": True}, "flat_field: Input should be a group of keys and values (found True)"),
+        (predict, {"image_dir": ""}, "image_dir: "),
+    ],
+)
+def test_lists_and_values_in_each_others_place_are_named(read, change, words):
+    with pytest.raises(BadRecipe, match=re.escape(f"config.yml: {words}")):
+        read(change)
+
+
+@pytest.mark.parametrize(
+    ("axes", "tile", "wanted"),
+    [
+        ("zyx", {"num_overlap": [4, 32, 32], "tile_shape": [8, 256, 256]}, (32, 4, 256)),
+        ("xyz", {"num_overlap": [32, 32, 4], "tile_shape": [256, 256, 8]}, (32, 4, 256)),
+        ("xyz", {"num_overlap": [32, 32], "tile_shape": [256, 256]}, (32, None, 256)),
+        ("zyx", {"num_overlap": 32}, (32, None, 512)),
+        ("zyx", {"num_overlap": 2, "num_slices": 8}, (None, 2, 512)),  # blocks of slices share slices
+    ],
+)
+def test_overlaps_are_those_of_their_axes(axes, tile, wanted):
+    recipe = validate(PredictRecipe, predict({"images.image_format": axes, "tile": tile}).recipe)
+    assert (recipe.overlap, recipe.overlap_z, recipe.tile) == wanted
 
 
 def test_an_inference_file_becomes_a_prediction():

@@ -254,7 +254,8 @@ def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: Fit
         without = [image.name for place, image in enumerate(samples.images) if place not in usable]
         yield f"No target for {some(without, 3)}: they teach nothing."
     if not split.validation and recipe.data.split.validation > 0:
-        yield "Too few images to hold any out: the last epoch's weights are the model's."
+        parted = "images" if split.axis is None else ("times", "slices")[split.axis]
+        yield f"Too few {parted} to hold any out: the last epoch's weights are the model's."
     early = recipe.train.early
     if not split.validation and early is not None and early.monitor.startswith("val_"):
         yield f"Nothing validates, so {early.monitor} never ends the fit. Or: --set train.early.monitor=loss."

@@ -21,7 +21,7 @@ from fieldmark.prepare.light import every_plane, light_of, surfaces_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.pipeline import Step, apply, flat_field_step, scale_step
-from fieldmark.prepare.whole import Whole, counted, statistics
+from fieldmark.prepare.whole import ENOUGH, NOTHING, Counted, Whole, counted, statistics
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -237,7 +237,7 @@ def _ground(
     pooled = _Pool(-(-total // every) * most)
     for number, plane in enumerate(planes_of(images, every=every), start=1):
         values = plane.whole.values(first, plane.t, plane.z, most)
-        pooled.add(values[list(config.channels) or slice(None)].mean(axis=0).reshape(1, -1))
+        pooled.add(Counted(ENOUGH, values[list(config.channels) or slice(None)].mean(axis=0).reshape(1, -1)))
         yield Event("threshold", number, -(-total // every))
     return rule | {"method": "threshold", "value": pooled_threshold(pooled.values[0])}
 
@@ -278,34 +278,41 @@ def _normalization(
     return [*first, *constant_steps(statistics(pooled.values, step))]
 
 
-def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskOf | None, most: int) -> np.ndarray:
-    """(C, N) pixels of a plane that are measured: spread over it, or over its blocks with enough foreground."""
+def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskOf | None, most: int) -> Counted:
+    """Pixels of a plane that are measured: spread over it, or over its blocks with enough foreground."""
     if not asked.min_fraction:
         values = plane.whole.values(ground.first, plane.t, plane.z, most)
-        return values.reshape(len(values), -1)
+        return Counted(ENOUGH, values.reshape(len(values), -1))
     values = plane.whole.values(ground.first, plane.t, plane.z)
     every = plane.whole.every()
     if masks is None:
         mask = plane.whole.foreground(ground.first, ground.rule or {}, plane.t, plane.z, values=values, every=every)
     else:
         mask = masks(plane, replace(ground, corrected=values) if every == 1 else ground)[::every, ::every]
-    counts = counted(values, mask, asked.min_fraction)
-    return counts[:, :: max(1, -(-counts.shape[1] // most))]
+    rank, counts = counted(values, mask, asked.min_fraction)
+    return Counted(rank, counts[:, :: max(1, -(-counts.shape[1] // most))])
 
 
 class _Pool:
     """Pixels of many planes in one array that is made once: kept pieces would scatter over the memory.
+
+    Of planes that show different things only those are kept that show the most (see `prepare.whole.pooled`).
 
     Args:
         most: Of each channel.
     """
 
     def __init__(self, most: int) -> None:
-        self._most, self._count = most, 0
+        self._most, self._count, self._rank = most, 0, NOTHING
         self._kept = np.zeros((0, 0), np.float32)
 
-    def add(self, values: np.ndarray) -> None:
-        """(C, N) float32."""
+    def add(self, counted: Counted) -> None:
+        """Pixels (C, N), float32, of one plane."""
+        rank, values = counted
+        if rank > self._rank:
+            return
+        if rank < self._rank:
+            self._rank, self._count = rank, 0
         if not len(self._kept):
             self._kept = np.empty((len(values), self._most), np.float32)
         part = values[:, : self._most - self._count]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,17 @@ LARGEST_VOLUME = 1 << 26
 """Pixels of a volume whose foreground is found at once; about fifteen bytes are held for each."""
 
 Keep = Callable[[tuple[int, ...], Callable[[], np.ndarray]], np.ndarray]
+
+
+ENOUGH, SOME, NOTHING = range(3)
+"""What a plane shows: blocks with enough foreground, foreground, or none."""
+
+
+class Counted(NamedTuple):
+    """Pixels of a plane that are measured, (C, N), and what they are: only the best of several planes count."""
+
+    rank: int
+    values: np.ndarray
 
 
 class _Latest:
@@ -165,12 +176,12 @@ class Whole:
         place = Place(t, (z,), rows, np.arange(0, x, every), (y, x))
         return apply(raw, self._concrete(steps, place))
 
-    def measured(self, steps: Sequence[Step], step: Step, t: int, z: int, most: int = MOST_PIXELS) -> np.ndarray:
-        """(C, N) prepared pixels of a plane that count: of blocks with enough foreground, or all."""
+    def measured(self, steps: Sequence[Step], step: Step, t: int, z: int, most: int = MOST_PIXELS) -> Counted:
+        """Prepared pixels of a plane that count: of blocks with enough foreground, or all."""
         values = self.values(steps, t, z, most)
         ground, share = step.get("foreground"), float(step.get("min_fraction") or 0.0)
         if ground is None or not share:
-            return values.reshape(len(values), -1)
+            return Counted(ENOUGH, values.reshape(len(values), -1))
         mask = self.foreground(steps, ground, t, z, values=values, every=self.every(most))
         return counted(values, mask, share)
 
@@ -208,7 +219,7 @@ class Whole:
             slices = range(depth) if volume else (z,)
             most = max(1, MOST_PIXELS // len(slices))
             parts = [self.measured(steps[:number], step, t, each, most) for each in slices]
-            self._measured[key] = statistics(np.concatenate(parts, axis=1), step)
+            self._measured[key] = statistics(pooled(parts), step)
         return self._measured[key]
 
     def _rows(self, source: ImageSource, t: int, z: int, rows: np.ndarray, every: int) -> np.ndarray:
@@ -226,10 +237,18 @@ def require_seen_at_once(depth: int, y: int, x: int, name: str) -> None:
         )
 
 
-def counted(values: np.ndarray, mask: np.ndarray, share: float) -> np.ndarray:
-    """(C, N) of pixels (C, y, x): those of blocks with this share of foreground; without one, foreground; or all."""
-    counts = mask if not (enough := _blocks(mask, share)).any() else enough
-    return values[:, counts] if counts.any() else values.reshape(len(values), -1)
+def counted(values: np.ndarray, mask: np.ndarray, share: float) -> Counted:
+    """Of pixels (C, y, x) those of blocks with this share of foreground; without one, foreground; or all."""
+    for rank, counts in ((ENOUGH, _blocks(mask, share)), (SOME, mask)):
+        if counts.any():
+            return Counted(rank, values[:, counts])
+    return Counted(NOTHING, values.reshape(len(values), -1))
+
+
+def pooled(parts: Sequence[Counted]) -> np.ndarray:
+    """(C, N) of planes that are measured together: of those that show the most."""
+    best = min(part.rank for part in parts)
+    return np.concatenate([part.values for part in parts if part.rank == best], axis=1)
 
 
 def statistics(values: np.ndarray, step: Step) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
 
+Orientation = Literal["xy", "xz", "yz", "xyz"]
+
 
 class EvaluateRecipe(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False):
     """What is measured, beside the model and the truth."""
@@ -24,7 +26,7 @@ class EvaluateRecipe(BaseModel, frozen=True, extra="forbid", allow_inf_nan=False
     """Predicted objects of fewer pixels are background."""
     target_channels: tuple[NonNegativeInt, ...] = ()
     """Channels of the true images; empty for all of them."""
-    orientations: tuple[Literal["xy", "xz", "yz", "xyz"], ...] = Field(default=("xy",), min_length=1)
+    orientations: tuple[Orientation, ...] = Field(default=("xy",), min_length=1)
     """Planes that predicted images are compared in; `xyz` for whole volumes."""
     metrics: tuple[str, ...] = ()
     """Of predicted images; empty for all of them."""

@@ -21,6 +21,12 @@ _MOST_PROBLEMS = 5
 _MOST_ITEMS = 1000
 """Items of a list among which true and false are looked for; longer ones are refused for their length."""
 _LONGEST = 80
+_PLAIN = {
+    "tuple_type": "Input should be a list, such as [1, 2]",
+    "list_type": "Input should be a list, such as [1, 2]",
+    "model_type": "Input should be a group of keys and values",
+}
+"""What pydantic says in words of Python, as users of YAML call it."""
 _SHOWN = Repr()  # of a million parts only the first are written out
 _SHOWN.maxlist = _SHOWN.maxtuple = _SHOWN.maxdict = _SHOWN.maxset = _SHOWN.maxstring = _LONGEST
 _SHOWN.maxother = _SHOWN.maxlong = _LONGEST
@@ -169,7 +175,8 @@ def _line(model: type[BaseModel], item: Any, where: str) -> str:
     if item["type"] == "extra_forbidden":
         return f"{path}: unknown key. {near_miss(location[-1], _known_keys(model, list(item['loc'])[:-1]))}"
     found = "" if item["type"] == "missing" else f" (found {_short(_SHOWN.repr(item['input']))})"
-    return f"{path or 'recipe'}: {item['msg'].removeprefix('Value error, ')}{found}."
+    said = _PLAIN.get(item["type"]) or item["msg"].removeprefix("Value error, ")
+    return f"{path or 'recipe'}: {said}{found}."
 
 
 def _short(text: str) -> str:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from fieldmark.checkpoint import Header, header_of
 from fieldmark.core.events import Event
@@ -16,7 +16,7 @@ from fieldmark.evaluate import instances, summary
 from fieldmark.evaluate.orientations import write_rows
 from fieldmark.evaluate.summary import summarize
 from fieldmark.recipes import PredictRecipe
-from fieldmark.recipes.evaluate import EvaluateRecipe
+from fieldmark.recipes.evaluate import EvaluateRecipe, Orientation
 from fieldmark.workbench.cases import Asked, Case, Evaluation, Kind, Scored, Watch, paired, predictions_of, report_of
 from fieldmark.workbench.evaluating_classes import (
     answered,
@@ -115,8 +115,11 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
     task = _Task(
         bench, name, header, recipe, cases, tuple(record.name for record in without), notes, place, asked.watch
     )
+    earlier = _tables_of(place)
     result = {"classes": _classes, "objects": _objects, "images": _images}[kind](task)
     _write(bench, result)
+    for table in earlier - _tables_of(place):
+        table.unlink(missing_ok=True)  # beside a report of other numbers it would be taken for a part of it
     return result
 
 
@@ -226,7 +229,7 @@ def _images(task: _Task) -> Evaluation:
     baselines, note = image_baselines(judge, taught, task.tested, task.watch)
     found = _by_orientation(task, judge, judged, baselines, [*judge.notes(task.tested), *([note] if note else [])])
     for orientation, rows in judged.rows.items():
-        write_rows(task.report.parent / f"metrics_{orientation}.csv", rows)
+        write_rows(_table_of(task.report, orientation), rows)
     return _result(task, found, "images", judge.metrics)
 
 
@@ -261,6 +264,20 @@ def _watched(events: Iterator[Event], watch: Watch) -> None:
     for event in events:
         if event.phase == "image":
             watch(f"Predicted {event.step}/{event.total} {event.message}")
+
+
+def _table_of(report: Path, orientation: str) -> Path:
+    return report.parent / f"metrics_{orientation}.csv"
+
+
+def _tables_of(report: Path) -> set[Path]:
+    """The tables that the report which lies there names; none where it names none."""
+    try:
+        said = json.loads(report.with_suffix(".json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # there is none, or it is no report of ours
+        return set()
+    named = said.get("orientations") if isinstance(said, dict) else None
+    return {_table_of(report, name) for name in get_args(Orientation) if name in named} if named else set()
 
 
 def _write(bench: Workbench, result: Evaluation) -> None:

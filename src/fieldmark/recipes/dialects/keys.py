@@ -13,7 +13,16 @@ from pathlib import Path
 from re import fullmatch
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, NonNegativeInt, StringConstraints, model_validator
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 
 from fieldmark.errors import BadRecipe
 
@@ -97,6 +106,14 @@ Place = Annotated[str, StringConstraints(min_length=1)]
 """A path; nothing would be the folder that the file lies in."""
 Words = Annotated[tuple[str, ...], BeforeValidator(as_list)]
 """Words; one alone stands for a list of it."""
+
+
+def _square(value: Any) -> Any:
+    return [value, value] if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+Sides = Annotated[tuple[PositiveInt, ...], Field(min_length=2, max_length=3), BeforeValidator(_square)]
+"""Rows and columns, or rows, columns and slices; one number alone is both rows and columns."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,6 +40,14 @@ def _named(value: Any) -> Any:
     return {"type": value} if isinstance(value, str) else value
 
 
+def _one_side(value: Any) -> Any:
+    """Of a list of equal sides, such as [3, 3, 3], the side."""
+    sides = value if isinstance(value, list | tuple) else [value]
+    if len(sides) > 1 and any(side != sides[0] for side in sides):
+        raise ValueError("filters are as long along each axis; give one number")
+    return sides[0] if sides else value
+
+
 class Network(Group, frozen=True, extra="forbid"):
     """A network by its class, with the document's defaults."""
 
@@ -57,10 +65,10 @@ class Network(Group, frozen=True, extra="forbid"):
     }
 
     class_: str = Field(alias="class")
-    num_filters_per_block: tuple[PositiveInt, ...] = (16, 32, 64, 128, 256)
+    num_filters_per_block: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 128, 256), min_length=2)
     num_initial_filters: PositiveInt | None = None
     num_convs_per_block: PositiveInt = 2
-    filter_size: KernelSize = 3
+    filter_size: Annotated[KernelSize, BeforeValidator(_one_side)] = 3
     depth: PositiveInt | None = None
     batch_norm: bool = True
     block_sequence: str = "conv-bn-activation"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveInt
 
 from fieldmark.errors import near_miss
-from fieldmark.recipes.dialects.keys import Chosen, ForeignPredict, Group, Ids, Numbers, Words, path_of, refuse
+from fieldmark.recipes.dialects.keys import Chosen, ForeignPredict, Group, Ids, Numbers, Place, Words, path_of, refuse
 from fieldmark.recipes.loading import validate
 
 FORMS = {".tif": "tiff", ".tiff": "tiff", ".png": "png", ".npy": "npy", ".zarr": "ome-zarr"}
@@ -37,7 +37,7 @@ class Images(Group, frozen=True, extra="forbid"):
     """How predictions are written."""
 
     ACCEPTED: ClassVar[dict[str, str]] = {
-        "image_format": _NAMES,
+        "image_format": "tile.tile_shape and tile.num_overlap have this order; " + _NAMES,
         "name_format": _NAMES,
         "pred_chan_name": _NAMES,
         "suffix": _NAMES,
@@ -101,7 +101,7 @@ class InferenceFile(Group, frozen=True, extra="forbid"):
     model_dir: str = ""
     model_fname: str = ""
     train_config: str = ""
-    image_dir: str
+    image_dir: Place
     preprocess_dir: str = ""
     data_split: Literal["train", "val", "test", "all"] = "test"
     save_to_image_dir: bool = False
@@ -198,17 +198,21 @@ def _form(images: Images, source: object) -> str:
 def _recipe(file: InferenceFile, source: object) -> dict[str, Any]:
     tile = file.tile
     made: dict[str, Any] = {"figures": file.save_figs}
-    overlap = tile.num_overlap if isinstance(tile.num_overlap, tuple) else (tile.num_overlap,)
-    if overlap:
-        made["overlap"] = overlap[-1]
-    if len(overlap) > 2:
-        made["overlap_z"] = overlap[0]
+    is_last = file.images.image_format == "xyz"  # of three numbers, that of the slices
+    if not isinstance(tile.num_overlap, tuple):
+        made["overlap" if tile.num_slices is None else "overlap_z"] = tile.num_overlap
+    elif tile.num_overlap:
+        z, side = (-1, 0) if is_last else (0, -1)
+        made["overlap"] = tile.num_overlap[side]
+        if len(tile.num_overlap) > 2:
+            made["overlap_z"] = tile.num_overlap[z]
     if tile.overlap_operation == "any":
         made["blend"] = "any"
     if tile.overlap_dict:
         raise refuse(source, "tile.overlap_dict", "is of another version; name num_overlap and overlap_operation.")
     if tile.tile_shape:
-        made["tile"] = max(64, round(tile.tile_shape[-1] / 64) * 64)
+        side = tile.tile_shape[0 if is_last and len(tile.tile_shape) > 2 else -1]
+        made["tile"] = max(64, round(side / 64) * 64)
     return made
 
 

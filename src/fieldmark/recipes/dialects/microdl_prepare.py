@@ -15,6 +15,7 @@ from fieldmark.recipes.dialects.keys import (
     Group,
     Ids,
     Numbers,
+    Sides,
     Words,
     as_list,
     path_of,
@@ -106,8 +107,8 @@ class Tile(Group, frozen=True, extra="forbid"):
         ("mask_dir", "mask_channel"), "foreground is what the masks say (masks)."
     )
 
-    tile_size: tuple[PositiveInt, ...] = Field(default=(256, 256), min_length=2, max_length=3)
-    step_size: tuple[PositiveInt, ...] = Field(default=(128, 128), min_length=2, max_length=3)
+    tile_size: Sides = (256, 256)
+    step_size: Sides = (128, 128)
     depths: Annotated[tuple[PositiveInt, ...], BeforeValidator(as_list)] = ()
     depth: PositiveInt = 1
     mask_depth: PositiveInt = 1
@@ -202,7 +203,7 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
     prepare: dict[str, Any] = {
         "flat_field": _flat_field(file, beside, notes),
         "resize": factors,
-        "normalize": _normalize(file, source),
+        "normalize": _normalize(file, notes, source),
         "foreground": _foreground(file, beside, source),
     }
     return ForeignPrepare(
@@ -265,7 +266,7 @@ def _flat_field(file: PreparationFile, beside: Path, notes: list[str]) -> dict[s
     return made | ({"block": one.block_size} if one.block_size else {})
 
 
-def _normalize(file: PreparationFile, source: object) -> dict[str, Any]:
+def _normalize(file: PreparationFile, notes: list[str], source: object) -> dict[str, Any]:
     one = file.normalize or Normalize()
     said = one.normalize_channels
     if one.normalize_im.lower() == "none" or (said and not any(said)):
@@ -276,10 +277,14 @@ def _normalize(file: PreparationFile, source: object) -> dict[str, Any]:
             "normalize.normalize_im",
             f"{one.normalize_im!r} is no scheme. {near_miss(one.normalize_im, SCHEMES)}",
         )
+    share = one.min_fraction
+    if one.normalize_im == "stack" and share:
+        notes.append("normalize.min_fraction: stack measures whole slices; volume and slice measure their foreground.")
+        share = 0.0
     clip = one.hist_clip_limits or (file.tile.hist_clip_limits if file.tile is not None else None)
     return {
         **SCHEMES[one.normalize_im],
-        "min_fraction": one.min_fraction,
+        "min_fraction": share,
         "channels": _normalized(file, said, source),
         "clip": list(clip) if clip else None,
     }

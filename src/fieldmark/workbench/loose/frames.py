@@ -114,8 +114,11 @@ def _with_fields(asked: ForeignPrepare, file: Path) -> ForeignPrepare:
     return replace(asked, recipe=asked.recipe | {"prepare": prepare})
 
 
-def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> None:
-    """The positions of folders of frames as images of a project, or those of them that were chosen."""
+def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen, *, channels: tuple[int, ...] = ()) -> None:
+    """The positions of folders of frames as images of a project, or those of them that were chosen.
+
+    Images have all channels, whatever a preparation had chosen, or those in `channels` alone.
+    """
     for folder in folders:
         if not folder.is_dir():
             raise BadFile(folder, "there is no such folder. Correct the path.")
@@ -125,7 +128,7 @@ def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen) -> Non
     if frames := [folder for folder in folders if folder not in stores]:
         if chosen != Chosen():
             require_chosen(chosen, frames[0], [row for folder in frames for row in frames_in(folder).rows])
-        wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times)
+        wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times, channels=channels)
         require_whole(add_positions(bench, frames, wanted=wanted))
 
 

@@ -87,6 +87,7 @@ def plan_inference(
     header = header_of(model)
     if file.frames.slices and header.halo[0] > 0:
         file = _with_neighbors(file)
+    file = _with_seen(file, header)
     return Plan(file, model, header, recipe, target, form or file.form, tuple(allow), tuple(gpus))
 
 
@@ -98,6 +99,30 @@ def _with_neighbors(file: ForeignPredict) -> ForeignPredict:
         "dataset.slice_ids: the network sees each slice with its neighbors, so whole stacks are predicted and measured."
     )
     return replace(file, frames=replace(file.frames, slices=()), notes=(*file.notes, note))
+
+
+def _with_seen(file: ForeignPredict, header: Header) -> ForeignPredict:
+    """With the channels that the model sees alone, where the frames have others beside them than those that taught.
+
+    Nothing is compared then: a model takes the channels that it sees, or all that lay there while it was taught.
+    """
+    numbers = () if is_store(file.images) else numbered_channels(file.images, file.frames)
+    seen, taught = _seen(header), header.details.get(NUMBERS, [])
+    if numbers == tuple(taught) or not seen or not {*seen} < {*numbers}:
+        return file
+    note = (
+        f"dataset.input_channels: the frames have channels {[*numbers]}, and those that taught had {taught}; {seen} "
+        "alone are read, and nothing is compared with dataset.target_channels."
+    )
+    chosen = replace(file.frames, channels=tuple(seen))
+    return replace(file, frames=chosen, targets=(), notes=(*file.notes, note))
+
+
+def _seen(header: Header) -> list[int]:
+    """The numbers of the frames' channels that a model sees; none where it does not know them."""
+    taught = header.details.get(NUMBERS, [])
+    takes = [step["take"] for step in header.preparation if step["step"] == "channels"]
+    return [taught[place] for place in takes[0]] if taught and takes else []
 
 
 def _with_frames(file: ForeignPredict) -> ForeignPredict:
@@ -114,7 +139,7 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
     yield from (_note(text) for text in grouped(plan.file.notes))
     names_of_part(plan.header, plan.file.split)
     place = plan.out / HIDDEN / "project"
-    bench = assemble(place, lambda bench: add_frames(bench, [plan.file.images], plan.file.frames), again=True)
+    bench = assemble(place, lambda bench: _fill(bench, plan), again=True)
     with bench:
         bench.allow = plan.allow
         records = _of_part(plan, bench.collection.all())
@@ -127,6 +152,11 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
             yield from _compared(plan, bench, kept)
         elif untaught := _to_judge(plan, records):
             yield from _judged(plan, bench, untaught)
+
+
+def _fill(bench: Workbench, plan: Plan) -> None:
+    chosen = plan.file.frames
+    add_frames(bench, [plan.file.images], chosen, channels=chosen.channels)
 
 
 def names_of_part(header: Header, split: str) -> frozenset[str] | None:
@@ -142,6 +172,11 @@ def names_of_part(header: Header, split: str) -> frozenset[str] | None:
     if parts.get("along"):
         planes = parts["planes"][PARTS[split]]
         key = "slice_ids" if parts["along"] == "slice" else "time_ids"
+        if not planes:
+            raise BadInput(
+                f"data_split: {split}: the model's images were parted along {parts['along']}, and that part is empty. "
+                "Set data_split: all, or train with more of them, or with a larger share (split_ratio)."
+            )
         raise BadInput(
             f"data_split: {split}: the model's images were parted along {parts['along']}. Name the planes instead: "
             f"data_split: all with dataset.{key}: {planes}."
@@ -168,7 +203,7 @@ def _placed(plan: Plan) -> ForeignPredict:
         BadInput: At the places of the channels that the model sees are others than it was taught with.
     """
     file = plan.file
-    if is_store(file.images):
+    if is_store(file.images) or file.frames.channels:
         return file
     numbers = numbered_channels(file.images, file.frames)
     taught = plan.header.details.get(NUMBERS, [])
