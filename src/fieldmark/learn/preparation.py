@@ -18,12 +18,13 @@ from fieldmark.prepare.flat_field import require_field, surface_of_file
 from fieldmark.prepare.light import Light, light_of, surfaces_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
-from fieldmark.prepare.whole import counted, statistics
+from fieldmark.prepare.whole import best_of, counted, statistics
 from fieldmark.recipes.prepare import NormalizeConfig
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fieldmark.prepare.whole import Counted
     from fieldmark.recipes.prepare import FlatFieldConfig, PrepareConfig
 
     Step = dict[str, Any]
@@ -253,12 +254,12 @@ def _on_ground(
 ) -> np.ndarray:
     """(C, N) pixels of planes spread over the teaching images, of blocks with enough foreground."""
     planes = {(index, box.start[0], box.start[1]) for index, box, _ in _crops(samples, seed, first)}
-    return np.concatenate([_plane_on_ground(samples, first, ground, asked, *at) for at in sorted(planes)], axis=1)
+    return best_of([_plane_on_ground(samples, first, ground, asked, *at) for at in sorted(planes)])
 
 
 def _plane_on_ground(
     samples: Samples, first: Sequence[Step], ground: Ground, asked: NormalizeConfig, index: int, t: int, z: int
-) -> np.ndarray:
+) -> Counted:
     values = samples.whole(index).values(first, t, z, PLANE_PIXELS)
     mask, _ = thin_mask(samples, ground, index, t, z, seen=values if ground.first == [*first] else None)
     return counted(values, mask, asked.min_fraction)

@@ -13,7 +13,7 @@ from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.preparation import foreground_rule, thin_mask
 from fieldmark.learn.targets import ImageTargets, Weighted
 from fieldmark.prepare import apply, scale_step, standardize_step
-from fieldmark.prepare.whole import counted, statistics
+from fieldmark.prepare.whole import best_of, counted, statistics
 from fieldmark.recipes.prepare import NormalizeConfig
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from fieldmark.learn.samples import Samples
     from fieldmark.learn.splits import Split
+    from fieldmark.prepare.whole import Counted
     from fieldmark.recipes.prepare import PrepareConfig
 
 CROPS = 64
@@ -123,11 +124,11 @@ class _Shown:
     def values(self, targets: ImageTargets, places: Sequence[tuple[int, Box]]) -> list[np.ndarray] | None:
         """Known values (N,) of each channel in blocks with enough foreground; None where there are none."""
         parts = [part for index, box in places if (part := self._part(targets, index, box)) is not None]
-        found = _known(parts) if parts else []
+        found = _known([best_of(parts)]) if parts else []
         return found if found and all(len(own) for own in found) else None
 
-    def _part(self, targets: ImageTargets, index: int, box: Box) -> np.ndarray | None:
-        """(T, N) of a place; None where it shows nothing."""
+    def _part(self, targets: ImageTargets, index: int, box: Box) -> Counted | None:
+        """(T, N) of a place that count; None where it shows nothing."""
         mask, every = self._mask(index, box)
         if mask is None or not mask.any():
             return None

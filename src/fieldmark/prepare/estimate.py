@@ -21,7 +21,7 @@ from fieldmark.prepare.light import every_plane, light_of, surfaces_of
 from fieldmark.prepare.masks import pooled_threshold
 from fieldmark.prepare.normalize import constant_steps, each_step, largest
 from fieldmark.prepare.pipeline import Step, apply, flat_field_step, scale_step
-from fieldmark.prepare.whole import Whole, counted, statistics
+from fieldmark.prepare.whole import Counted, Whole, counted, statistics
 
 if TYPE_CHECKING:
     from fieldmark.images import ImageSource
@@ -273,39 +273,44 @@ def _normalization(
     every, most = _spread(total)
     pooled = _Pool(-(-total // every) * most)
     for number, plane in enumerate(planes_of(images, every=every), start=1):
-        pooled.add(_counting(plane, Ground(ground, [*first]), asked, masks, most))
+        rank, values = _counting(plane, Ground(ground, [*first]), asked, masks, most)
+        pooled.add(values, rank)
         yield Event("statistics", number, -(-total // every))
     return [*first, *constant_steps(statistics(pooled.values, step))]
 
 
-def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskOf | None, most: int) -> np.ndarray:
-    """(C, N) pixels of a plane that are measured: spread over it, or over its blocks with enough foreground."""
+def _counting(plane: Plane, ground: Ground, asked: NormalizeConfig, masks: MaskOf | None, most: int) -> Counted:
+    """The pixels of a plane that are measured: spread over it, or over its blocks with enough foreground."""
     if not asked.min_fraction:
         values = plane.whole.values(ground.first, plane.t, plane.z, most)
-        return values.reshape(len(values), -1)
+        return 0, values.reshape(len(values), -1)
     values = plane.whole.values(ground.first, plane.t, plane.z)
     every = plane.whole.every()
     if masks is None:
         mask = plane.whole.foreground(ground.first, ground.rule or {}, plane.t, plane.z, values=values, every=every)
     else:
         mask = masks(plane, replace(ground, corrected=values) if every == 1 else ground)[::every, ::every]
-    counts = counted(values, mask, asked.min_fraction)
-    return counts[:, :: max(1, -(-counts.shape[1] // most))]
+    rank, counts = counted(values, mask, asked.min_fraction)
+    return rank, counts[:, :: max(1, -(-counts.shape[1] // most))]
 
 
 class _Pool:
-    """Pixels of many planes in one array that is made once: kept pieces would scatter over the memory.
+    """Pixels of the planes that show most, in one array that is made once: kept pieces would scatter over the memory.
 
     Args:
         most: Of each channel.
     """
 
     def __init__(self, most: int) -> None:
-        self._most, self._count = most, 0
+        self._most, self._count, self._rank = most, 0, 0
         self._kept = np.zeros((0, 0), np.float32)
 
-    def add(self, values: np.ndarray) -> None:
-        """(C, N) float32."""
+    def add(self, values: np.ndarray, rank: int = 0) -> None:
+        """(C, N) float32 of a plane, and how much it shows; see `prepare.whole.best_of`."""
+        if rank < self._rank:
+            return
+        if rank > self._rank:
+            self._rank, self._count = rank, 0
         if not len(self._kept):
             self._kept = np.empty((len(values), self._most), np.float32)
         part = values[:, : self._most - self._count]

@@ -40,6 +40,8 @@ FLAT = 1e-6
 LARGEST_VOLUME = 1 << 26
 """Pixels of a volume whose foreground is found at once; about fifteen bytes are held for each."""
 
+Counted = tuple[int, np.ndarray]
+"""The pixels (C, N) of a plane that count, and which these are: 2 for those of blocks, 1 for foreground, 0 for all."""
 Keep = Callable[[tuple[int, ...], Callable[[], np.ndarray]], np.ndarray]
 
 
@@ -165,12 +167,12 @@ class Whole:
         place = Place(t, (z,), rows, np.arange(0, x, every), (y, x))
         return apply(raw, self._concrete(steps, place))
 
-    def measured(self, steps: Sequence[Step], step: Step, t: int, z: int, most: int = MOST_PIXELS) -> np.ndarray:
-        """(C, N) prepared pixels of a plane that count: of blocks with enough foreground, or all."""
+    def measured(self, steps: Sequence[Step], step: Step, t: int, z: int, most: int = MOST_PIXELS) -> Counted:
+        """The prepared pixels of a plane that count: of blocks with enough foreground, or all."""
         values = self.values(steps, t, z, most)
         ground, share = step.get("foreground"), float(step.get("min_fraction") or 0.0)
         if ground is None or not share:
-            return values.reshape(len(values), -1)
+            return 0, values.reshape(len(values), -1)
         mask = self.foreground(steps, ground, t, z, values=values, every=self.every(most))
         return counted(values, mask, share)
 
@@ -208,7 +210,7 @@ class Whole:
             slices = range(depth) if volume else (z,)
             most = max(1, MOST_PIXELS // len(slices))
             parts = [self.measured(steps[:number], step, t, each, most) for each in slices]
-            self._measured[key] = statistics(np.concatenate(parts, axis=1), step)
+            self._measured[key] = statistics(best_of(parts), step)
         return self._measured[key]
 
     def _rows(self, source: ImageSource, t: int, z: int, rows: np.ndarray, every: int) -> np.ndarray:
@@ -226,10 +228,18 @@ def require_seen_at_once(depth: int, y: int, x: int, name: str) -> None:
         )
 
 
-def counted(values: np.ndarray, mask: np.ndarray, share: float) -> np.ndarray:
-    """(C, N) of pixels (C, y, x): those of blocks with this share of foreground; without one, foreground; or all."""
-    counts = mask if not (enough := _blocks(mask, share)).any() else enough
-    return values[:, counts] if counts.any() else values.reshape(len(values), -1)
+def counted(values: np.ndarray, mask: np.ndarray, share: float) -> Counted:
+    """Of pixels (C, y, x) those of blocks with this share of foreground; without one, foreground; or all."""
+    for rank, counts in ((2, _blocks(mask, share)), (1, mask)):
+        if counts.any():
+            return rank, values[:, counts]
+    return 0, values.reshape(len(values), -1)
+
+
+def best_of(parts: Sequence[Counted]) -> np.ndarray:
+    """(C, N) of the planes that show most: an empty one among them must not count with all its dark pixels."""
+    best = max(rank for rank, _ in parts)
+    return np.concatenate([values for rank, values in parts if rank == best], axis=1)
 
 
 def statistics(values: np.ndarray, step: Step) -> dict[str, np.ndarray]:
