@@ -237,6 +237,11 @@ class LabelTargets(_Filed):
         """(1, z, y, x) values as the file holds them; 0 in slices that it lacks."""
         return self.files.read(index, box, self._channel)[0]
 
+    def objects(self, index: int, box: Box) -> np.ndarray:
+        """The same where an object is known, else 0: what is unknown is none, nor is what counts as background."""
+        target, known = self.read(index, box)
+        return np.where((known > 0) & (target != self._ground), self.labels(index, box), 0)
+
     def read(self, index: int, box: Box) -> Known:
         labels, known = self.files.read(index, box, self._channel)
         values, last = labels.astype(np.int64), len(self._table) - 1
@@ -418,7 +423,7 @@ def _borders(targets: Targets, index: int, box: Box) -> np.ndarray:
 
     if not isinstance(targets, LabelTargets):
         raise TypeError("borders are those of label maps")
-    return border_weights(targets.labels(index, box)[0, 0]).astype(np.float32)
+    return border_weights(targets.objects(index, box)[0, 0]).astype(np.float32)
 
 
 def targets_of(samples: Samples, config: DataConfig, classes: tuple[ClassSpec, ...]) -> Targets:
