@@ -13,7 +13,7 @@ from fieldmark.evaluate.truth import UNKNOWN, place_table
 from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.target_files import Files
 from fieldmark.prepare import apply
-from fieldmark.prepare.whole import require_seen_at_once
+from fieldmark.prepare.whole import LARGEST_VOLUME, require_seen_at_once
 from fieldmark.recipes.data import MANY_CHANNELS
 
 if TYPE_CHECKING:
@@ -382,6 +382,12 @@ class Weighted:
 
     def _made(self, index: int, t: int, z: int) -> np.ndarray:
         y, x = self.samples.shape(index)[3:]
+        if y * x > LARGEST_VOLUME:
+            raise BadInput(
+                f"data.mask.method={self.config.method}: a plane of {self.samples.images[index].name} ({x} x {y} "
+                f"pixels) cannot be masked at once; at most {LARGEST_VOLUME:,} pixels are. Cut the image, or give "
+                "masks as files: data.mask.folder."
+            )
         box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
         if self.config.method == "borders":
             return _borders(self.targets, index, box)
