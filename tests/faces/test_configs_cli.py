@@ -97,6 +97,19 @@ def test_begun_again_it_goes_on_or_is_taken_as_it_is(cli, tmp_path):
     assert tree(tmp_path / "models/unet-resnet34") == first
 
 
+def test_a_sweep_of_its_rates_is_not_taken_for_the_fit_of_a_file(cli, tmp_path):
+    """Both lie in one project beside the model; so does a run that was killed before it was written down."""
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    status, _, err = cli("lr-find", "--config", config, *SMALL, "--steps", "10")
+    assert status == 0, err
+    (swept,) = (tmp_path / "models").glob(".fieldmark/*/runs/*")
+    shutil.copytree(swept, swept.with_name(f"{swept.name}-9"), ignore=shutil.ignore_patterns("job.*"))
+    status, _, err = cli("fit", "--config", config, *SMALL)
+    assert status == 0, err
+    assert load(tmp_path / "models/unet-resnet34")[0].details["run"] not in (swept.name, f"{swept.name}-9")
+
+
 @pytest.mark.parametrize(
     ("images", "labels"), [("train/images", "train/labels"), (".", "labels"), ("train", "train/labels")]
 )

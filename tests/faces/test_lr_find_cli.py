@@ -11,7 +11,9 @@ import yaml
 
 from fieldmark.faces.cli import main
 from fieldmark.testing.drawn import draw_discs
+from fieldmark.testing.projects import draw_strokes
 from fieldmark.testing.worker import use_fake_worker
+from fieldmark.workbench import Workbench
 
 SMALL = {
     "family": "unet",
@@ -120,6 +122,32 @@ def test_rates_are_written_where_the_family_looks_for_them(here, capsys):
     written = yaml.safe_load((here / "recipe.yaml").read_text())
     rates = {"lr": values["max_lr"], "cycle": {"max_lr": values["max_lr"]}}
     assert written == small | {"descend": small["descend"] | rates}
+
+
+def test_a_head_is_swept_on_features_that_are_learned_first(here, capsys):
+    """A dense classifier on FLIM: its layers are solved before there is anything to descend on."""
+    with Workbench.open(here / "P") as bench:
+        ground, disc = (klass.id for klass in bench.labels.classes())
+        for n, record in enumerate(bench.collection.all()):
+            bench.labels.set_answer(record.id, (ground, disc)[n % 2], True, "tester")
+            draw_strokes(bench, record.name, seed=n, height=40, width=48)
+    net = {"branches": [{"layers": [{"kernel_size": 3, "out_channels": 4, "pool": "max"}]}], "scales": []}
+    own = {"family": "flim", "net": net, "head": {"kind": "none"}, "image_head": {"kind": "dense"}}
+    (here / "recipe.yaml").write_text(yaml.safe_dump(own))
+    capsys.readouterr()
+    assert run("-C", "P", "lr-find", "--config", "recipe.yaml", "--steps", 12, "--apply") == 0, capsys.readouterr().err
+    told = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in told[:2]] == ["flim-layers", "lr-find"]
+    losses = [float(line.partition("loss=")[2]) for line in told if line.startswith("lr-find")]
+    assert losses[-1] < 0.9 * losses[0]
+    assert yaml.safe_load((here / "recipe.yaml").read_text())["image_head"]["descend"]["lr"] > 1e-3
+
+
+def test_a_sweep_is_no_fit_that_goes_on(here, capsys):
+    assert run("-C", "P", "lr-find", "unet", "--steps", 12) == 1
+    (swept,) = (here / "P" / "runs").iterdir()
+    assert run("-C", "P", "fit", "--resume", swept.name) == 1
+    assert f"Run {swept.name} is no fit that can go on" in capsys.readouterr().err
 
 
 def test_what_cannot_be_fitted_is_said(here, capsys):

@@ -103,6 +103,27 @@ def test_a_fit_ends_early(tmp_path):
     assert walked(tmp_path, [5.0, 1.0, 2.0, 3.0, 0.0], early=EarlyConfig(patience=2)) == (4, [])  # nothing is left
 
 
+@pytest.mark.parametrize("said", [math.nan, math.inf])
+@pytest.mark.parametrize("early", [None, EarlyConfig(patience=2)])
+def test_validation_that_never_gives_a_number_is_said_at_the_end(tmp_path, said, early):
+    weight, events = walked(tmp_path, [said] * 5, early=early)
+    assert weight == (10 if early is None else 4)
+    (note,) = [event.message for event in events if not event.metrics]
+    assert f"val_loss was not finite in any epoch ({said} after the last one)" in note
+    assert "the last epoch's weights are the model's" in note
+
+
+def test_it_is_not_said_where_an_epoch_could_be_chosen_or_none_is(tmp_path):
+    for name, said, keep in (("one", [math.nan, 2.0, math.nan], "best"), ("last", [math.nan] * 3, "last")):
+        _, events = walked(tmp_path / name, said, epochs=3, keep=keep)
+        assert all(event.metrics for event in events)
+
+
+def test_that_no_number_came_is_said_after_a_stop_too(tmp_path):
+    _, events = walked(tmp_path, [math.nan] * 5, (2, 1))
+    assert "was not finite in any epoch" in "".join(event.message for event in events)
+
+
 def test_small_gains_do_not_count(tmp_path):
     early = EarlyConfig(patience=2, min_delta=0.5)
     assert walked(tmp_path, [5.0, 4.9, 4.8, 0.0, 0.0], early=early)[0] == 2

@@ -241,6 +241,36 @@ def test_masks_weigh_and_labels_of_masks_by_their_weight(tmp_path):
     assert np.array_equal(weight[0, 0], np.where(mask[0] > 0, 3.0, 0.5))
 
 
+@pytest.mark.parametrize("unknown", [{"ignore": 9}, {"classes": 2}])
+def test_what_is_no_object_has_no_border(tmp_path, unknown):
+    """Two squares of one value with a stripe that is unknown, or background by its value: as without the stripe."""
+    plain = np.zeros(SIZE, np.uint8)
+    plain[:, 4:12, 4:12] = plain[:, 4:12, 15:23] = 1
+    striped = plain.copy()
+    striped[:, 14:] = 9
+    classes = tuple(ClassSpec(id=n + 1, name=str(n), value=n) for n in range(2))
+    made = []
+    for name, labels in (("plain", plain), ("striped", striped)):
+        config = DataConfig(target=TargetConfig(kind="labels", **unknown), mask=MaskConfig(method="borders"))
+        targets = targets_of(samples_of(sample(tmp_path, name, target=labels)), config, classes)
+        made.append(targets.read(0, Box((0, 0, 0, 0), (1, 1, 20, 30)))[1][0, 0])
+    assert np.allclose(made[0][6, 12:15], 1 + 10 * np.exp(-((1 + 3) ** 2) / 50))  # 1 and 3, 2 and 2, 3 and 1 pixels
+    known = striped[0] != 9 if "ignore" in unknown else np.ones_like(plain[0], bool)
+    assert np.array_equal(made[1], made[0] * known)
+
+
+@pytest.mark.parametrize("method", ["otsu", "borders"])
+def test_a_plane_that_is_too_large_to_be_masked_is_named(tmp_path, monkeypatch, method):
+    """Memory follows the crop; a computed mask is of a whole plane."""
+    monkeypatch.setattr("fieldmark.learn.targets.LARGEST_VOLUME", 20 * 30 - 1)
+    labels = (places() % 2).astype(np.uint8)
+    classes = tuple(ClassSpec(id=n + 1, name=str(n), value=n) for n in range(2))
+    config = DataConfig(target=TargetConfig(kind="labels"), mask=MaskConfig(method=method, channel=0))
+    targets = targets_of(samples_of(sample(tmp_path, target=labels)), config, classes)
+    with pytest.raises(BadInput, match=rf"data\.mask\.method={method}: a plane of a\.tif \(30 x 20 pixels\) cannot"):
+        targets.read(0, Box((0, 0, 0, 0), (1, 1, 4, 4)))
+
+
 def test_a_target_of_another_size_is_named(tmp_path):
     samples = samples_of(sample(tmp_path, target=places((3, 20, 31))))
     with pytest.raises(BadInput, match=r"a-target\.tif: is 1 x 3 x 20 x 31 .* a\.tif is 1 x 3 x 20 x 30"):

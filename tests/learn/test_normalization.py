@@ -20,6 +20,7 @@ from fieldmark.learn.preparation import estimate_flat_field, estimate_normalizat
 from fieldmark.learn.run import FitJob, run_fit
 from fieldmark.learn.samples import Marks, SampleImage, Samples
 from fieldmark.learn.splits import Split
+from fieldmark.learn.target_scale import scale_targets
 from fieldmark.learn.targets import targets_of
 from fieldmark.models.build import load_net
 from fieldmark.prepare import apply, channels_step, check, clip_step, inverse, scale_step, standardize_step
@@ -416,6 +417,33 @@ def test_what_is_held_out_has_no_part_in_masks_of_volumes(tmp_path):
         assert np.array_equal([masks[z] for z in teach], truth)
     for z in (1, 6):  # what validates never sees what tests
         assert np.array_equal(made["plain"][2][z], made["test"][2][z])
+
+
+def test_images_that_show_nothing_do_not_count_with_all_their_pixels(tmp_path):
+    """Of input and target alike: two images with a bright block, four that are dark."""
+    rng, inside = np.random.default_rng(4), []
+    for n in range(6):
+        both = rng.normal(20, 2, (2, 64, 64))
+        if n < 2:
+            both[:, 16:48, 16:48] = rng.normal([[[200]], [[90]]], 5, (2, 32, 32))
+            inside.append(both[:, 16:48, 16:48].reshape(2, -1))
+        tifffile.imwrite(
+            tmp_path / f"{n}.tif", both.astype(np.float32), photometric="minisblack", metadata={"axes": "CYX"}
+        )
+    samples = Samples([SampleImage(f"{n}", str(tmp_path / f"{n}.tif"), "") for n in range(6)], Marks.none(), 0)
+    config = PrepareConfig(
+        foreground=ForegroundConfig(channels=(0,), method="dataset-otsu", radius=1),
+        normalize=NormalizeConfig(statistic="mean-std", min_fraction=0.5),
+    )
+    first = [channels_step([0])]
+    (_, step) = estimate_normalization(samples, config, first, 0)
+    seen, true = np.concatenate(inside, axis=1)
+    assert (step["mean"][0], step["std"][0]) == (pytest.approx(seen.mean(), rel=1e-4), pytest.approx(seen.std(), 1e-3))
+    samples.targets = targets_of(samples, DataConfig(inputs=(0,), target=TargetConfig(kind="image", channels=(1,))), ())
+    samples.split = Split(list(range(6)), [], [])
+    scale_targets(samples, config, seed=0, share=False, first=first)
+    (step,) = samples.target_preparation
+    assert (step["mean"][0], step["std"][0]) == (pytest.approx(true.mean(), rel=1e-4), pytest.approx(true.std(), 1e-3))
 
 
 def test_masks_may_be_of_a_channel_that_the_network_does_not_see(tmp_path):

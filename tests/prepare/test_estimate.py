@@ -77,6 +77,25 @@ def test_flat_field_and_statistics_of_the_data_set_go_together():
     assert np.allclose(ready[0], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("first", [0, 3])
+def test_images_that_show_nothing_do_not_count_with_all_their_pixels(first):
+    """Three images with a bright square and three without one, by one threshold, whichever come first."""
+    rng, images, inside = np.random.default_rng(6), drawn(6), []
+    for n, image in enumerate(images):
+        image[0, 0] = rng.normal(300, 5, (2, *SIZE))
+        if not first <= n < first + 3:
+            image[0, 0, :, 32:64, 48:80] = rng.normal(1200, 50, (2, 32, 32))
+            inside.append(image[0, :, :, 32:64, 48:80].reshape(2, -1))
+    config = PrepareConfig(
+        foreground=ForegroundConfig(channels=(0,), method="dataset-otsu", radius=2),
+        normalize=NormalizeConfig(min_fraction=0.9),
+    )
+    (step,) = run(images, config).steps
+    seen = np.concatenate(inside, axis=1).astype(np.float64)
+    assert step["mean"] == pytest.approx(seen.mean(axis=1), rel=1e-5)
+    assert step["std"] == pytest.approx(seen.std(axis=1), rel=1e-4)
+
+
 def test_only_the_foreground_is_measured():
     images = drawn(4)
     config = PrepareConfig(

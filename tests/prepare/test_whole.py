@@ -165,6 +165,20 @@ def test_blocks_at_the_far_ends_count_by_their_own_size():
     assert np.array_equal(counted(values, mask, 0.5).values, values[:, 16:, 32:].reshape(1, -1))
 
 
+def test_empty_slices_of_a_volume_do_not_count_with_their_dark_pixels():
+    """A bright block in two of five slices: the volume's statistics are those of the block, in numpy."""
+    rng = np.random.default_rng(3)
+    pixels = rng.normal(20, 2, (5, 48, 48)).astype(np.float32)
+    pixels[1:3, 16:32, 16:32] += 180
+    rule = {"method": "threshold", "value": 100.0, "channels": [], "radius": 0, "fill": False}
+    inside = pixels[1:3, 16:32, 16:32]
+    for share in (0.9, 1.0):
+        each = standardize_each_step("volume", "mean-std", foreground=rule, min_fraction=share)
+        found = Whole(lambda: ArraySource(pixels[None, None])).numbers([each], 0, 4)
+        assert found["center"] == pytest.approx([inside.mean()], rel=1e-5)
+        assert found["spread"] == pytest.approx([inside.std()], rel=1e-5)
+
+
 def test_steps_that_ask_for_the_whole_are_refused_without_it_and_checked_as_data():
     surface = fit_surface(light(64, 64), block=8)
     for step in (flat_field_step([surface, None]), standardize_each_step("slice", "median-iqr")):

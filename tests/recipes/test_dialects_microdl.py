@@ -443,6 +443,18 @@ def test_an_inference_file_becomes_a_prediction():
         ({"trainer.loss": "mse_los"}, ["trainer.loss", "mse_loss"]),
         ({"trainer.loss": "latent_loss"}, ["trainer.loss", "VQ-VAE"]),
         ({"trainer.callbacks.EarlyStopping.monitor": "val_los"}, ["EarlyStopping.monitor", "val_loss"]),
+        (
+            {"trainer.callbacks.EarlyStopping.monitor": "val_dice_coef"},
+            ["EarlyStopping.monitor", "images are learned", "val_pearson_corr"],
+        ),
+        (
+            {
+                "trainer.callbacks.EarlyStopping.monitor": "val_pearson_corr",
+                "dataset.model_task": "segmentation",
+                "trainer.loss": "dice_coef_loss",
+            },
+            ["EarlyStopping.monitor", "labels are learned", "val_dice_coef"],
+        ),
         ({"trainer.callbacks.EarlyStoping": {}}, ["callbacks.EarlyStoping", "EarlyStopping"]),
         ({"trainer.optimizer.name": "lion"}, ["optimizer.name", "lion"]),
         ({"dataset.split_ratio": {"train": 0.5, "val": 0.1}}, ["split_ratio", "0.6"]),

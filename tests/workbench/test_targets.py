@@ -342,6 +342,14 @@ def test_a_fit_that_cannot_end_early_says_so(bench, tmp_path, monkeypatch, monit
     assert any("Nothing validates, so val_loss never ends the fit" in event.message for event in events) == said
 
 
+def test_a_fit_of_no_epoch_says_that_it_learns_nothing(bench, tmp_path, monkeypatch):
+    use_fake_worker(monkeypatch)
+    settings = (*FAST, f"data.target.folder={labels(tmp_path / 'maps')}")
+    for epochs in (0, 1):
+        _, events = bench.fit("unet", overrides=(*settings, f"train.epochs={epochs}"))
+        assert ("train.epochs is 0: targets learns nothing" in "".join(e.message for e in events)) == (epochs == 0)
+
+
 @pytest.mark.parametrize(
     ("family", "asked", "said"),
     [

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from fieldmark.models.base import Net
     from fieldmark.recipes import StepsConfig
 
+UNHEARD = (
+    "{}: {} was not finite in any epoch ({} after the last one), so none could be chosen: the last epoch's weights "
+    "are the model's. Look at what validates, or go by another number: early.monitor."
+)
+
 
 class Task(Protocol):
     """What is minimized. A task owns its modules and optimizers, so that it may have several."""
@@ -120,6 +125,8 @@ class Descend:
             last = index == self.batches.per_epoch - 1
             told = self._judged(fabric, net, note, step + 1) if last else {}
             done = step + 1 == self.total or bool(last and note.get("stop"))
+            if done and "unheard" in note and "best" not in note and self.config.keep == "best":
+                yield Event("note", 0, 0, message=UNHEARD.format(self.name, *note["unheard"]))
             if last or self._saves(step):
                 yield self._saved(fabric, net, state, step + 1, told, done=done)
             if done:
@@ -190,6 +197,8 @@ class Descend:
     def _improves(self, told: dict[str, float], note: dict[str, Any]) -> bool:
         early = self.config.early or EarlyConfig()
         value = told[early.monitor] if early.more_is_better else -told[early.monitor]
+        if not math.isfinite(value):
+            note["unheard"] = [early.monitor, str(told[early.monitor])]
         better = math.isfinite(value) and ("best" not in note or value > note["best"] + early.min_delta)
         note["waited"] = 0 if better else note.get("waited", 0) + 1
         if better:

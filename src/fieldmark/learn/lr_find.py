@@ -21,10 +21,12 @@ from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
 from fieldmark.learn.averaging import copied, put
 from fieldmark.learn.descend import Descend
+from fieldmark.learn.engine import fit as solve
 from fieldmark.learn.engine import make_engine
 from fieldmark.learn.jobs import fit_job
 from fieldmark.learn.phases import plan_phases
-from fieldmark.learn.run import prepared_net
+from fieldmark.learn.run import STATE, prepared_net
+from fieldmark.learn.state import FitState
 from fieldmark.recipes import validate
 from fieldmark.recipes.find import FindConfig, section_of
 
@@ -66,17 +68,20 @@ def find_from_job(job: dict[str, Any]) -> Iterator[Event]:
     config = validate(FindConfig, job["find"], where="find")
     net, _, notes = prepared_net(fit)
     yield from notes
-    phases = [phase for phase in plan_phases(net, fit.samples, fit.recipe) if isinstance(phase, Descend)]
-    if not phases:
+    phases = plan_phases(net, fit.samples, fit.recipe)
+    phase = next((one for one in phases if isinstance(one, Descend)), None)
+    if phase is None:
         raise BadInput(f"Family {fit.recipe.family!r} is not fitted by gradient descent, and has no rate to look for.")
     engine = cast("Fabric", make_engine(fit.recipe, phases))
+    # what is solved before the descent is what it descends on, such as the features below a head
+    yield from solve(engine, net, phases[: phases.index(phase)], FitState(fit.folder / STATE, fit.made_from()))
     if config.epochs is not None:
-        config = config.model_copy(update={"steps": max(10, config.epochs * phases[0].batches.per_epoch)})
-    sweep = Sweep(phases[0], net, config)
+        config = config.model_copy(update={"steps": max(10, config.epochs * phase.batches.per_epoch)})
+    sweep = Sweep(phase, net, config)
     yield from sweep.run(engine)
     found = sweep.found()
     if engine.is_global_zero:
-        write_found(fit.folder, found, section_of(fit.recipe, phases[0].config))
+        write_found(fit.folder, found, section_of(fit.recipe, phase.config))
 
 
 class Sweep:
@@ -96,9 +101,9 @@ class Sweep:
 
     def run(self, engine: Fabric) -> Iterator[Event]:
         """One event a step."""
-        before = copied(self.net)
         self.phase.share(engine)
         self.phase.task.set_up(engine)
+        before = copied(self.net)  # not sooner: a head may be made only now
         try:
             for step in range(self.config.steps):
                 yield self._step(engine, step)

@@ -50,6 +50,7 @@ from fieldmark.recipes.find import section_of
 from fieldmark.recipes.registry import FAMILIES
 
 if TYPE_CHECKING:
+    from fieldmark.learn.engine import Phase
     from fieldmark.learn.samples import Samples
     from fieldmark.learn.splits import Split
     from fieldmark.learn.targets import Targets
@@ -120,9 +121,8 @@ def run_fit(job: FitJob) -> Iterator[Event]:
     for said in _silences(job):
         yield Event("note", 0, 0, message=said)
     phases = plan_phases(net, samples, recipe)
-    for phase in phases:
-        if isinstance(phase, Descend):
-            phase.require_monitor(section_of(recipe, phase.config))
+    for said in _told_of_descents(phases, recipe):
+        yield Event("note", 0, 0, message=said)
     if recipe.accelerator not in ("auto", "cpu") and not any(phase.descends for phase in phases):
         yield Event("note", 0, 0, message=CLOSED_FORM.format(recipe.accelerator))
     engine = make_engine(recipe, phases)
@@ -132,6 +132,15 @@ def run_fit(job: FitJob) -> Iterator[Event]:
         return
     header = header_of_fit(job, net, config)
     save(job.folder / MODEL, replace(header, metrics=_scores(state)), arrays_of(net))
+
+
+def _told_of_descents(phases: Sequence[Phase], recipe: FitRecipe) -> Iterator[str]:
+    """A sentence where nothing is learned. Raises BadRecipe where a fit goes by a number that never comes."""
+    for phase in (one for one in phases if isinstance(one, Descend)):
+        section = section_of(recipe, phase.config)
+        phase.require_monitor(section)
+        if not phase.total:
+            yield f"{section}.epochs is 0: {phase.name} learns nothing, and the weights stay as they begin."
 
 
 def _scores(state: FitState) -> dict[str, float]:

@@ -13,7 +13,7 @@ from fieldmark.evaluate.truth import UNKNOWN, place_table
 from fieldmark.learn.number_targets import NumberTargets
 from fieldmark.learn.target_files import Files
 from fieldmark.prepare import apply
-from fieldmark.prepare.whole import require_seen_at_once
+from fieldmark.prepare.whole import LARGEST_VOLUME, require_seen_at_once
 from fieldmark.recipes.data import MANY_CHANNELS
 
 if TYPE_CHECKING:
@@ -237,6 +237,11 @@ class LabelTargets(_Filed):
         """(1, z, y, x) values as the file holds them; 0 in slices that it lacks."""
         return self.files.read(index, box, self._channel)[0]
 
+    def objects(self, index: int, box: Box) -> np.ndarray:
+        """The same where an object is known, else 0: what is unknown is none, nor is what counts as background."""
+        target, known = self.read(index, box)
+        return np.where((known > 0) & (target != self._ground), self.labels(index, box), 0)
+
     def read(self, index: int, box: Box) -> Known:
         labels, known = self.files.read(index, box, self._channel)
         values, last = labels.astype(np.int64), len(self._table) - 1
@@ -377,6 +382,12 @@ class Weighted:
 
     def _made(self, index: int, t: int, z: int) -> np.ndarray:
         y, x = self.samples.shape(index)[3:]
+        if y * x > LARGEST_VOLUME:
+            raise BadInput(
+                f"data.mask.method={self.config.method}: a plane of {self.samples.images[index].name} ({x} x {y} "
+                f"pixels) cannot be masked at once; at most {LARGEST_VOLUME:,} pixels are. Cut the image, or give "
+                "masks as files: data.mask.folder."
+            )
         box = Box((t, z, 0, 0), (t + 1, z + 1, y, x))
         if self.config.method == "borders":
             return _borders(self.targets, index, box)
@@ -418,7 +429,7 @@ def _borders(targets: Targets, index: int, box: Box) -> np.ndarray:
 
     if not isinstance(targets, LabelTargets):
         raise TypeError("borders are those of label maps")
-    return border_weights(targets.labels(index, box)[0, 0]).astype(np.float32)
+    return border_weights(targets.objects(index, box)[0, 0]).astype(np.float32)
 
 
 def targets_of(samples: Samples, config: DataConfig, classes: tuple[ClassSpec, ...]) -> Targets:

@@ -25,7 +25,7 @@ from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.numbers import completed
 from fieldmark.workbench.project import Project, checked_name
-from fieldmark.workbench.runs import JOB, Run, new_run, recorded, this_process, write_run
+from fieldmark.workbench.runs import JOB, Run, is_fit, new_run, recorded, this_process, write_run
 from fieldmark.workbench.targets import by_legend, classes_for, facts_of
 
 if TYPE_CHECKING:
@@ -156,7 +156,9 @@ def follow_fit(project: Project, run: Run, *, allow: Sequence[str] = ()) -> Iter
 
 
 def require_resumable(run: Run) -> Run:
-    """The run, if there is something to go on with. Raises BadInput where it is done or at work."""
+    """The run, if there is something to go on with. Raises BadInput where it is done or at work, or is no fit."""
+    if not is_fit(run):
+        raise BadInput(f"Run {run.id} is no fit that can go on. Begin another: fieldmark fit, or fieldmark lr-find.")
     if run.status == "done":
         raise BadInput(f"Run {run.id} is done; its model is {run.model!r}. Begin another: fieldmark fit.")
     if run.status == "running":

@@ -78,6 +78,11 @@ def read_run(folder: Path) -> Run:
     return replace(run, status="stopped") if run.status == "running" and not _is_alive(run.process) else run
 
 
+def is_fit(run: Run) -> bool:
+    """Whether a run fits a model: a sweep of rates has none, nor what was killed before it was written down."""
+    return (run.folder / JOB).is_file() and read_json(run.folder / JOB).get("kind") == "fit"
+
+
 def this_process() -> str:
     """The process that asks, told apart from a later one of the same number."""
     import psutil

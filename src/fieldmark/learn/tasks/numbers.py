@@ -170,7 +170,7 @@ class OnNumbers:
         pass  # every image that is held out has a number
 
     def validate(self, engine: Fabric) -> dict[str, float]:
-        """`val_loss`, and `val_pearson` (mean over columns that vary); nothing without images."""
+        """`val_loss`, and `val_pearson` (mean over columns that vary; NaN without any); nothing without images."""
         if not self.held:
             return {}
         losses, found, true = [], [], []
@@ -199,10 +199,11 @@ class OnNumbers:
 
 
 def _correlation(found: np.ndarray, true: np.ndarray) -> float:
-    """The mean over columns of (N, D); columns that do not vary, or are known once, have none. 0 where none has any."""
+    """The mean over columns of (N, D) whose truth varies, 0 for an answer that does not; NaN where no truth does."""
     each = []
     for own, right in zip(found.T, true.T, strict=True):
         known = np.isfinite(right)
-        if known.sum() > 1 and own[known].std() > 0 and right[known].std() > 0:
-            each.append(float(np.corrcoef(own[known], right[known])[0, 1]))
-    return float(np.mean(each)) if each else 0.0
+        if known.sum() > 1 and np.ptp(right[known]) > 0:
+            flat = np.ptp(own[known]) == 0
+            each.append(0.0 if flat else float(np.corrcoef(own[known], right[known])[0, 1]))
+    return float(np.mean(each)) if each else float("nan")

@@ -34,6 +34,8 @@ VALIDATE = (
 )
 BALANCE_CROPS = 32
 """Crops that are looked at to balance the classes."""
+LEAST_SPREAD = 1e-12
+"""The share of the mean square that is a variance; what is less is rounding."""
 
 
 def learn_targets(net: Net, samples: Samples, recipe: FitRecipe) -> Descend:
@@ -216,7 +218,7 @@ class _Overlap:
 
 
 class _Correlation:
-    """Pearson's correlation over all known pixels together."""
+    """Pearson's correlation over all known pixels together; NaN where the truth does not vary."""
 
     name = "val_pearson"
 
@@ -230,5 +232,7 @@ class _Correlation:
 
     def value(self) -> float:
         n, x, y, xx, yy, xy = self.sums
-        spread = np.sqrt(max(0.0, (n * xx - x * x) * (n * yy - y * y)))
-        return float((n * xy - x * y) / spread) if spread > 0 else 0.0
+        own, true = n * xx - x * x, n * yy - y * y
+        if not true > LEAST_SPREAD * n * yy or not np.isfinite(own):
+            return float("nan")
+        return float((n * xy - x * y) / np.sqrt(own * true)) if own > LEAST_SPREAD * n * xx else 0.0

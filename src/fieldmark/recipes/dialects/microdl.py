@@ -370,7 +370,7 @@ def _train(file: TrainingFile, notes: list[str], source: object) -> dict[str, An
         "clip_norm": None,
         "loss": {"terms": _loss(trainer.loss, source)},
         "augment": _augment(file),
-        "early": early_of(calls.EarlyStopping, source),
+        "early": early_of(calls.EarlyStopping, source, labels=_kind(file, [], source) == "labels"),
         "keep": "best" if best else "last",
         "loggers": ["tensorboard"] if calls.TensorBoard is not None else [],
     } | rates_of(calls.LearningRateScheduler)

@@ -21,6 +21,8 @@ MONITORS = {
     "val_pearson_corr": "val_pearson",
     "loss": "val_loss",
 }
+SCORES = ("val_dice_coef", "val_pearson_corr")
+"""Of labels, and of images."""
 
 
 class StopEarly(Group, frozen=True, extra="forbid"):
@@ -102,8 +104,8 @@ class Callbacks(Group, frozen=True, extra="forbid"):
     LearningRateScheduler: RateScheduler | None = None
 
 
-def early_of(early: StopEarly | None, source: object) -> dict[str, Any] | None:
-    """Values of an EarlyConfig; None where nothing stops the fit early."""
+def early_of(early: StopEarly | None, source: object, *, labels: bool) -> dict[str, Any] | None:
+    """Values of an EarlyConfig; None where nothing stops the fit early. `labels`: whether classes are learned."""
     if early is None:
         return None
     if early.monitor not in MONITORS:
@@ -111,6 +113,13 @@ def early_of(early: StopEarly | None, source: object) -> dict[str, Any] | None:
             source,
             "trainer.callbacks.EarlyStopping.monitor",
             f"{early.monitor!r} is not measured here. {near_miss(early.monitor, MONITORS)}",
+        )
+    kind, own, other = ("labels", *SCORES) if labels else ("images", *reversed(SCORES))
+    if early.monitor == other:
+        raise refuse(
+            source,
+            "trainer.callbacks.EarlyStopping.monitor",
+            f"{other!r} is not measured where {kind} are learned. Use val_loss or {own}.",
         )
     return {
         "monitor": MONITORS[early.monitor],

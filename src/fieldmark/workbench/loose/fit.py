@@ -31,7 +31,7 @@ from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
 from fieldmark.workbench.originals import refuse_inside
 from fieldmark.workbench.project import checked_name
-from fieldmark.workbench.runs import Run, list_runs
+from fieldmark.workbench.runs import Run, is_fit, list_runs
 
 LARGEST_WHOLE = 512
 """Whole images of at most this side teach as they are; of larger ones, crops of this side."""
@@ -292,7 +292,7 @@ def _masks(plan: Plan, folder: Path) -> MaskFolder:
 
 def _fit(bench: Workbench, recipe: FitRecipe, plan: Plan) -> Generator[Event, None, Run]:
     """Begin, go on with, or find finished the one fit of this project; returns its run."""
-    runs = list_runs(bench.project)
+    runs = [run for run in list_runs(bench.project) if is_fit(run)]
     run = runs[-1] if runs else begin_fit(bench, recipe, "model", gpus=plan.gpus)
     if run.status == "done":
         yield _note("The same was learned before; it is taken as it is.")
