@@ -176,3 +176,19 @@ def test_an_adaptive_decoder_as_a_head(drawn):
     model = small(head={"kind": "adaptive", "decoder": "mean"}).fit(images, markers)
     found = model.predict(images)[1] == 7
     assert (found & (masks[1] == 1)).sum() / (found | (masks[1] == 1)).sum() > 0.5
+
+
+def test_values_of_classes_that_no_label_map_can_hold_are_refused_before_anything_is_learned():
+    image, marks = np.zeros((8, 8)), np.zeros((8, 8), np.uint64)
+    for value in (1 << 32, (1 << 63) + 5):
+        marks[2, 2] = value
+        with pytest.raises(BadInput, match=f"marker 0 holds {value}; the values of classes go up to 4294967295"):
+            small().fit([image], [marks])
+
+
+def test_volumes_are_refused_with_what_takes_them():
+    volume = np.zeros((4, 8, 8))
+    with pytest.raises(BadInput, match=r"marker 0 has shape \(4, 8, 8\).*fieldmark flim train"):
+        small().fit([volume], [np.ones((4, 8, 8), int)])
+    with pytest.raises(BadInput, match=r"image 0 has shape \(4, 8, 8, 1\).*fieldmark flim train"):
+        small().fit([volume[..., None]], [np.ones((4, 8, 8), int)])

@@ -58,6 +58,7 @@ def test_the_lines_and_the_json():
     assert lines[0] == "accuracy: 0.6667"
     assert lines[1] == "kappa: 0.4000"
     assert lines[3] == "egg: accuracy 0.6667, precision 1.0000, recall 0.5000, f1 0.6667, support 2"
+    assert lines[5] == "none: no image is of it, and none was answered so, support 0"
     told = scores.to_json()
     assert told["classes"]["none"] == {"accuracy": 1.0, "precision": None, "recall": None, "f1": None, "support": 0}
     assert told["confusion"] == [[1, 1, 0], [0, 1, 0], [0, 0, 0]]

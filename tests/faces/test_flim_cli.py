@@ -274,6 +274,45 @@ def test_markers_that_do_not_fit_their_image(cli, here, lines, told):
     assert not (here / "outputs/m").exists()
 
 
+@pytest.mark.parametrize("label", [4097, 5_000_000_001])
+def test_a_label_that_is_no_number_of_a_class_is_refused_at_once(cli, here, label):
+    """Not after as many classes were made."""
+    write_marks(here / "markers-dir/000002_00000000.txt", [(6, 8, 2), (7, 8, label)])
+    status, _, err = cli(*TRAIN, "-mn", "m")
+    assert status == 1
+    assert f"000002_00000000.txt: it holds the label {label}, and classes are numbered from 1 to 4096" in err
+    status, _, err = cli(*TRAIN, "-mn", "m", "--label-offset", 1 - label)
+    assert f"holds the label {label}" not in err
+
+
+def test_more_classes_than_there_can_be_are_refused_at_once(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "m", "-nc", 5_000_000)
+    assert status == 1
+    assert "-nc 5000000: there are 4096 classes at most" in err
+
+
+def test_no_epoch_trains_no_classifier_and_the_command_says_so(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "bare", "-ad", "arch.json", "-e", 0)
+    assert status == 0, err
+    assert "-e 0 trains no classifier" in err
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/bare")
+    assert status == 1
+    assert "for one epoch (-e) or more" in err
+    status, _, err = cli(*TRAIN, "-mn", "machine", "-ad", "arch.json", "-e", 0, "-s")
+    assert status == 0
+    assert "-e 0 trains" not in err
+
+
+def test_each_model_has_its_own_history(cli, here):
+    for name, epochs in (("one", 1), ("three", 3)):
+        assert cli(*TRAIN, "-mn", name, "-ad", "arch.json", "-e", epochs)[0] == 0
+    for name, epochs in (("one", 1), ("three", 3)):
+        rows = (here / "outputs" / name / "history.csv").read_text().splitlines()
+        assert sum(",epoch," in row for row in rows) == sum(",loss," in row for row in rows)
+        assert f",{epochs}.0" in next(row for row in reversed(rows) if ",epoch," in row)
+    assert not (here / "outputs/history.csv").exists()
+
+
 def test_two_markers_on_one_pixel_the_last_counts(cli, here):
     file = here / "markers-dir/000001_00000000.txt"
     _, *rest = file.read_text().splitlines()

@@ -63,6 +63,15 @@ def test_random_depends_on_the_seed_alone():
     assert at_random(50, 10, seed=1).tolist() != at_random(50, 10, seed=2).tolist()
 
 
+def test_classes_that_are_listed_alike_do_not_give_the_same_places():
+    """As where each class has its smears, or plates, in one order."""
+    classes = np.repeat(np.arange(1, 21), 30)
+    chosen = per_class(np.zeros((len(classes), 1)), classes, 3, how="random", seed=42)
+    places = (chosen % 30).reshape(20, 3)
+    assert len({tuple(row) for row in places.tolist()}) > 15
+    assert all(len(set(row)) == 3 for row in places.tolist())
+
+
 def test_nonsense_is_refused():
     with pytest.raises(BadInput, match="kmeans, random or cover"):
         per_class(np.zeros((2, 2)), np.zeros(2), 1, how="best", seed=0)

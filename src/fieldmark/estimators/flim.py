@@ -36,6 +36,10 @@ Markers = Sequence[np.ndarray | None] | np.ndarray
 """For each image (y, x) integers: 0 for none, else the class; None for an image without markers."""
 
 
+MOST_VALUE = np.iinfo(np.uint32).max
+"""Label maps hold the values of classes in 32 bits."""
+
+
 class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """An encoder whose kernels are learned from markers, without backpropagation, and a classifier of pixels.
 
@@ -78,9 +82,8 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
             markers: One for each image, of its height and width.
 
         Raises:
-            BadInput: Shapes do not fit together; markers are no integers, or negative.
+            BadInput: Shapes do not fit together; images differ in channels; markers are no integers, or negative.
             NothingLabelled: No pixel is marked.
-            InputMismatch: Images differ in channels.
         """
         arrays = [_channels_first(image, place) for place, image in enumerate(images)]
         maps = _checked_markers(markers, arrays)
@@ -205,7 +208,8 @@ def _channels_first(image: Any, place: int) -> np.ndarray:
     array = np.asarray(image)
     if array.ndim not in (2, 3) or not array.size:
         raise BadInput(
-            f"image {place} has shape {array.shape}; each must be (y, x) or (y, x, c). A single image goes into a list."
+            f"image {place} has shape {array.shape}; each must be (y, x) or (y, x, c). A single image goes into "
+            "a list; volumes are learned from files: fieldmark flim train."
         )
     if array.dtype.kind not in "buif":
         raise BadInput(f"image {place} holds {array.dtype}; give integers or real numbers.")
@@ -226,11 +230,22 @@ def _checked_markers(markers: Any, arrays: list[np.ndarray]) -> list[np.ndarray]
     for place, (one, array) in enumerate(zip(given, arrays, strict=True)):
         marks = np.zeros(array.shape[1:], np.int64) if one is None else np.asarray(one)
         if marks.shape != array.shape[1:]:
-            raise BadInput(f"marker {place} has shape {marks.shape}; its image is {array.shape[1:]} (y, x).")
+            raise BadInput(
+                f"marker {place} has shape {marks.shape}; its image is {array.shape[1:]} (y, x).{_volume(marks)}"
+            )
         if marks.dtype.kind not in "bui" or marks.min() < 0:
             raise BadInput(f"marker {place} holds {marks.dtype}; give integers from 0, where 0 means not marked.")
+        if marks.max() > MOST_VALUE:
+            raise BadInput(
+                f"marker {place} holds {marks.max()}; the values of classes go up to {MOST_VALUE}. Number them anew."
+            )
         maps.append(marks.astype(np.int64))
     return maps
+
+
+def _volume(marks: np.ndarray) -> str:
+    """What to do where markers have a third axis."""
+    return " Volumes are learned from files: fieldmark flim train." if marks.ndim == 3 else ""
 
 
 def _marks(maps: list[np.ndarray], classes: np.ndarray) -> Marks:

@@ -88,7 +88,7 @@ class AnswerScores:
         """What `flim validate` prints."""
         columns = self.per_class()
         each = [
-            f"{name}: {', '.join(f'{metric} {column[place]:.4f}' for metric, column in columns.items())}, "
+            f"{name}: {_told({metric: column[place] for metric, column in columns.items()})}, "
             f"support {self.support[place]}"
             for place, name in enumerate(self.classes)
         ]
@@ -126,6 +126,13 @@ def _one_against_all(confusion: np.ndarray) -> PixelCounts:
     tp = np.diag(confusion)
     fp, fn = confusion.sum(axis=0) - tp, confusion.sum(axis=1) - tp
     return PixelCounts(tp=tp, fp=fp, fn=fn, tn=confusion.sum() - tp - fp - fn)
+
+
+def _told(ratios_of: dict[str, float]) -> str:
+    """One class's ratios; in the place of numbers that do not exist, why there are none."""
+    if any(np.isnan(value) for value in ratios_of.values()):
+        return "no image is of it, and none was answered so"
+    return ", ".join(f"{metric} {value:.4f}" for metric, value in ratios_of.items())
 
 
 def _known(value: float) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput
 
 
@@ -76,7 +77,7 @@ def per_class(vectors: np.ndarray, classes: np.ndarray, count: int, *, how: str,
         classes: (N,) the class of each.
         count: How many in each class.
         how: `kmeans`, `random` or `cover`.
-        seed: Decides draws.
+        seed: Decides draws, those of each class apart: classes that are listed alike do not give the same places.
 
     Returns:
         Places of the chosen images, class after class.
@@ -86,7 +87,8 @@ def per_class(vectors: np.ndarray, classes: np.ndarray, count: int, *, how: str,
     chosen = [np.zeros(0, np.int64)]
     for klass in np.unique(classes):
         own = np.flatnonzero(classes == klass)
-        chosen.append(own[_pick(np.asarray(vectors)[own], count, how, seed)])
+        drawn = derive_seed(seed, "class", int(klass)) if how == "random" else seed
+        chosen.append(own[_pick(np.asarray(vectors)[own], count, how, drawn)])
     return np.concatenate(chosen)
 
 

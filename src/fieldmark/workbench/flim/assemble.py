@@ -12,11 +12,11 @@ import numpy as np
 from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
 from fieldmark.collection.importers import Plan, PlannedImage
-from fieldmark.collection.lids import LidsImage
+from fieldmark.collection.lids import MOST_CLASSES, LidsImage
 from fieldmark.collection.naming import ENDINGS, stem_of
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import file_hash, fingerprint
-from fieldmark.errors import BadFile, NothingLabelled
+from fieldmark.errors import BadFile, BadInput, NothingLabelled
 from fieldmark.images import find_images
 from fieldmark.labels.exchange.markers import read_markers
 from fieldmark.labels.exchange.masks import read_map
@@ -116,6 +116,10 @@ def _is_copy(path: Path, original: Path | None) -> bool:
 def _add_classes(bench: Workbench, teaching: Teaching) -> None:
     """Classes 1, 2, ... as many as the split or the markers name: in these data sets, classes are numbers."""
     count = max([teaching.classes, *(one.klass for one in teaching.split)])
+    if count > MOST_CLASSES:
+        raise BadInput(
+            f"-nc {count}: there are {MOST_CLASSES} classes at most. Give the number of those that you have."
+        )
     if teaching.markers is not None:
         count = max(count, _highest_label(bench, teaching.markers, teaching.label_offset))
     for number in range(1, count + 1):
@@ -123,16 +127,28 @@ def _add_classes(bench: Workbench, teaching: Teaching) -> None:
 
 
 def _highest_label(bench: Workbench, markers: Path, offset: int | None) -> int:
-    """The class number of the highest label in the marker files; text files that begin at 0 are counted from 1."""
-    values: set[int] = set()
+    """The class number of the highest label in the marker files; text files that begin at 0 are counted from 1.
+
+    Raises BadFile, which names the file, for a label that is no number of a class.
+    """
+    found: dict[int, str] = {0: ""}
     texts: set[int] = set()
     for one in pair(markers, "markers", bench.collection.all()).pairs:
         if one.path.suffix.lower() == ".txt":
-            texts.update(np.unique(read_markers(one.path, one.shown).labels).tolist())
+            texts.update(own := np.unique(read_markers(one.path, one.shown).labels).tolist())
+            found |= dict.fromkeys(own, one.shown)
         else:
             for _, _, plane in read_map(one.path, one.image.shape, one.plane, one.shown):
-                values.update(np.unique(plane).tolist())
-    return max(values | texts, default=0) + (int(0 in texts) if offset is None else offset)
+                found |= dict.fromkeys(np.unique(plane).tolist(), one.shown)
+    highest = max(found)
+    number = highest + (int(0 in texts) if offset is None else offset)
+    if number > MOST_CLASSES:
+        raise BadFile(
+            found[highest],
+            f"it holds the label {highest}, and classes are numbered from 1 to {MOST_CLASSES}. Number them anew, as "
+            "the images' names do, or say what is added to labels: --label-offset.",
+        )
+    return number
 
 
 def _answer(bench: Workbench, split: Sequence[LidsImage]) -> None:

@@ -37,6 +37,7 @@ from fieldmark.workbench.project import checked_name
 from fieldmark.workbench.runs import JOB, Run, list_runs
 
 MODEL = "model"
+HISTORY = "history.csv"
 SEED = 42
 """The document's seed everywhere."""
 
@@ -64,6 +65,10 @@ def train(options: TrainOptions) -> Iterator[Event]:
         require_one_size(options.format, split or dataset, recipe.net)
     if not _classifies(options) and split:
         yield _note("-i alone trains no classifier; add -c, -b or -s for one.")
+    if recipe.image_head.kind == "dense" and not recipe.image_head.descend.epochs:
+        yield _note(
+            "-e 0 trains no classifier: the model gives features and answers no image. Give -e 1 or more for one."
+        )
     target = options.outputs_dir / checked_name("model", options.model_filename)
     _refuse_strangers(target)
     inputs = _inputs(teaching, recipe)
@@ -73,7 +78,6 @@ def train(options: TrainOptions) -> Iterator[Event]:
         yield from (_note(text) for text in notes)
         run = yield from _fit(bench, recipe, options)
     _deliver(run, target)
-    write_atomic(options.outputs_dir / "history.csv", (run.folder / "history.csv").read_bytes())
     if options.intermediate:
         yield from write_layers(options, target, split or dataset)
 
@@ -227,8 +231,10 @@ def _refuse_strangers(target: Path) -> None:
 
 
 def _deliver(run: Run, target: Path) -> None:
+    """The model under its name, and in its folder the numbers of its own training."""
     header, weights = load(run.folder / "model")
     save(target, replace(header, details={**header.details, "run": run.id}), weights)
+    write_atomic(target / HISTORY, (run.folder / HISTORY).read_bytes())
 
 
 def _note(text: str) -> Event:

@@ -116,7 +116,7 @@ def classifier_header(path: Path) -> Header:
     if "image-classes" not in header.outputs:
         raise BadInput(
             f"Model {str(path)!r} gives {', '.join(header.outputs)}, and no classes of images. Train it with a "
-            "training split (-d -ts)."
+            "training split (-d -ts), for one epoch (-e) or more."
         )
     return header
 
