@@ -75,7 +75,9 @@ def _headed(header: Header) -> Net:
 
 def _probe(header: Header, net: Net) -> None:
     """One step of the smallest image through the model, so that parts that do not fit are found when it is loaded."""
-    if header.stride != net.strides or header.tile_exact != net.tile_exact:
+    if header.tile_exact != net.tile_exact:
+        raise ValueError(f"its header says tile_exact {header.tile_exact}, its network {net.tile_exact}")
+    if header.stride != net.strides:
         raise ValueError(f"its header says stride {header.stride}, its network has {net.strides}")
     if header.halo != net.halo:
         raise ValueError(f"its header says halo {header.halo}, its network has {net.halo}")
