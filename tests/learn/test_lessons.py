@@ -267,6 +267,15 @@ def test_images_are_parted_once_and_wholly():
     assert told(20, by="image", train=0.6, validation=0.2, test=0.2, seed=7) != parts
 
 
+def test_the_first_images_validate_of_a_share_rounded_down_as_in_openfibsem():
+    """`images[: floor(share * N)]`, but never none of several: 4 of 30 at 15 %, not 5."""
+    for share, held in {0.15: [(3, 1), (9, 1), (20, 3), (30, 4), (33, 4)], 0.3: [(10, 3), (5, 1), (6, 1)]}.items():
+        for count, wanted in held:
+            parts = told(count, by="image", train=1 - share, validation=share, order="first")
+            assert parts.validation == list(range(wanted))
+            assert parts.train == list(range(wanted, count))
+
+
 def test_groups_are_never_split():
     parts = told(21, train=0.5, validation=0.3, test=0.2)
     groups = [{n // 3 for n in part} for part in (parts.train, parts.validation, parts.test)]
