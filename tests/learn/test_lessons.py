@@ -126,6 +126,7 @@ def test_values_that_count_as_background_are_told_before_the_fit(tmp_path, mask)
     assert "--set data.target.ignore=255" in said
     assert "2, 7 in the label maps of b.tif" in told(classes=2, ignore=255)[0]
     assert not told()
+    assert not told(classes=2, objects=True)
 
 
 def test_objects_are_one_class(tmp_path):

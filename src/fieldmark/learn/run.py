@@ -246,7 +246,7 @@ def _told_of_labels(job: FitJob) -> Iterator[str]:
     if target.ignore is None and target.classes is None and not target.objects and job.classes[0].value == 0:
         unknown = ". Where 0 means unknown: --set data.target.ignore=0"
     yield f"In label maps {', '.join(named[:MOST_NAMED])}{more}{unknown}."
-    if said := _told_of_large(job.samples, target.classes):
+    if not target.objects and (said := _told_of_large(job.samples, target.classes)):
         yield said
 
 

@@ -49,7 +49,7 @@ def blamed(kind: Callable[..., object], what: str) -> Iterator[None]:
         raise
     except Exception as error:
         files = _own_files(kind)
-        lines = [frame for frame in extract_tb(error.__traceback__) if frame.filename in files]
+        lines = [frame for frame in extract_tb(error.__traceback__) if frame.filename in files] if files else []
         if not lines:
             raise
         raise BadInput(
