@@ -21,7 +21,16 @@ class TestUNet(FamilyContract):
 
 
 class TestUNetOfEveryOtherSetting(FamilyContract):
-    recipe = unet(residual=True, skip="add", pool="conv", up="transposed", norm="layer", dropout=0.1, activation="elu")
+    recipe = unet(
+        filters=(8, 12),
+        residual=True,
+        skip="add",
+        pool="conv",
+        up="transposed",
+        norm="layer",
+        dropout=0.1,
+        activation="elu",
+    )
 
 
 class TestUNetWithStatisticsOfSpace(FamilyContract):

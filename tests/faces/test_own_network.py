@@ -130,6 +130,48 @@ def test_an_answer_of_another_shape_is_refused(cli, tmp_path, answer, found):
     assert "(4, 2, 32, 32) is wanted" in said
 
 
+def changed(folder: Path, old: str, new: str) -> int:
+    """Change the module of the manual's page; the number of the new line."""
+    module = folder / "my_lab/nets.py"
+    module.write_text(module.read_text().replace(old, new))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_lab"]:
+        del sys.modules[name]  # as in a new process
+    own = new.splitlines()[0]
+    return 1 + module.read_text().splitlines().index(own)
+
+
+def test_what_its_code_raises_is_told_with_file_and_line(cli, tmp_path):
+    line = changed(tmp_path, "        self.stride = 1\n", "        self.stride = 1/0\n")
+    code, said = cli("fit", FAMILY, *QUICK)
+    assert code == 1
+    assert re.search(r"DilatedNet: __init__ with \d channels? raises ZeroDivisionError: division by zero in", said)
+    assert f"nets.py, line {line}. Correct it." in said
+
+    changed(tmp_path, "        self.stride = 1/0\n", "        self.stride = 1\n")
+    assert cli("fit", FAMILY, *QUICK)[0] == 0
+    words = ["predict", "own", "--propagate", "none", "--allow-family", FAMILY, "--out"]
+    old = "        return self.body(x)\n"
+    line = changed(tmp_path, old, f"        if x.shape[-1] > 16: raise KeyError('gate')\n{old}")
+    code, said = cli("fit", FAMILY, *QUICK)
+    assert code == 1
+    assert re.search(r"DilatedNet: forward of \(4, \d, 32, 32\), a batch of crops, raises KeyError: 'gate' in", said)
+    assert f"nets.py, line {line}. Correct it." in said
+    code, said = cli(*words, str(tmp_path / "masks"))
+    assert code == 1
+    assert re.search(r"DilatedNet: forward of \(1, \d, \d+, \d+\) of drawn\d\S* raises KeyError: 'gate' in", said), said
+    assert f"nets.py, line {line}. Correct it." in said
+
+
+def test_what_its_code_calls_wrongly_is_its_own_line_too(cli, tmp_path):
+    """The exception is raised in torch; the line that is named is the user's."""
+    changed(tmp_path, "        return self.body(x)\n", "        1/0\n")
+    line = changed(tmp_path, "        1/0\n", "        return self.body(x[:, :0])\n")
+    code, said = cli("fit", FAMILY, *QUICK)
+    assert code == 1
+    assert "a batch of crops, raises RuntimeError: " in said
+    assert f"nets.py, line {line}. Correct it." in said
+
+
 def test_an_answer_that_is_no_tensor_is_refused(cli, tmp_path):
     module = tmp_path / "my_lab/nets.py"
     module.write_text(module.read_text().replace("return self.body(x)", "return self.body(x), x"))

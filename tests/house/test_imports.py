@@ -36,6 +36,17 @@ def test_help_imports_nothing_heavy() -> None:
     assert not names & HEAVY
 
 
+def test_the_package_is_the_command() -> None:
+    command = [sys.executable, "-m", "fieldmark"]
+    names = imported_by(*command, "--help")
+    assert {"fieldmark", "click"} <= names
+    assert not names & HEAVY
+    done = subprocess.run([*command, "fti"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Did you mean 'fit'?" in done.stderr
+    assert "__main__" not in done.stderr
+
+
 EVERY_HELP = """
 import click
 from fieldmark.faces.cli.main import group

@@ -105,6 +105,30 @@ def test_values_from_the_number_of_classes_on_are_background(tmp_path):
     assert weight.all()
 
 
+@pytest.mark.parametrize("mask", [None, MaskConfig(channel=0, method="otsu")])
+def test_values_that_count_as_background_are_told_before_the_fit(tmp_path, mask):
+    """255 for unlabelled, as other programs write it, would teach background; `ignore` makes it unknown."""
+    plain = np.zeros(SIZE, np.uint8)
+    plain[:, 5:9, 5:9] = 1
+    odd = plain.copy()
+    odd[1, 12, 3], odd[2, 15:, 20:], odd[0, 0, 0] = 7, 255, 2
+    classes = tuple(ClassSpec(id=n + 1, name=str(n), value=n) for n in range(2))
+    samples = samples_of(*(sample(tmp_path, name, target=own) for name, own in (("a", plain), ("b", odd))))
+
+    def told(**target: object) -> list[str]:
+        asked = TargetConfig(kind="labels", **target)
+        recipe = FitRecipe(family="unet", net={"filters": (2, 3)}, data=DataConfig(target=asked, mask=mask))
+        _, _, notes = prepared_net(FitJob(recipe, samples, classes, tmp_path))
+        return [note.message for note in notes if "count as background" in note.message]
+
+    (said,) = told(classes=2)
+    assert "Values from 2 on count as background: 2, 7, 255 in the label maps of b.tif." in said
+    assert "--set data.target.ignore=255" in said
+    assert "2, 7 in the label maps of b.tif" in told(classes=2, ignore=255)[0]
+    assert not told()
+    assert not told(classes=2, objects=True)
+
+
 def test_objects_are_one_class(tmp_path):
     labels = np.arange(20 * 30, dtype=np.uint16).reshape(1, 20, 30).repeat(3, 0)
     samples = samples_of(sample(tmp_path, target=labels))
@@ -295,6 +319,15 @@ def test_images_are_parted_once_and_wholly():
     assert sorted(parts.train + parts.validation + parts.test) == list(range(20))
     assert told(20, by="image", train=0.6, validation=0.2, test=0.2) == parts
     assert told(20, by="image", train=0.6, validation=0.2, test=0.2, seed=7) != parts
+
+
+def test_the_first_images_validate_of_a_share_rounded_down_as_in_openfibsem():
+    """`images[: floor(share * N)]`, but never none of several: 4 of 30 at 15 %, not 5."""
+    for share, held in {0.15: [(3, 1), (9, 1), (20, 3), (30, 4), (33, 4)], 0.3: [(10, 3), (5, 1), (6, 1)]}.items():
+        for count, wanted in held:
+            parts = told(count, by="image", train=1 - share, validation=share, order="first")
+            assert parts.validation == list(range(wanted))
+            assert parts.train == list(range(wanted, count))
 
 
 def test_groups_are_never_split():

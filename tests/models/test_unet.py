@@ -9,6 +9,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from fieldmark.core.geometry import round_up
 from fieldmark.errors import BadRecipe, MissingExtra
 from fieldmark.models.build import build
 from fieldmark.models.encoders import LiteEncoder, adapted
@@ -114,13 +115,28 @@ def test_what_validates_as_classes_sums_to_one_and_what_paints_does_not():
 
 
 def test_channels_are_normalized_pixel_by_pixel():
-    net, x = net_of(norm="layer"), noise(1, 1, 96, 96)
+    net, x = net_of(norm="layer", filters=(8, 10, 12)), noise(1, 1, 96, 96)
     far = x.clone()
     far[..., 80:, 80:] += 100
     with torch.no_grad():
         assert torch.equal(net(x)[..., :32, :32], net(far)[..., :32, :32])
     assert net.tile_exact
     assert not net_of(norm="instance").tile_exact
+
+
+@pytest.mark.parametrize("filters", [(2, 4), (4, 8), (8, 4), (8, 12), (8, 16, 32)])
+def test_layer_norm_of_few_channels_promises_no_equal_tiles(filters):
+    """Rounding, which differs with the size of what is looked at, is magnified where channels are nearly alike."""
+    apart = []
+    for seed in range(4):
+        net, x = net_of(norm="layer", filters=filters, activation="elu", seed=seed), noise(1, 1, 128, 128)
+        edge = round_up(net.radius, net.stride)
+        with torch.no_grad():
+            whole = net(x)[..., edge:-edge, edge:-edge]
+            tiled = net(x[..., : 2 * edge + 16, : 2 * edge + 16])[..., edge : edge + 16, edge : edge + 16]
+        apart.append((tiled - whole[..., :16, :16]).abs().max().item() / max(1.0, whole.abs().max().item()))
+    assert net.tile_exact is (min(filters) >= 8)
+    assert not net.tile_exact or max(apart) <= 1e-5
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler")

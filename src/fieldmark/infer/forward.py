@@ -15,6 +15,7 @@ from fieldmark.infer.device import device_of
 from fieldmark.infer.tiles import with_channels
 from fieldmark.models.base import Net
 from fieldmark.models.folding import folded
+from fieldmark.models.own_code import blamed
 from fieldmark.prepare import Whole, apply
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ class NetForward:
         inside = tuple(map(slice, pixels.shape[1:]))
         with torch.inference_mode(), self._autocast():
             x = self._prepared(pixels, box)
-            answers = self._surveyed(x, inside, seen) if self.rounds else self.net.answer(x, self.output)
+            with blamed(type(self.net), f"forward of {tuple(x.shape)} of {self.image}"):
+                answers = self._surveyed(x, inside, seen) if self.rounds else self.net.answer(x, self.output)
         plane: np.ndarray = answers[0][(slice(None), *inside)].float().cpu().numpy()
         return plane
 

@@ -36,7 +36,7 @@ from fieldmark.learn.splits import split_images
 from fieldmark.learn.start import start_hash, take_start
 from fieldmark.learn.state import FitState
 from fieldmark.learn.target_scale import scale_targets
-from fieldmark.learn.targets import targets_of
+from fieldmark.learn.targets import LabelTargets, Weighted, targets_of
 from fieldmark.models.base import WHOLE_OUTPUTS
 from fieldmark.models.build import build, family_class
 from fieldmark.models.encoder_weights import encoder_of, take_encoder, weights_file, weights_hash
@@ -254,6 +254,22 @@ def _told_of_labels(job: FitJob) -> Iterator[str]:
     if target.ignore is None and target.classes is None and not target.objects and job.classes[0].value == 0:
         unknown = ". Where 0 means unknown: --set data.target.ignore=0"
     yield f"In label maps {some(named, MOST_NAMED)}{unknown}."
+    if not target.objects and (said := _told_of_large(job.samples, target.classes)):
+        yield said
+
+
+def _told_of_large(samples: Samples, classes: int | None) -> str:
+    """A sentence on values that count as background for being too large; empty for none."""
+    targets = samples.targets.targets if isinstance(samples.targets, Weighted) else samples.targets
+    places, values = targets.too_large() if isinstance(targets, LabelTargets) else ([], [])
+    if not places:
+        return ""
+    return (
+        f"Values from {classes} on count as background: {some(map(str, values), 3)} in the label maps of "
+        f"{some([samples.images[place].name for place in places], 3)}. Where one means unlabelled: --set "
+        f"data.target.ignore={values[-1]}. Where they are classes, give a larger number of classes (num_classes, or "
+        "data.target.classes)."
+    )
 
 
 def _told_of_split(samples: Samples, split: Split, targets: Targets, recipe: FitRecipe) -> Iterator[str]:

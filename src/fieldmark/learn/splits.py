@@ -113,7 +113,8 @@ def _parted(groups: list[list[int]], config: SplitConfig, seed: int) -> tuple[li
     if config.order == "random":
         rng = np.random.default_rng(derive_seed(seed if config.seed is None else config.seed, "split"))
         order = [groups[n] for n in rng.permutation(len(groups))]
-    held, tested = _count(config.validation, len(order)), _count(config.test, len(order))
+    nearest = 0.5 if config.order == "random" else 0.0
+    held, tested = (_count(share, len(order), nearest) for share in (config.validation, config.test))
     while held + tested >= len(order) and held + tested > 0:
         held, tested = (held - 1, tested) if held >= tested else (held, tested - 1)
     parts = (order[held + tested :], order[:held], order[held : held + tested])
@@ -121,9 +122,9 @@ def _parted(groups: list[list[int]], config: SplitConfig, seed: int) -> tuple[li
     return train, validation, test
 
 
-def _count(share: float, groups: int) -> int:
-    """As many groups as come nearest to the share; one where the share asks for any and there are several."""
-    return max(int(share * groups + 0.5), 1 if share > 0 and groups > 2 else 0)
+def _count(share: float, groups: int, nearest: float) -> int:
+    """As many groups as come nearest to the share (0.5), or fit into it (0.0); one where there are several."""
+    return max(int(share * groups + nearest), 1 if share > 0 and groups > 2 else 0)
 
 
 def _groups(images: Sequence[SampleImage], usable: Sequence[int], config: SplitConfig) -> list[list[int]]:

@@ -223,6 +223,23 @@ class LabelTargets(_Filed):
             f"is {most}). Number the classes from 1 on in the label maps, or give a larger number of classes."
         )
 
+    def too_large(self) -> tuple[list[int], list[int]]:
+        """Places of images whose maps hold values from `data.target.classes` on, the background's; and those values.
+
+        Each map is read once, in strips; what is unknown does not count.
+        """
+        if self._most is None:
+            return [], []
+        found = {index: self._large_in(index, self._most) for index in self.images()}
+        return [index for index, values in found.items() if values], sorted(set().union(*found.values()))
+
+    def _large_in(self, index: int, most: int) -> set[int]:
+        values: set[int] = set()
+        for box in self._strips(index):
+            labels, known = self.labels(index, box), self.read(index, box)[1] > 0
+            values.update(np.unique(labels[(labels >= most) & known]).tolist())
+        return values
+
     def _strips(self, index: int) -> Iterator[Box]:
         """Boxes over t, z, y, x that cover a label map."""
         height, width = self.files.shape(index)[3:]

@@ -16,6 +16,7 @@ from fieldmark.errors import BadFile, BadInput, FieldmarkError
 from fieldmark.models.base import Net
 from fieldmark.models.heads import build_head
 from fieldmark.models.image_heads import Look, build_image_head
+from fieldmark.models.own_code import blamed
 from fieldmark.models.refine import build_refiner
 from fieldmark.models.tensors import load_arrays
 from fieldmark.prepare import prepared_channels
@@ -38,7 +39,8 @@ def build(family: str, config: dict[str, Any], channels: int, *, seed: int = 0) 
     settings = validate(FAMILIES.load_config(family), config, where="net")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind(channels, settings)
+        with blamed(kind, f"__init__ with {channels} channel{'s' * (channels > 1)}"):
+            return kind(channels, settings)
 
 
 def family_class(family: str) -> Callable[[int, Any], Net]:
@@ -75,13 +77,15 @@ def _headed(header: Header) -> Net:
 
 def _probe(header: Header, net: Net) -> None:
     """One step of the smallest image through the model, so that parts that do not fit are found when it is loaded."""
-    if header.stride != net.strides or header.tile_exact != net.tile_exact:
+    if header.tile_exact != net.tile_exact:
+        raise ValueError(f"its header says tile_exact {header.tile_exact}, its network {net.tile_exact}")
+    if header.stride != net.strides:
         raise ValueError(f"its header says stride {header.stride}, its network has {net.strides}")
     if header.halo != net.halo:
         raise ValueError(f"its header says halo {header.halo}, its network has {net.halo}")
     if net.channels * prod(net.least) > _MOST_PROBED:
         raise ValueError(f"the smallest image it could take is {net.least} pixels")
-    with torch.inference_mode():
+    with torch.inference_mode(), blamed(type(net), f"forward of the smallest image, {net.least},"):
         pixels = torch.zeros(1, net.channels, *net.least)
         told = [net.answer(pixels, "classes").shape[1]] if "classes" in header.outputs else []
         if net.image_head is not None:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from fieldmark.models.encoders import RADIUS, STRIDE, encoded_unet
 from fieldmark.models.taught import TaughtNet
-from fieldmark.models.unet_blocks import Blocks, norms_maps_alone
+from fieldmark.models.unet_blocks import LEAST_NORMED, Blocks, norms_maps_alone
 from fieldmark.recipes.families import NetConfig
 from fieldmark.recipes.unet import UNetConfig
 
@@ -25,7 +25,8 @@ class UNet(TaughtNet):
     """Encoder, decoder and skip connections.
 
     What is padded repeats the border. Normalization over the batch keeps the statistics of training, so that a tile and
-    a whole image are normalized alike; instance and group norm look at the tile (`tile_exact` is then false).
+    a whole image are normalized alike; instance and group norm look at the tile (`tile_exact` is then false, and
+    with layer norm over fewer than `LEAST_NORMED` channels).
 
     Args:
         channels: Channels of prepared images.
@@ -78,6 +79,8 @@ class UNet(TaughtNet):
 
     @property
     def tile_exact(self) -> bool:
+        if self.config.norm == "layer" and self.config.encoder == "unet":
+            return min(self.config.filters) >= LEAST_NORMED
         return self.config.norm not in ("instance", "group")
 
     def forward(self, x: Tensor) -> Tensor:

@@ -74,7 +74,7 @@ class SplitConfig(BaseModel, frozen=True, extra="forbid"):
     validation: float = Field(default=0.15, ge=0, le=1)
     test: float = Field(default=0.0, ge=0, le=1)
     order: Literal["random", "first"] = "random"
-    """`first`: the first ones validate (OpenFIBSEM)."""
+    """`first`: the first ones validate, of shares rounded down (OpenFIBSEM)."""
     seed: NonNegativeInt | None = None
     """By itself the run's."""
 

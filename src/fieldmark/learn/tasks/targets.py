@@ -13,6 +13,7 @@ from fieldmark.learn.descend import Descend
 from fieldmark.learn.lessons import LessonBatches, Shape
 from fieldmark.learn.losses import build_loss
 from fieldmark.learn.optimizers import descend, make_optimizer
+from fieldmark.models.own_code import blamed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +127,8 @@ class OnTargets:
         return self.loss(scores, engine.to_device(batch.target), engine.to_device(batch.weight))
 
     def _answer(self, engine: Fabric, batch: Lesson) -> Tensor:
-        scores: Tensor = self._module(engine.to_device(batch.x))
+        with blamed(type(self.net), f"forward of {tuple(batch.x.shape)}, a batch of crops,"):
+            scores: Tensor = self._module(engine.to_device(batch.x))
         if not isinstance(scores, Tensor):
             raise BadInput(
                 f"{type(self.net).__name__}: forward gives a {type(scores).__name__}, and one tensor of scores is "
