@@ -89,8 +89,11 @@ def legend_names(folder: Path, kind: str) -> dict[int, str] | None:
         its_kind, version = legend["kind"], legend["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(path, f"it is no legend of labels ({error}). Delete it, or export again.") from error
-    if its_kind != kind or version != 1 or not all(0 < value < _VALUES for value in names):
-        return None if its_kind != kind else _refuse(path, version)
+    if its_kind != kind:
+        return None
+    if version != 1 or not all(0 < value < _VALUES for value in names):
+        said = f"it is a legend of format {version!r} with values that are no labels; this version reads 1."
+        raise BadFile(path, said)
     return names
 
 
@@ -117,10 +120,6 @@ def write_legend(kind: str, classes: Sequence[ClassRecord]) -> bytes:
     values = {str(one.position): one.name for one in classes}
     legend: dict[str, Any] = {"format": 1, "kind": kind, "unknown": 0, "values": values}
     return (json.dumps(legend, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _refuse(path: Path, version: object) -> None:
-    raise BadFile(path, f"it is a legend of format {version!r} with values that are no labels; this version reads 1.")
 
 
 def _binary(values: set[int], classes: Sequence[ClassRecord]) -> dict[int, int]:
