@@ -23,8 +23,8 @@ Every message has three parts: what was found, what was wanted, and what to do.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from errno import EDQUOT, ENOSPC
 from difflib import get_close_matches
+from errno import EDQUOT, ENOSPC
 
 _MOST_NAMES = 40
 
