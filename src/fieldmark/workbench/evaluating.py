@@ -88,7 +88,8 @@ class _Task:
 def evaluate(bench: Workbench, name: str, asked: Asked) -> Scored:
     """Predict the images that have truth, compare, and write a report.
 
-    Strokes are not carried through space here: a score is about what the model learned.
+    Strokes are not carried through space here, nor do pixels that somebody drew on keep their class: a score is about
+    what the model learned.
 
     Args:
         bench: The project.
@@ -117,7 +118,8 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
         refuse_inside(asked.report, [folder for folder in (asked.truth, asked.mask) if folder is not None])
     if made is None:
         records = [record for record, _ in pairs]
-        _watched(predict(bench, name, records, out, "ome-zarr", _how(kind, header, recipe)), asked.watch)
+        how = _how(kind, header, recipe)
+        _watched(predict(bench, name, records, out, "ome-zarr", how, drawn=False), asked.watch)
         made = {record.name: out / f"{stem_of(record.name)}.ome.zarr" for record in records}
     taught = {item.content_hash for item in header.taught}
     cases = tuple(

@@ -83,6 +83,7 @@ def predict(
     targets: Sequence[int] = (),
     kept: Mapping[str, Path] = NOTHING,
     gpus: Sequence[int] = (),
+    drawn: bool = True,
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
 
@@ -99,6 +100,7 @@ def predict(
         targets: Channels of the images themselves that are right, instead.
         kept: Where, by image name, predicted images are kept as OME-Zarr in float32 too, whatever is delivered.
         gpus: Those that the worker may see; none for all.
+        drawn: Whether what somebody drew on an image counts there; else the answer is the model's own, everywhere.
     """
     folder = model_folder(bench, name)
     header = header_of(folder)
@@ -146,7 +148,7 @@ def predict(
             item["truth_codes"] = codes
             item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
             item["strokes"], digest = None, ""
-            if output == "classes":
+            if output == "classes" and drawn:
                 item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
             item["made_from"] = fingerprint(
                 [*made_from, record.content_hash, digest, *([shown, codes] if shown else [])]
