@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from errno import EDQUOT, ENOSPC
 
 _MOST_NAMES = 40
 
@@ -143,6 +144,16 @@ def some(names: Iterable[str], most: int = _MOST_NAMES) -> str:
     listed = list(names)
     more = f" and {len(listed) - most} more" if len(listed) > most else ""
     return f"{', '.join(listed[:most]) or 'none'}{more}"
+
+
+def of_system(error: OSError) -> str:
+    """What the system refused, of which file where it says so, and what to do."""
+    if error.errno in (ENOSPC, EDQUOT):
+        return (
+            f"{error.filename or 'The disk'}: no space is left to write ({error.strerror}). Free some, then run the "
+            "command again; what was finished is kept."
+        )
+    return f"{error.filename or 'The system'}: {error.strerror or error}. Check its name, permissions and the disk."
 
 
 def near_miss(name: str, known: Iterable[str]) -> str:

@@ -30,6 +30,24 @@ def test_a_folder_names_its_images_in_natural_order(folder: Path) -> None:
     assert [Path(name).name for name, _ in found.left_out] == ["film.mp4"]
 
 
+@pytest.mark.parametrize("mark", [".fieldmark/made/b2.png.json", "fieldmark-labels.json"])
+def test_what_was_written_below_is_no_image_of_the_folder(folder: Path, mark: str) -> None:
+    for name in ("b2.png", "deep/b10.png"):
+        path = folder / "sub" / "out" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encode_png(np.full((4, 5), 1, np.uint8)))
+    sign = folder / "sub" / "out" / mark
+    sign.parent.mkdir(parents=True, exist_ok=True)
+    sign.write_text("{}")
+    found = from_folder(folder)
+    assert [image.name for image in found.images] == ["b2.png", "b10.png", "sub/c.png"]
+    (note,) = found.notes
+    assert note.startswith(f"{folder / 'sub' / 'out'}: 2 images that Fieldmark has written")
+    named = from_folder(folder / "sub" / "out")
+    assert [image.name for image in named.images] == ["b2.png", "deep/b10.png"]
+    assert not named.notes
+
+
 def test_a_file_names_itself(folder: Path) -> None:
     (image,) = from_folder(folder / "sub" / "c.png").images
     assert (image.name, image.path) == ("c.png", folder / "sub" / "c.png")

@@ -44,6 +44,21 @@ def test_objects_as_json_and_as_a_table(cli, fitted):
     assert "ap50" in out
 
 
+def test_nothing_is_left_to_score(cli, fitted, tmp_path):
+    """The one image with truth taught the model: no empty table that looks like an answer, and no success."""
+    mask = (draw_discs(61, 75, seed=0).mask > 0).astype(np.uint8) + 1
+    write_atomic(tmp_path / "truth" / "drawn0.png", encode_png(mask))
+    command = ("-C", fitted / "project", "evaluate", "tiny", "--truth", tmp_path / "truth")
+    status, out, err = cli(*command)
+    assert status == 1
+    assert "Nothing was scored: all images that have truth (1) taught 'tiny'" in err
+    assert "dice" not in out
+    status, out, _ = cli(*command, "--json")
+    assert status == 1
+    assert json.loads(out)["images"] == 0
+    assert json.loads(out)["taught"] == ["drawn0.png"]
+
+
 def test_what_cannot_be_asked(cli, fitted):
     command = ("-C", fitted / "project", "evaluate", "tiny")
     assert "Name a folder with --truth" in cli(*command)[2]

@@ -347,6 +347,17 @@ def test_baselines_learn_from_the_strokes_of_the_fit_and_not_from_later_ones(ben
         assert np.array_equal(then, now)
 
 
+def test_what_somebody_drew_on_an_image_is_no_answer_of_the_model(bench, tmp_path):
+    """A mask that is all wrong is painted on the image that is scored, after the fit; or the right one."""
+    mask = draw_discs(61, 75, seed=2).mask > 0
+    write_atomic(tmp_path / "truth" / "drawn2.png", encode_png(mask.astype(np.uint8) + 1))
+    before = evaluate(bench, "tiny", tmp_path / "truth").summary["classes"]
+    for folder, painted in (("wrong", 2 - mask), ("right", mask + 1)):
+        write_atomic(tmp_path / folder / "drawn2.png", encode_png(painted.astype(np.uint8)))
+        bench.import_labels(tmp_path / folder, "masks")
+        assert evaluate(bench, "tiny", tmp_path / "truth").summary["classes"] == before
+
+
 def test_masks_with_a_palette_are_read_by_their_numbers(bench, tmp_path):
     """As when they are imported, or teach."""
     from PIL import Image

@@ -41,7 +41,9 @@ def add_images(
     group_of = _grouping(group_by)
     plans = [plan_of(path) if plan_of is not None else plan(path, layout) for path in paths]
     planned = [image for each in plans for image in each.images]
-    sorter = _Sorter(collection, AddReport(left_out=[item for each in plans for item in each.left_out]))
+    report = AddReport(left_out=[item for each in plans for item in each.left_out])
+    report.notes.extend(note for each in plans for note in each.notes)
+    sorter = _Sorter(collection, report)
     for number, image in enumerate(planned, start=1):
         sorter.take(image, image.group or group_of(image.name), max_bytes)
         watch(Event("read images", number, len(planned), message=image.shown))

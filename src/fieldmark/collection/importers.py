@@ -12,6 +12,8 @@ from pathlib import Path
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images
 
+_MADE = (".fieldmark/made", "fieldmark-labels.json")
+"""Beside what predictions and exported labels write; neither is ever written among images."""
 _LONGEST_LIST = 1 << 28  # bytes of a list or table
 
 
@@ -38,23 +40,40 @@ class Plan:
 
     images: list[PlannedImage]
     left_out: list[tuple[str, str]]
+    notes: list[str] = field(default_factory=list)
+    """What was passed over on purpose, in words."""
 
 
 def from_folder(path: Path) -> Plan:
     """The images below a folder with their names relative to it; a single image file is itself.
 
     Fields of a plate (OME-Zarr) have their well as group; those that the plate names and lacks are left out by name.
+    What Fieldmark has written below the folder, predictions and exported labels, is no image of it; a note says so.
 
     Raises:
         BadFile: There is no such file or folder.
     """
     found = find_images(path)
-    plated, missing = _plated(path, [place for place, _ in found.images])
+    made = {place: above for place, _ in found.images if (above := _made_in(place, path)) is not None}
+    plated, missing = _plated(path, [place for place, _ in found.images if place not in made])
     images = []
     for place, shown in found.images:
+        if place in made:
+            continue
         well, columns = plated.get(place, ("", {}))
         images.append(PlannedImage(place, shown, _relative(place, path), well, columns=columns))
-    return Plan(images, [*found.left_out, *missing])
+    notes = [
+        f"{above}: {count} images that Fieldmark has written (predictions, or exported labels) are passed over. To add "
+        "them too, name that folder itself."
+        for above, count in sorted(Counter(made.values()).items())
+    ]
+    return Plan(images, [*found.left_out, *missing], notes)
+
+
+def _made_in(place: Path, root: Path) -> Path | None:
+    """The outermost folder below the one that was named into which Fieldmark wrote a file; None for any other file."""
+    inside = [above for above in place.parents if above != root and root in above.parents]
+    return next((above for above in reversed(inside) if any((above / mark).exists() for mark in _MADE)), None)
 
 
 def _plated(path: Path, places: Sequence[Path]) -> tuple[dict[Path, tuple[str, dict[str, str]]], list[tuple[str, str]]]:

@@ -102,6 +102,33 @@ def coding_for(found: Mapping[str, set[int]], class_values: Mapping[str, int], *
     raise _unknown_values(found, class_values, {*class_values.values(), ignore})
 
 
+def coding_by(
+    legend: Mapping[int, str], found: Mapping[str, set[int]], class_values: Mapping[str, int], *, ignore: int | None
+) -> Coding:
+    """How to read masks that come with a legend, in which 0 means unknown, however few values they hold.
+
+    Args:
+        legend: The names of the classes by their values in the files.
+        found: The values in each file (`mask_values`), by the file's name.
+        class_values: Names of the model's classes and the value each is written as.
+        ignore: The value of pixels that nobody judged, where the user has named one.
+
+    Raises:
+        BadInput: A file holds a value of a class that the model does not know.
+    """
+    unknown = 0 if ignore is None else ignore
+    mapping = {value: class_values[name] for value, name in legend.items() if name in class_values and value != unknown}
+    for file, values in found.items():
+        for odd in sorted(values - {*mapping, unknown}):
+            said = f"its legend says is {legend[odd]!r}" if odd in legend else "its legend does not name"
+            raise BadInput(
+                f"{file}: holds the value {odd}, which {said}. The model knows {', '.join(map(repr, class_values))}, "
+                f"and {unknown} means unknown. Export the labels of these classes alone, or correct the legend."
+            )
+    read = ", ".join(f"{value} is {legend[value]!r}" for value in sorted(mapping))
+    return Coding(mapping, f"The legend of the masks says: {unknown} is unknown, {read}.", unknown)
+
+
 def _note(names: Sequence[str], reading: Mapping[int, str], used: set[int]) -> str:
     only = "" if len(used) > 1 else "only "
     read = " and ".join(f"{value}, read as {reading[value]!r}" for value in sorted(used))

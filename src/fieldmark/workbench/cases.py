@@ -36,6 +36,12 @@ ROWS: dict[Kind, tuple[str, str]] = {
 """What the numbers of a summary stand beside, and what one of these is."""
 
 
+NOTHING_LEFT = (
+    "Nothing was scored: all images that have truth ({}) taught {!r}, and what taught a model never scores it. Give "
+    "the truth of other images, or fit with the labels of fewer."
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """What is to be scored, and how.
@@ -86,6 +92,11 @@ class Scored:
     @property
     def notes(self) -> list[str]:
         return list(self.summary["notes"])
+
+    @property
+    def scored(self) -> bool:
+        """Whether any image was."""
+        return bool(self.summary["images"])
 
     @property
     def rows(self) -> str:

@@ -17,7 +17,18 @@ from fieldmark.evaluate.orientations import write_rows
 from fieldmark.evaluate.summary import summarize
 from fieldmark.recipes import PredictRecipe
 from fieldmark.recipes.evaluate import EvaluateRecipe, Orientation
-from fieldmark.workbench.cases import Asked, Case, Evaluation, Kind, Scored, Watch, paired, predictions_of, report_of
+from fieldmark.workbench.cases import (
+    NOTHING_LEFT,
+    Asked,
+    Case,
+    Evaluation,
+    Kind,
+    Scored,
+    Watch,
+    paired,
+    predictions_of,
+    report_of,
+)
 from fieldmark.workbench.evaluating_classes import (
     answered,
     class_baselines,
@@ -27,6 +38,7 @@ from fieldmark.workbench.evaluating_classes import (
 )
 from fieldmark.workbench.evaluating_images import ImageJudge, Judged, image_baselines, require_channels, teaching_cases
 from fieldmark.workbench.evaluating_objects import ObjectJudge, object_class
+from fieldmark.workbench.legends import refuse_classes
 from fieldmark.workbench.originals import refuse_inside, refuse_originals
 from fieldmark.workbench.predicting import (
     model_folder,
@@ -53,6 +65,7 @@ class _Task:
     cases: tuple[Case, ...]
     without_truth: tuple[str, ...]
     notes: tuple[str, ...]
+    truth: Path | None
     report: Path
     watch: Watch
 
@@ -75,7 +88,8 @@ class _Task:
 def evaluate(bench: Workbench, name: str, asked: Asked) -> Scored:
     """Predict the images that have truth, compare, and write a report.
 
-    Strokes are not carried through space here: a score is about what the model learned.
+    Strokes are not carried through space here, nor do pixels that somebody drew on keep their class: a score is about
+    what the model learned.
 
     Args:
         bench: The project.
@@ -95,6 +109,8 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
     kind = _kind(header, name, recipe)
     pairs, without, notes = _pairs(bench, kind, asked.truth, recipe)
     pairs = [(record, right) for record, right in pairs if not asked.only or record.name in asked.only]
+    if kind == "objects":
+        refuse_classes(asked.truth)
     masks = _masks(bench, kind, asked.mask, [record for record, _ in pairs])
     out, made = predictions_of(bench, name), asked.made
     if asked.report is not None:
@@ -102,7 +118,8 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
         refuse_inside(asked.report, [folder for folder in (asked.truth, asked.mask) if folder is not None])
     if made is None:
         records = [record for record, _ in pairs]
-        _watched(predict(bench, name, records, out, "ome-zarr", _how(kind, header, recipe)), asked.watch)
+        how = _how(kind, header, recipe)
+        _watched(predict(bench, name, records, out, "ome-zarr", how, drawn=False), asked.watch)
         made = {record.name: out / f"{stem_of(record.name)}.ome.zarr" for record in records}
     taught = {item.content_hash for item in header.taught}
     cases = tuple(
@@ -110,11 +127,10 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
         for record, right in pairs
     )
     if all(case.taught for case in cases):
-        notes = (*notes, "No image with truth is left that did not teach the model.")
+        notes = (*notes, NOTHING_LEFT.format(len(cases), name))
     place = asked.report or report_of(bench, header, name)
-    task = _Task(
-        bench, name, header, recipe, cases, tuple(record.name for record in without), notes, place, asked.watch
-    )
+    alone = tuple(record.name for record in without)
+    task = _Task(bench, name, header, recipe, cases, alone, notes, asked.truth, place, asked.watch)
     earlier = _tables_of(place)
     result = {"classes": _classes, "objects": _objects, "images": _images}[kind](task)
     _write(bench, result)
@@ -191,7 +207,7 @@ def _how(kind: Kind, header: Header, recipe: EvaluateRecipe) -> PredictRecipe:
 
 
 def _classes(task: _Task) -> Evaluation:
-    coding = read_coding(task.cases, task.header, task.recipe.ignore)
+    coding = read_coding(task.cases, task.header, task.recipe.ignore, task.truth)
     task.watch(f"Scoring {len(task.tested)} images that taught nothing.")
     lessons = class_lessons(task.bench, task.header, task.cases, coding)
     baselines = {

@@ -14,7 +14,7 @@ from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import NothingLabelled
 from fieldmark.evaluate.baselines import Baseline, forest, majority, random
 from fieldmark.evaluate.summary import ImageScore, score_image
-from fieldmark.evaluate.truth import Coding, coding_for, label_map, mask_values, place_table
+from fieldmark.evaluate.truth import Coding, label_map, mask_values, place_table
 from fieldmark.images import open_image
 from fieldmark.recipes.data import TargetConfig
 from fieldmark.workbench.cases import (
@@ -29,6 +29,7 @@ from fieldmark.workbench.cases import (
     values_of,
 )
 from fieldmark.workbench.fitting import MARKS, collect_marks
+from fieldmark.workbench.legends import truth_coding
 from fieldmark.workbench.runs import job_of, run_of
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ Lesson = tuple[np.ndarray, np.ndarray]
 """An image (y, x, c), and the place of each pixel's class counted from 1 (y, x), 0 for unknown."""
 
 
-def read_coding(cases: Sequence[Case], header: Header, ignore: int | None) -> Coding:
-    """How the masks of all cases are read."""
+def read_coding(cases: Sequence[Case], header: Header, ignore: int | None, folder: Path | None = None) -> Coding:
+    """How the masks of all cases are read, which lie in a folder that may hold the legend of an export."""
     found = {case.truth.name: _values_in(case) for case in cases}
-    return coding_for(found, values_of(header), ignore=ignore)
+    return truth_coding(folder, found, values_of(header), ignore)
 
 
 def _values_in(case: Case) -> set[int]:

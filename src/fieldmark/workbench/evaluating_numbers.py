@@ -22,7 +22,7 @@ from fieldmark.images import open_image
 from fieldmark.images.decode import pieces
 from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.answering import answer_images
-from fieldmark.workbench.cases import Asked, Scored, Watch, predictions_of, report_of
+from fieldmark.workbench.cases import NOTHING_LEFT, Asked, Scored, Watch, predictions_of, report_of
 from fieldmark.workbench.numbers import IMAGE, Row, columns_of, numbers_by_image, read_numbers
 from fieldmark.workbench.originals import refuse_originals
 from fieldmark.workbench.predicting import model_folder
@@ -117,7 +117,7 @@ def evaluate_numbers(bench: Workbench, name: str, asked: Asked) -> NumbersScored
         for one in known
     ]
     if all(one.taught for one in images):
-        notes = [*notes, "No image with truth is left that did not teach the model."]
+        notes = [*notes, NOTHING_LEFT.format(len(images), name)]
     facts = {
         "without_truth": [image for image in records if image not in {one.name for one in known}],
         "notes": [*notes, *missing, *_unused(rows, pairs)],

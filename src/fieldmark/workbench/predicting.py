@@ -83,6 +83,7 @@ def predict(
     targets: Sequence[int] = (),
     kept: Mapping[str, Path] = NOTHING,
     gpus: Sequence[int] = (),
+    drawn: bool = True,
 ) -> Iterator[Event]:
     """Write `out/<stem>.<ext>` for every image, sub-folders kept; one event a tile.
 
@@ -99,6 +100,7 @@ def predict(
         targets: Channels of the images themselves that are right, instead.
         kept: Where, by image name, predicted images are kept as OME-Zarr in float32 too, whatever is delivered.
         gpus: Those that the worker may see; none for all.
+        drawn: Whether what somebody drew on an image counts there; else the answer is the model's own, everywhere.
     """
     folder = model_folder(bench, name)
     header = header_of(folder)
@@ -126,7 +128,7 @@ def predict(
     _refuse_clashes(items)
     _refuse_strangers(items)
     right = _own_channels(records, targets) if targets else _truth_of(records, truth)
-    codes = _truth_codes(header, [Path(path) for path, _ in right.values()]) if output == "classes" else []
+    codes = _truth_codes(header, [Path(path) for path, _ in right.values()], truth) if output == "classes" else []
     job = {
         "kind": "predict",
         "model": str(folder),
@@ -146,9 +148,11 @@ def predict(
             item["truth_codes"] = codes
             item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
             item["strokes"], digest = None, ""
-            if output == "classes":
+            if output == "classes" and drawn:
                 item["strokes"], digest = _strokes(bench, header, record, out / HIDDEN / "strokes" / f"{record.id}")
-            item["made_from"] = fingerprint([*made_from, record.content_hash, digest, *([shown] if shown else [])])
+            item["made_from"] = fingerprint(
+                [*made_from, record.content_hash, digest, *([shown, codes] if shown else [])]
+            )
         yield from _about_before(items)
         yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
 
@@ -198,12 +202,13 @@ def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple
     return {ids[image]: (str(own), f"{own} {own.stat().st_mtime_ns}") for image, own in pairs.items()}
 
 
-def _truth_codes(header: Header, files: Sequence[Path]) -> list[list[int]]:
+def _truth_codes(header: Header, files: Sequence[Path], folder: Path | None) -> list[list[int]]:
     """Pairs of values of true class maps and what the model writes for them, as in evaluating; none for its own values.
 
     Raises BadInput where the maps hold no value that the model knows.
     """
-    from fieldmark.evaluate.truth import coding_for, label_map
+    from fieldmark.evaluate.truth import label_map
+    from fieldmark.workbench.legends import legend_of, truth_coding
 
     found: dict[str, set[int]] = {}
     for path in files:
@@ -214,9 +219,9 @@ def _truth_codes(header: Header, files: Sequence[Path]) -> list[list[int]]:
         found[path.name] = {int(value) for plane in planes for value in plane}
     values = {spec.name: spec.value for spec in header.classes}
     used = set().union(*found.values())
-    if used & {*values.values()} and not any(used <= {0, top} for top in (1, 255)):
+    if legend_of(folder) is None and used & {*values.values()} and not any(used <= {0, top} for top in (1, 255)):
         return []
-    return [[value, written] for value, written in coding_for(found, values).mapping.items()] if found else []
+    return [[value, written] for value, written in truth_coding(folder, found, values).mapping.items()] if found else []
 
 
 def _own_channels(records: list[ImageRecord], targets: Sequence[int]) -> dict[int, tuple[str, str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldmark.core.events import Event
-from fieldmark.errors import Cancelled, FieldmarkError
+from fieldmark.errors import Cancelled, FieldmarkError, of_system
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.locks import alone
 
@@ -46,6 +46,9 @@ def main(file: Path) -> int:
         return 1
     except BrokenPipeError:  # nobody listens any more: the parent is gone
         return 1
+    except OSError as error:
+        say({"error": {"code": FieldmarkError.code, "message": of_system(error)}})
+        raise  # where it happened goes into the log, where that can be written
     except _gpu_is_full():
         say({"error": {"code": FieldmarkError.code, "message": GPU_IS_FULL}})
         return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,11 @@ def evaluate(
         note(line)
     if as_json:
         say_json(result.to_json())
-        return
-    table(*result.table())
-    say(f"Report: {result.report}")
+    else:
+        if result.scored:
+            table(*result.table())
+        say(f"Report: {result.report}")
+    sys.exit(0 if result.scored else 1)
 
 
 LISTS = ("target_channels", "orientations", "metrics")

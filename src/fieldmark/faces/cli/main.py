@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn
 import click
 
 from fieldmark import __version__
-from fieldmark.errors import Cancelled, FieldmarkError
+from fieldmark.errors import Cancelled, FieldmarkError, of_system
 
 COMMANDS = {
     "add": "Add images to the project.",
@@ -112,7 +112,7 @@ def main(args: Sequence[str] | None = None) -> Any:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
     except OSError as error:
-        _fail(f"{error.filename or 'The system'}: {error.strerror or error}. Check its name, permissions and the disk.")
+        _fail(of_system(error))
     sys.exit(status if isinstance(status, int) else 0)
 
 

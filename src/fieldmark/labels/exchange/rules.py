@@ -72,11 +72,13 @@ def rule_for(
     return Rule(class_of, unknown, f"{why}: {_listed(class_of, classes, values)}.")
 
 
-def read_legend(folder: Path, kind: str, classes: Sequence[ClassRecord]) -> Rule | None:
-    """The rule that an export wrote beside its files; None where there is none for this kind.
+def legend_names(folder: Path, kind: str) -> dict[int, str] | None:
+    """The names of the classes by their values, as an export wrote them beside its files; None where it wrote none.
+
+    The value 0 is not among them: in exported files it means unknown.
 
     Raises:
-        BadFile: The legend is damaged, or names a class that the project does not have.
+        BadFile: The legend is damaged.
     """
     path = folder / LEGEND
     if not path.is_file():
@@ -87,8 +89,24 @@ def read_legend(folder: Path, kind: str, classes: Sequence[ClassRecord]) -> Rule
         its_kind, version = legend["kind"], legend["format"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(path, f"it is no legend of labels ({error}). Delete it, or export again.") from error
-    if its_kind != kind or version != 1 or not all(0 < value < _VALUES for value in names):
-        return None if its_kind != kind else _refuse(path, version)
+    if its_kind != kind:
+        return None
+    if version != 1 or not all(0 < value < _VALUES for value in names):
+        said = f"it is a legend of format {version!r} with values that are no labels; this version reads 1."
+        raise BadFile(path, said)
+    return names
+
+
+def read_legend(folder: Path, kind: str, classes: Sequence[ClassRecord]) -> Rule | None:
+    """The rule that an export wrote beside its files; None where there is none for this kind.
+
+    Raises:
+        BadFile: The legend is damaged, or names a class that the project does not have.
+    """
+    names = legend_names(folder, kind)
+    if names is None:
+        return None
+    path = folder / LEGEND
     ids = {one.name: one.id for one in classes}
     missing = [name for name in names.values() if name not in ids]
     if missing:
@@ -102,10 +120,6 @@ def write_legend(kind: str, classes: Sequence[ClassRecord]) -> bytes:
     values = {str(one.position): one.name for one in classes}
     legend: dict[str, Any] = {"format": 1, "kind": kind, "unknown": 0, "values": values}
     return (json.dumps(legend, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _refuse(path: Path, version: object) -> Rule | None:
-    raise BadFile(path, f"it is a legend of format {version!r} with values that are no labels; this version reads 1.")
 
 
 def _binary(values: set[int], classes: Sequence[ClassRecord]) -> dict[int, int]:
