@@ -8,7 +8,6 @@ import torch
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 
-from fieldmark.learn import solvers
 from fieldmark.learn.solvers import fit_forest, fit_logistic
 from fieldmark.recipes import HeadConfig
 
@@ -67,8 +66,7 @@ def test_a_forest_refuses_what_is_no_number():
 def test_a_forest_is_the_same_on_several_threads(bagged, monkeypatch):
     features, labels, weights = problem(3)
     heads = []
-    for threads, together in ((1, 1), (2, 1), (2, 16_000)):
-        monkeypatch.setattr(solvers, "TOGETHER", together)
+    for threads in (1, 2, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda count=threads: count)
         heads.append(fit_forest(features, labels, weights, 3, HeadConfig(kind="forest"), seed=4, bagged=bagged))
     for head in heads[1:]:

@@ -20,8 +20,6 @@ SHARE = 0.05
 """The share of the pixels that each tree of a bagged forest sees, as in scikit-image's trainable segmentation."""
 FEWEST = 100
 """The fewest pixels that such a tree sees."""
-TOGETHER = 16_000
-"""Trees that see fewer pixels grow one after the other: threads would wait for each other longer than they save."""
 
 
 def fit_logistic(
@@ -99,8 +97,7 @@ def _grown(
     bag = max(int(SHARE * len(table)), min(FEWEST, len(table))) if bagged else None
     grow = partial(_tree, table, classes.astype(np.int16), weights, config, bag)
     seeds = np.random.RandomState(seed % (1 << 32)).randint(np.iinfo(np.int32).max, size=config.trees)
-    threads = torch.get_num_threads() if (bag or len(table)) >= TOGETHER else 1
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         return list(pool.map(grow, seeds))
 
 
