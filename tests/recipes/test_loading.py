@@ -219,6 +219,10 @@ def test_overrides_of_places_that_are_not_there(text, words):
             {"data": {"split": {"train": 0.6, "test": 0.4}}},
             "data.split: train (0.6), validation (0.15) and test (0.4) must sum to 1; they sum to 1.15, so set",
         ),
+        (
+            {"prepare": {"resize": [0.5, 0.25]}},
+            "prepare.resize: must be one factor, for y and x, or three, [z, y, x] (found [0.5, 0.25]).",
+        ),
         ({"net": [1]}, "net: Input should be a valid dictionary (found [1])."),
     ],
 )
