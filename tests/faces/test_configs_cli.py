@@ -308,3 +308,19 @@ def test_numbers_that_nobody_heard_are_in_the_history_of_a_fit_that_went_on(cli,
         status, _, err = cli("fit", "--config", config, *SMALL, "--name", "killed")
         assert status == 0, err
     assert (tmp_path / "models/killed/history.csv").read_bytes() == (tmp_path / "models/whole/history.csv").read_bytes()
+
+
+def test_weights_that_are_typed_are_not_said_to_be_random(cli, tmp_path):
+    """With a name of its own beside the model of another encoder."""
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    short = ("--set", "train.epochs=1")
+    assert "resnet34 begins with random weights" in cli("fit", "--config", config, *short)[2]
+    first = tree(tmp_path / "models/unet-resnet34")
+    typed = ("--set", "net.encoder=efficientnet-lite0", "--set", "net.weights=imagenet", "--name", "lite0")
+    status, _, err = cli("fit", "--config", config, *short, *typed)
+    assert status == 0, err
+    assert "random weights" not in err
+    assert first
+    assert tree(tmp_path / "models/unet-resnet34") == first
+    assert load(tmp_path / "models/lite0")[0].config["encoder"] == "efficientnet-lite0"

@@ -215,6 +215,14 @@ def test_overrides_of_places_that_are_not_there(text, words):
         ({"seed": "x"}, "seed: Input should be a valid integer"),
         ({"descend": 5}, "descend: Input should be"),
         ({"descend": {"lr": float("inf")}}, "descend.lr: Input should be a finite number (found inf)."),
+        (
+            {"data": {"split": {"train": 0.6, "test": 0.4}}},
+            "data.split: train (0.6), validation (0.15) and test (0.4) must sum to 1; they sum to 1.15, so set",
+        ),
+        (
+            {"prepare": {"resize": [0.5, 0.25]}},
+            "prepare.resize: must be one factor, for y and x, or three, [z, y, x] (found [0.5, 0.25]).",
+        ),
         ({"net": [1]}, "net: Input should be a valid dictionary (found [1])."),
     ],
 )

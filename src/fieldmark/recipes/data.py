@@ -91,9 +91,12 @@ class SplitConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _whole(self) -> SplitConfig:
-        if abs(self.train + self.validation + self.test - 1) > 1e-6:
-            total = self.train + self.validation + self.test
-            raise ValueError(f"train, validation and test must sum to 1; they sum to {total:g}")
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise ValueError(
+                f"train ({self.train:g}), validation ({self.validation:g}) and test ({self.test:g}) must sum to 1; "
+                f"they sum to {total:g}, so set all three"
+            )
         return self
 
 

@@ -5,13 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, NonNegativeInt, PositiveInt, model_validator
 
 from fieldmark.core.fingerprint import files_hash
 from fieldmark.recipes.places import PathText
 
 _Percent = Annotated[float, Field(ge=0, le=100)]
 _Factor = Annotated[float, Field(ge=1 / 64, le=64)]
+
+
+def _one_or_three(factors: Any) -> Any:
+    if isinstance(factors, list | tuple) and len(factors) != 3:
+        raise ValueError("must be one factor, for y and x, or three, [z, y, x]")
+    return factors
 
 
 def _rising(percents: tuple[float, float]) -> tuple[float, float]:
@@ -117,7 +123,7 @@ class PrepareConfig(BaseModel, frozen=True, extra="forbid"):
     """From raw to prepared pixels, in this order."""
 
     flat_field: FlatFieldConfig | None = None
-    resize: _Factor | tuple[_Factor, _Factor, _Factor] | None = None
+    resize: Annotated[_Factor | tuple[_Factor, _Factor, _Factor] | None, BeforeValidator(_one_or_three)] = None
     """Factor along y and x, or three, along z, y and x: images are read at this size, and predictions come back at
     their own. U-Nets alone. Images of a single slice keep it."""
     normalize: NormalizeConfig | None = None

@@ -127,7 +127,7 @@ def plan_fit(
     values, notes = _possible(with_paths(values, Path(), values.get("family")))
     typed = typed_families(None, overrides, allow)
     recipe = _checked(values, typed, config, typed_beside=bool(overrides))
-    fit = _own_network(fit, recipe.family)
+    fit = _own_weights(_own_network(fit, recipe.family), recipe.net)
     called = name or fit.name
     target = fit.save / checked_name("model", called) if called else fit.save
     refuse_inside(target, (*fit.images, *fit.labels))
@@ -199,6 +199,13 @@ def _own_network(fit: ForeignFit, family: str) -> ForeignFit:
     notes = [note for note in fit.notes if not note.partition(": ")[0].endswith("encoder")]
     name = family.partition(":")[2] if fit.name else fit.name
     return replace(fit, name=name, notes=(*notes, f"encoder, network: the network is {family}."))
+
+
+def _own_weights(fit: ForeignFit, net: dict[str, Any]) -> ForeignFit:
+    """The same where the encoder's weights are chosen: no note says that they are random."""
+    if not net.get("weights"):
+        return fit
+    return replace(fit, notes=tuple(note for note in fit.notes if not note.partition(": ")[0].endswith("encoder")))
 
 
 def _possible(values: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
