@@ -166,13 +166,14 @@ def stacks(tmp_path, monkeypatch):
         yield bench
 
 
-def write_truth(bench, folder: Path, *, slices=slice(None)) -> Path:
-    """A line of the input, with noise: (z, c, y, x) stacks."""
+def write_truth(bench, folder: Path, *, slices=slice(None), bright=0) -> Path:
+    """A line of the input, with noise: (z, c, y, x) stacks; the upper half may be brighter."""
     rng = np.random.default_rng(1)
     folder.mkdir(exist_ok=True)
     for record in bench.collection.all():
         stack = pixels(record.path)[0].astype(np.float32)
         truth = np.stack([2 * stack[0] + 7, stack[1] - stack[0]]) + rng.normal(0, 0.5, stack.shape)
+        truth[:, :, :16] += bright
         tifffile.imwrite(
             folder / f"{Path(record.name).stem}.tif",
             np.moveaxis(truth, 0, 1)[slices].astype(np.float32),
@@ -215,7 +216,7 @@ def test_images_are_scored_along_every_orientation(stacks, tmp_path):
 
 
 def test_images_are_scored_within_masks_too(stacks, tmp_path):
-    truth = write_truth(stacks, tmp_path / "truth")
+    truth = write_truth(stacks, tmp_path / "truth", bright=300)
     (tmp_path / "masks").mkdir()
     mask = np.zeros((5, 32, 24), np.uint8)
     mask[:, :16] = 1
@@ -230,6 +231,13 @@ def test_images_are_scored_within_masks_too(stacks, tmp_path):
     assert float(rows[0]["mae_masked"]) == pytest.approx(np.abs(made - right)[0, 0, :16].mean())
     assert float(rows[0]["vol_frac"]) == 0.5
     assert "mae_masked_interval" in result.summary["channels"]["first"]
+    # the constant of all pixels is judged on all, that of what masks leave on what they leave
+    taught = np.concatenate([pixels(truth / f"s{number}.tif")[0, 0] for number in (0, 1)])
+    scored = np.concatenate([pixels(truth / f"s{number}.tif")[0, 0] for number in (2, 3)])
+    mean = result.to_json()["orientations"]["xy"]["baselines"]["mean"]["first"]
+    assert mean["mae"] == pytest.approx(np.abs(scored - taught.mean()).mean(), rel=1e-5)
+    inner = np.abs(scored[:, :16] - taught[:, :16].mean()).mean()
+    assert mean["mae_masked"] == pytest.approx(inner, rel=1e-5)
     (tmp_path / "masks" / "s3.tif").unlink()
     with pytest.raises(BadInput, match=r"no mask for s3\.tif"):
         evaluate(stacks, "painter", truth, mask=tmp_path / "masks")

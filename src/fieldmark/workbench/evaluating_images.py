@@ -81,16 +81,25 @@ class ImageJudge:
         names = ", ".join(case.record.name for case in middle[:3])
         return [f"The truth has one slice where the image has several ({names}): the middle one is compared."]
 
-    def judge(self, cases: Sequence[Case], guess: Guess | None = None) -> Judged:
-        """Compare what the model said, or what a baseline guesses."""
+    def judge(self, cases: Sequence[Case], guesses: Sequence[Guess] = ()) -> Judged:
+        """Compare what the model said, or what a baseline guesses: of all pixels, and of those within masks."""
         found = Judged()
         for orientation in self.recipe.orientations:
             rows, scores = found.rows.setdefault(orientation, []), found.scores.setdefault(orientation, [])
             for case in cases:
-                own = [list(self._rows(case, channel, orientation, guess)) for channel in range(len(self.names))]
+                own = [self._guessed(case, channel, orientation, guesses) for channel in range(len(self.names))]
                 rows.extend(row for channel in own for row in channel)
                 means = {name: mean_row(channel) for name, channel in zip(self.names, own, strict=True)}
                 scores.append(ImageScore(case.record.name, means))
+        return found
+
+    def _guessed(self, case: Case, channel: int, orientation: str, guesses: Sequence[Guess]) -> list[Row]:
+        """Rows of the answer, or of guesses; what is within masks is told of the last, which knew no other pixels."""
+        asked = [*guesses] if guesses else [None]
+        found, *inner = (list(self._rows(case, channel, orientation, guess)) for guess in asked)
+        for rows in inner:
+            for own, row in zip(found, rows, strict=True):
+                own |= {column: value for column, value in row.items() if column.endswith("_masked")}
         return found
 
     def _rows(self, case: Case, channel: int, orientation: str, guess: Guess | None) -> Iterator[Row]:
@@ -122,12 +131,13 @@ class ImageJudge:
             else:
                 yield from (View(case, time, (place,)) for place in slices)
 
-    def fit(self, cases: Sequence[Case]) -> LinearFit:
-        """A line from the input to the target over some cases."""
+    def fit(self, cases: Sequence[Case], *, masked: bool) -> LinearFit:
+        """A line from the input to the target over some cases, or over what lies inside their masks."""
         line = LinearFit(len(self.inputs), len(self.names))
         for case in cases:
             for view in self._views(case, whole=False):
-                line.add(view.seen(self.inputs), view.right(self.recipe.target_channels), view.inside())
+                inside = view.inside() if masked else None
+                line.add(view.seen(self.inputs), view.right(self.recipe.target_channels), inside)
         return line
 
 
@@ -244,12 +254,15 @@ def image_baselines(
     if not tested:
         return {}, ""
     watch("Fitting the baselines: the mean of the targets, and a line from the input to the target.")
-    line = judge.fit(taught)
-    if line.count:
-        return {"mean": judge.judge(tested, line.predict_mean), "linear": judge.judge(tested, line.predict)}, ""
-    line = judge.fit(tested)
+    lines = [judge.fit(taught, masked=masked) for masked in ((False, True) if judge.masked else (False,))]
+    if all(line.count for line in lines):
+        return {
+            "mean": judge.judge(tested, [line.predict_mean for line in lines]),
+            "linear": judge.judge(tested, [line.predict for line in lines]),
+        }, ""
+    lines = [judge.fit(tested, masked=masked) for masked in ((False, True) if judge.masked else (False,))]
     note = (
         "No target that taught the model was found, so the baseline `own mean` is the mean of the truth itself, "
         "which no constant can beat. Put the targets of the teaching images into the folder of the truth for more."
     )
-    return {"own mean": judge.judge(tested, line.predict_mean)}, note
+    return {"own mean": judge.judge(tested, [line.predict_mean for line in lines])}, note
