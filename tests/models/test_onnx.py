@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,18 @@ def test_a_logistic_head_and_its_facts(tmp_path):
     facts = session.get_modelmeta().custom_metadata_map
     assert json.loads(facts["classes"]) == [{"name": "ground", "value": 1}, {"name": "disc", "value": 2}]
     assert facts["family"] == "flim"
+
+
+def test_a_gray_image_is_answered_as_three_equal_channels_are(tmp_path):
+    recipe = FitRecipe(family="flim", net=NET | {"color": "lab"}, head={"kind": "logistic", "refine": "none"})
+    model = fitted(tmp_path, recipe)
+    scale, *rest = model.header.preparation
+    gray = replace(model.header, channels=1, preparation=[scale, {"step": "replicate"}, *rest])
+    session = onnxruntime.InferenceSession(to_onnx(model.net, gray, "classes"))
+    pixels = np.random.default_rng(3).integers(0, 256, (1, 61, 75)).astype(np.uint8)
+    (theirs,) = session.run(None, {"pixels": pixels[None].astype(np.float32)})
+    ours = NetForward(model.net, model.header.preparation).plane(np.concatenate([pixels] * 3))
+    assert np.abs(ours - theirs[0]).max() < 1e-3
 
 
 def test_walks_are_left_out_and_the_graph_says_so(tmp_path):

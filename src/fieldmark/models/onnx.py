@@ -111,12 +111,21 @@ class _Lab(nn.Module):
         return torch.stack([lightness, green_red, blue_yellow], dim=1)
 
 
+class _Replicate(nn.Module):
+    """A gray image as one of three equal channels, before colors."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.cat([values, values, values], dim=1)
+
+
 def _step(step: dict[str, Any]) -> nn.Module:
     match step:
         case {"step": "scale", "by": by}:
             return _Scale(float(by))
         case {"step": "standardize", "mean": mean, "std": std}:
             return _Standardize(mean, std)
+        case {"step": "replicate"}:
+            return _Replicate()
         case {"step": "lab"}:
             return _Lab()
         case _:
@@ -137,7 +146,7 @@ def to_onnx(net: Net, header: Header, output: str) -> bytes:
     _require_exportable(net, output)
     # odd sizes that are no multiples of the stride: nothing of them may stay in the graph
     height, width = net.least
-    pixels = torch.rand(1, net.channels, 2 * height + 3, 3 * width + 5) * 255
+    pixels = torch.rand(1, header.channels, 2 * height + 3, 3 * width + 5) * 255
     file = BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # its own deprecations, and sizes of kernels that really are constants
@@ -185,7 +194,7 @@ def _require_any_size(data: bytes, net: Net, header: Header, output: str) -> Non
     if not isinstance(net, FlimGraphNet):
         return
     height, width = net.least
-    pixels = torch.rand(1, net.channels, 3 * height + 1, 4 * width + 2) * 255
+    pixels = torch.rand(1, header.channels, 3 * height + 1, 4 * width + 2) * 255
     with torch.inference_mode():
         ours = RawNet(net.eval(), header.preparation, output)(pixels).numpy()
     try:
