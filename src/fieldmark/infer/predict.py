@@ -14,6 +14,7 @@ import numpy as np
 
 from fieldmark.core.axes import AS_IS
 from fieldmark.core.events import Event
+from fieldmark.core.heap import kept_memory
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.deliver import CHUNK
 from fieldmark.infer.device import device_for
@@ -288,8 +289,9 @@ def _written(
     model: Model, forward: Sighted, source: ImageSource, recipe: PredictRecipe, sink: LoggedSink, image: str
 ) -> Iterator[Event]:
     plan = plan_for(model, source, recipe, image)
-    for tile in predict_tiles(forward, source, plan, sink, sink.done.path.parent):
-        yield Event("predict", tile.index + 1, len(plan), message=image)
+    with kept_memory():
+        for tile in predict_tiles(forward, source, plan, sink, sink.done.path.parent):
+            yield Event("predict", tile.index + 1, len(plan), message=image)
 
 
 def in_target_units(header: Header, answers: np.ndarray) -> np.ndarray:

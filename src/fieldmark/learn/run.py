@@ -16,6 +16,7 @@ from fieldmark.checkpoint import ClassSpec, Header, Taught, save
 from fieldmark.core.axes import AS_IS, PixelSize, factors_of, spelled_factors
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import fingerprint
+from fieldmark.core.heap import kept_memory
 from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import BadInput, BadRecipe, some
 from fieldmark.learn.descend import Descend
@@ -127,7 +128,8 @@ def run_fit(job: FitJob) -> Iterator[Event]:
         yield Event("note", 0, 0, message=CLOSED_FORM.format(recipe.accelerator))
     engine = make_engine(recipe, phases)
     loggers = loggers_of(phases) if engine.is_global_zero else []
-    yield from logged(fit(engine, net, phases, state), loggers, job.folder, recipe.model_dump(mode="json"))
+    with kept_memory():
+        yield from logged(fit(engine, net, phases, state), loggers, job.folder, recipe.model_dump(mode="json"))
     if not engine.is_global_zero:
         return
     header = header_of_fit(job, net, config)

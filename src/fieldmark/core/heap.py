@@ -1,0 +1,65 @@
+"""Freed memory that stays with the process while a loop asks for the same sizes again and again."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
+"""Numbers of glibc's `mallopt`."""
+ALL = -1
+MIB = 2**20
+GREATEST = 512 * MIB
+"""Larger pieces always go back at once."""
+USUAL_MMAP, USUAL_TRIM = 32 * MIB, 64 * MIB
+"""To which glibc's own thresholds have grown once a program has freed large pieces."""
+
+_lock = threading.Lock()
+_inside = 0
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Keep what is freed inside for what is asked for next; all of it goes back to the system at the end.
+
+    glibc gives pieces of more than 32 MiB back at once, and the system must clear every page of them again for the next
+    step: a quarter of the time of a prediction in float32 on one core. Under other C libraries this does nothing. May
+    be entered several times, also in several threads: the last to leave gives the memory back.
+    """
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _inside
+    with _lock:
+        _inside += 1
+        if _inside == 1 and (libc := _glibc()) is not None:
+            libc.mallopt(MMAP_THRESHOLD, GREATEST)
+            libc.mallopt(TRIM_THRESHOLD, ALL)
+
+
+def _leave() -> None:
+    global _inside
+    with _lock:
+        _inside -= 1
+        if _inside == 0 and (libc := _glibc()) is not None:
+            libc.mallopt(MMAP_THRESHOLD, USUAL_MMAP)
+            libc.mallopt(TRIM_THRESHOLD, USUAL_TRIM)
+            libc.malloc_trim(0)
+
+
+@cache
+def _glibc() -> ctypes.CDLL | None:
+    """The C library of this process, where it is one with these settings."""
+    try:
+        libc = ctypes.CDLL(None)
+    except (OSError, TypeError):  # Windows
+        return None
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
