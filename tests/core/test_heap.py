@@ -26,10 +26,12 @@ def resident():
 
 faults(48)  # what is taken once
 found = {"before": faults(48), "at rest": resident()}
-with kept_memory():
-    with kept_memory():
+with kept_memory(alike=False):
+    found["unlike"] = faults(48)
+with kept_memory(alike=True):
+    with kept_memory(alike=True):
         faults(48)
-    found["inside"], found["held"], found["giant"] = faults(48), resident(), faults(600)
+    found["inside"], found["held"], found["giant"] = faults(48), resident(), faults(200)
 found["after"], found["given back"] = faults(48), resident()
 print(json.dumps(found))
 """
@@ -45,7 +47,7 @@ def found() -> dict[str, float]:
 @glibc_alone
 def test_freed_memory_is_used_again_inside_and_only_there(found):
     assert found["inside"] < found["before"] / 10
-    assert found["after"] > found["before"] / 2
+    assert min(found["after"], found["unlike"]) > found["before"] / 2
 
 
 @glibc_alone
@@ -56,7 +58,7 @@ def test_it_goes_back_to_the_system_at_the_end(found):
 
 @glibc_alone
 def test_giants_are_given_back_at_once(found):
-    assert found["giant"] > 10 * 600 * 2**20 / 2**21 / 2  # pages, be they as great as 2 MiB
+    assert found["giant"] > 10 * 200 * 2**20 / 2**21 / 2  # pages, be they as great as 2 MiB
 
 
 def test_other_c_libraries_are_left_alone(monkeypatch):
@@ -67,7 +69,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
     heap._glibc.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", Windows)
     try:
-        with heap.kept_memory():
+        with heap.kept_memory(alike=True):
             pass
     finally:
         heap._glibc.cache_clear()

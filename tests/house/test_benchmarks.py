@@ -102,7 +102,7 @@ def test_a_tiled_case_can_be_measured(case: str, spatial: int, monkeypatch: pyte
 def test_training_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks import bench_training
 
-    for name, value in (("CROPS", 4), ("BATCH", 2), ("IMAGES", 2), ("SIDE", 64), ("SETTLE", 0.05)):
+    for name, value in (("BATCH", 2), ("IMAGES", 2), ("SIDE", 64), ("SETTLE", 0.05)):
         monkeypatch.setattr(bench_training, name, value)
     rows = bench_training.measure(cases=((32, "32-true"),), epochs=2, filters=[4, 8])
     assert len(rows) == 1

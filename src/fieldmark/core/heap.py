@@ -12,7 +12,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
 """Numbers of glibc's `mallopt`."""
 ALL = -1
 MIB = 2**20
-GREATEST = 512 * MIB
+GREATEST = 128 * MIB
 """Larger pieces always go back at once."""
 USUAL_MMAP, USUAL_TRIM = 32 * MIB, 64 * MIB
 """To which glibc's own thresholds have grown once a program has freed large pieces."""
@@ -22,18 +22,24 @@ _inside = 0
 
 
 @contextmanager
-def kept_memory() -> Iterator[None]:
+def kept_memory(alike: bool) -> Iterator[None]:
     """Keep what is freed inside for what is asked for next; all of it goes back to the system at the end.
 
     glibc gives pieces of more than 32 MiB back at once, and the system must clear every page of them again for the next
-    step: a quarter of the time of a prediction in float32 on one core. Under other C libraries this does nothing. May
+    step: a fifth of the time of a prediction in float32 on one core. Under other C libraries this does nothing. May
     be entered several times, also in several threads: the last to leave gives the memory back.
+
+    Args:
+        alike: Whether the loop asks for the same sizes at each step; else nothing is kept. The maps of a network over
+            volumes are of many sizes, up to hundreds of MiB: they left holes that doubled the memory of the process.
     """
-    _enter()
+    if alike:
+        _enter()
     try:
         yield
     finally:
-        _leave()
+        if alike:
+            _leave()
 
 
 def _enter() -> None:

@@ -15,6 +15,7 @@ from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint, require_content
 from fieldmark.core.geometry import Box
+from fieldmark.core.heap import kept_memory
 from fieldmark.images.source import channel_dtypes
 from fieldmark.infer import deliver, stamps
 from fieldmark.infer.components import SizeRule, filter_components, filter_volumes
@@ -50,6 +51,14 @@ def predict_from_job(job: dict[str, Any]) -> Iterator[Event]:
         yield Event("note", 0, 0, message=_other_code(model))
     items = [_known(item, code) for item in job["images"]]
     stamps.require_unchanged([item for item in items if not stamps.is_there(item)])
+    with kept_memory(model.net.spatial == 2):
+        yield from _predicted(model, recipe, items, kind, job)
+
+
+def _predicted(
+    model: Model, recipe: PredictRecipe, items: list[dict[str, Any]], kind: str, job: dict[str, Any]
+) -> Iterator[Event]:
+    """Every item that is not there yet, on this `kind` of device."""
     told: list[str] = []
     for number, item in enumerate(items, start=1):
         if stamps.is_there(item):

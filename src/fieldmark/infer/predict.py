@@ -289,7 +289,7 @@ def _written(
     model: Model, forward: Sighted, source: ImageSource, recipe: PredictRecipe, sink: LoggedSink, image: str
 ) -> Iterator[Event]:
     plan = plan_for(model, source, recipe, image)
-    with kept_memory():
+    with kept_memory(model.net.spatial == 2):
         for tile in predict_tiles(forward, source, plan, sink, sink.done.path.parent):
             yield Event("predict", tile.index + 1, len(plan), message=image)
 

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from fieldmark.core.events import Event
-from fieldmark.core.heap import kept_memory
 from fieldmark.errors import Cancelled, FieldmarkError, of_system
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.locks import alone
@@ -63,7 +62,7 @@ def start(job: dict[str, Any]) -> Iterator[Event]:
         os.environ["CUDA_VISIBLE_DEVICES"] = str(gpus[0])
     _bound_threads()
     yield from _about_gpus(gpus)
-    with _alone_at(job.get("lock")), FAMILIES.lending(job.get("allow", [])), kept_memory():
+    with _alone_at(job.get("lock")), FAMILIES.lending(job.get("allow", [])):
         yield from _events(job)
 
 
