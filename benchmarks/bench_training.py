@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 CLAIM = "Training through the one path, saved at every epoch, takes at least 0.95 of a bare loop's samples a second."
 PEER = (
     "a bare PyTorch loop: the same U-Net, crops, flips and turns from arrays in memory, cross entropy + Dice, AdamW, "
-    "clipped gradients; nothing is saved. An epoch covers the images once. Samples per second of processor time, so that other work changes little."
+    "clipped gradients; nothing is saved. An epoch covers the images once. Samples per second of processor time, so "
+    "that other work changes little."
 )
 IMAGES, SIDE = 12, 512
 BATCH = 8

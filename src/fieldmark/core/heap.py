@@ -18,7 +18,8 @@ USUAL_MMAP, USUAL_TRIM = 32 * MIB, 64 * MIB
 """To which glibc's own thresholds have grown once a program has freed large pieces."""
 
 _lock = threading.Lock()
-_inside = 0
+_loops: list[None] = []
+"""One for each loop that is inside now."""
 
 
 @contextmanager
@@ -43,19 +44,17 @@ def kept_memory(alike: bool) -> Iterator[None]:
 
 
 def _enter() -> None:
-    global _inside
     with _lock:
-        _inside += 1
-        if _inside == 1 and (libc := _glibc()) is not None:
+        _loops.append(None)
+        if len(_loops) == 1 and (libc := _glibc()) is not None:
             libc.mallopt(MMAP_THRESHOLD, GREATEST)
             libc.mallopt(TRIM_THRESHOLD, ALL)
 
 
 def _leave() -> None:
-    global _inside
     with _lock:
-        _inside -= 1
-        if _inside == 0 and (libc := _glibc()) is not None:
+        _loops.pop()
+        if not _loops and (libc := _glibc()) is not None:
             libc.mallopt(MMAP_THRESHOLD, USUAL_MMAP)
             libc.mallopt(TRIM_THRESHOLD, USUAL_TRIM)
             libc.malloc_trim(0)
