@@ -183,8 +183,9 @@ def test_stopped_and_resumed_it_ends_alike(tmp_path, stop):
 
 
 @pytest.mark.parametrize("descends", [True, False])
-def test_the_last_numbers_are_kept_with_the_state_that_they_tell_of(tmp_path, descends):
+def test_the_last_numbers_are_kept_with_the_state_that_they_tell_of(tmp_path, monkeypatch, descends):
     """So that a fit that goes on can tell them to a history that was not written in time."""
+    monkeypatch.setattr("fieldmark.learn.estimate.BETWEEN_SAVES", -1)
     net, state = Tiny(), FitState(tmp_path, "here")
     walk = Descend("walk", Walk(net, [3.0, math.nan, 2.0]), Numbers(), StepsConfig(epochs=3, warmup_steps=0))
     solved = Estimate("solved", [lambda net: {"count": 1.0}, lambda net: {"count": 2.0}, lambda net: {"count": 3.0}])

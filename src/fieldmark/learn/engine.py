@@ -46,7 +46,10 @@ class Phase(Protocol):
     """Whether it computes gradients; a closed form needs no devices set up for it."""
 
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
-        """Go on from `state.progress[name]`; save the state before each event that ends a step."""
+        """Go on from `state.progress[name]`; save the state before the events that end a step.
+
+        Steps that take less than a save may share one.
+        """
 
     def tensors(self) -> dict[str, np.ndarray]:
         """What the phase must find again when it is resumed, beside the network."""
@@ -55,8 +58,8 @@ class Phase(Protocol):
 def fit(engine: Engine, net: Net, phases: Sequence[Phase], state: FitState) -> Iterator[Event]:
     """Run every phase and yield its events.
 
-    The generator may be closed after any event: what it yielded is on disk, and another
-    `fit` with the same network, phases and state folder goes on to the same weights.
+    The generator may be closed after any event: what it yielded is on disk, but for the last moments of closed
+    forms, and another `fit` with the same network, phases and state folder goes on to the same weights.
     """
     for phase in phases:
         if state.progress.get(phase.name, 0) < phase.total:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -18,8 +19,15 @@ Solver = Callable[["Net"], dict[str, float]]
 """Sets some of a network's weights and says in numbers how it went."""
 
 
+BETWEEN_SAVES = 0.5
+"""Seconds. What takes less is sooner solved again than saved: a state has four syncs of the disk."""
+
+
 class Estimate:
-    """FLIM layers, k-means, linear heads: solved one after the other."""
+    """FLIM layers, k-means, linear heads: solved one after the other.
+
+    A crash costs the last step, or the last half second of steps.
+    """
 
     def __init__(self, name: str, solvers: Sequence[Solver]) -> None:
         self.name = name
@@ -28,13 +36,16 @@ class Estimate:
         self.descends = False
 
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
+        saved = time.monotonic()
         for step in range(state.progress.get(self.name, 0), self.total):
             net.cpu().eval()  # closed forms are solved where the features are read
             event = Event(self.name, step + 1, self.total, self.solvers[step](net))
             state.progress[self.name] = event.step
             state.remember(event)
-            if engine.is_global_zero:
+            due = event.step == self.total or time.monotonic() - saved > BETWEEN_SAVES
+            if due and engine.is_global_zero:
                 state.save(net)
+                saved = time.monotonic()
             yield event
 
     def tensors(self) -> dict[str, np.ndarray]:
