@@ -104,13 +104,14 @@ class ObjectJudge:
         """(t, slices, truth, unknown) of each plane, or of each whole volume."""
         planes: dict[int, list[np.ndarray]] = {}
         for t, z, plane in mask_planes(case):
-            labels = label_map(plane, case.truth.name)
-            _require_size(case, labels)
+            labels = label_map(plane, case.truth_of(t, z).name)
+            _require_size(case, labels, case.truth_of(t, z).name)
             if not self.solid:
                 yield t, (z,), *self._known(labels)
             else:
                 planes.setdefault(t, []).append(labels)
         for t, volume in planes.items():
+            _require_whole(case, volume)
             # one slice of a deep network is a plane
             whole = volume[0] if len(volume) == 1 else np.stack(volume)
             yield t, tuple(range(len(volume))), *self._known(whole)
@@ -125,14 +126,22 @@ class ObjectJudge:
 
 def _numbers(case: Case, ignore: int | None) -> set[int]:
     """The objects in a file."""
-    found = {n for _, _, plane in mask_planes(case) for n in np.unique(label_map(plane, case.truth.name)).tolist()}
-    return found - {0, ignore}
+    planes = (label_map(plane, case.truth_of(t, z).name) for t, z, plane in mask_planes(case))
+    return {number for plane in planes for number in np.unique(plane).tolist()} - {0, ignore}
 
 
-def _require_size(case: Case, labels: np.ndarray) -> None:
+def _require_whole(case: Case, volume: Sequence[np.ndarray]) -> None:
+    if len(volume) != case.record.shape[2]:
+        raise BadInput(
+            f"{case.record.name}: {len(volume)} of its {case.record.shape[2]} slices have a map of objects, and "
+            "objects of this model reach through slices. Give a map for each slice."
+        )
+
+
+def _require_size(case: Case, labels: np.ndarray, name: str) -> None:
     height, width = case.record.shape[3:]
     if labels.shape != (height, width):
         raise BadInput(
-            f"{case.truth.name}: is {labels.shape[1]} x {labels.shape[0]} pixels, but {case.record.name} is "
+            f"{name}: is {labels.shape[1]} x {labels.shape[0]} pixels, but {case.record.name} is "
             f"{width} x {height}. Give a map of the image's size."
         )
