@@ -141,6 +141,8 @@ class Evaluation(Scored):
     cases: tuple[Case, ...]
     coding: Coding | None = None
     """How masks of classes are read; None where the truth is something else."""
+    objects: Callable[[np.ndarray], np.ndarray] | None = None
+    """From a file of the truth to numbered objects, where these were scored."""
 
 
 def report_of(bench: Workbench, header: Header, name: str) -> Path:

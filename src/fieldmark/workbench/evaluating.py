@@ -15,6 +15,7 @@ from fieldmark.errors import BadInput, some
 from fieldmark.evaluate import instances, summary
 from fieldmark.evaluate.orientations import write_rows
 from fieldmark.evaluate.summary import summarize
+from fieldmark.evaluate.truth import Coding
 from fieldmark.recipes import PredictRecipe
 from fieldmark.recipes.evaluate import EvaluateRecipe, Orientation
 from fieldmark.workbench.cases import (
@@ -229,17 +230,15 @@ def _classes(task: _Task) -> Evaluation:
 def _objects(task: _Task) -> Evaluation:
     judge = ObjectJudge.of(task.header, task.recipe, task.cases)
     task.watch(f"Scoring objects of {len(task.tested)} images that taught nothing.")
-    lessons = class_lessons(task.bench, task.header, task.cases, None)
+    coding = Coding({}, "", task.recipe.ignore) if judge.reading == "classes" else None
+    lessons = class_lessons(task.bench, task.header, task.cases, coding)
     baselines = {
         one.name: [judge.score_map(case, answered(one, case, task.header)) for case in task.tested]
         for one in class_baselines(task.header, lessons, task.tested, task.watch)
     }
-    notes = (
-        ["The truth holds masks, not numbered objects: its connected parts are the objects."] if judge.binary else []
-    )
     scores = [judge.score(case) for case in task.tested]
-    found = task.summary(scores, baselines=baselines, notes=notes, metrics=instances.METRICS)
-    return _result(task, found, "objects", instances.METRICS)
+    found = task.summary(scores, baselines=baselines, notes=judge.notes(), metrics=instances.METRICS)
+    return _result(task, found, "objects", instances.METRICS, objects=judge.objects)
 
 
 def _images(task: _Task) -> Evaluation:
@@ -270,7 +269,9 @@ def _by_orientation(
     return first | {"orientation": next(iter(each)), "orientations": kept}
 
 
-def _result(task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, ...], coding: Any = None) -> Evaluation:
+def _result(
+    task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, ...], coding: Any = None, objects: Any = None
+) -> Evaluation:
     return Evaluation(
         model=task.name,
         summary=found,
@@ -280,6 +281,7 @@ def _result(task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, 
         header=task.header,
         cases=task.cases,
         coding=coding,
+        objects=objects,
     )
 
 

@@ -15,6 +15,7 @@ from fieldmark.workbench.cases import read_plane
 from fieldmark.workbench.evaluating_objects import objects_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fieldmark.collection import ImageRecord
@@ -48,10 +49,12 @@ def _displayed(plane: np.ndarray, step: int) -> np.ndarray:
     return displayable(np.moveaxis(plane[:3], 0, -1) if len(plane) >= 3 else plane[0])
 
 
-def object_figures(case: Case, image: np.ndarray, step: int) -> tuple[Figure, Figure]:
+def object_figures(
+    case: Case, image: np.ndarray, step: int, objects: Callable[[np.ndarray], np.ndarray]
+) -> tuple[Figure, Figure]:
     """The predicted objects and the right ones over a picture of the first plane that has truth."""
     said = _plane(objects_path(case.prediction), *case.first)
-    right = _plane(case.truth_of(*case.first), *((0, 0) if case.planes else case.first))
+    right = objects(_plane(case.truth_of(*case.first), *((0, 0) if case.planes else case.first)))
     return (
         picture_figure(_numbered(image, said[::step, ::step]), "predicted objects"),
         picture_figure(_numbered(image, right[::step, ::step]), "true objects"),

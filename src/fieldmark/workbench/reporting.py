@@ -199,7 +199,11 @@ def _row(bench: Workbench, result: Evaluation, case: Case) -> tuple[Figure, ...]
     image, step = shown_image(case.record, case.first)
     colors = {spec.value: class_color(place) for place, spec in enumerate(result.header.classes)}
     strokes = _stroke_map(bench, result.header, case.record, case.first)[::step, ::step]
-    said, right = object_figures(case, image, step) if result.kind == "objects" else _maps(result, case, image, step)
+    said, right = (
+        object_figures(case, image, step, result.objects)
+        if result.objects is not None
+        else _maps(result, case, image, step)
+    )
     return (
         picture_figure(image, f"{case.record.name} ({kind})"),
         picture_figure(
