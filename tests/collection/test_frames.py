@@ -205,6 +205,27 @@ def test_a_channel_has_a_name_or_a_number(tmp_path):
     assert [row.file_name for row in frames_in(tmp_path / "x", names="sms").rows] == ["img_GFP_t000_p000_z001.tif"]
 
 
+def test_a_channel_may_have_its_name_where_its_number_stands(tmp_path):
+    for name, p in product(("cGFP", "c405nm-2", "Cphase"), (0, 3)):
+        write_atomic(tmp_path / "x" / f"im_{name}_z002_t005_p{p:03d}.png", b"")
+    rows = frames_in(tmp_path / "x").rows
+    assert [(row.channel_idx, row.channel_name) for row in rows] == [(0, "405nm-2"), (1, "GFP"), (2, "phase")] * 2
+    assert {(row.time_idx, row.slice_idx) for row in rows} == {(5, 2)}
+    assert [row.pos_idx for row in rows] == [0] * 3 + [3] * 3
+    write_atomic(tmp_path / "x" / "im_c000_z002_t005_p000.png", b"")
+    with pytest.raises(BadInput, match=r"im_c000_z002_t005_p000\.png has a number for its channel, and im_c.* a name"):
+        frames_in(tmp_path / "x")
+
+
+def test_frames_whose_names_lack_a_number_are_told_how_they_were_read(tmp_path):
+    for well in ("A1", "B1"):
+        write_atomic(tmp_path / "x" / f"im_c000_z001_t002_p{well}.png", b"")
+    ((name, why),) = frames_in(tmp_path / "x").left_out
+    assert name == "im_c000_z001_t002_pB1.png"
+    assert "channel 0, slice 1, time 2 and position 0, and so is im_c000_z001_t002_pA1.png" in why
+    assert "A number that a name lacks is 0" in why
+
+
 def test_indices_that_were_written_as_fractions(folder):
     text = table_csv(frames_in(folder)).decode().replace(",12,", ",12.0,")
     (folder / "frames_meta.csv").write_text(text)

@@ -87,3 +87,20 @@ def test_every_file_is_listed_once(images, files):
     assert {int(image[:-4]) for image in found} == images & files
     assert all(image[:-4] == file[:-4] for image, file in found.items())
     assert {int(name[:-4]) for name in unused} == files - images
+
+
+def test_planes_of_one_image_have_files_of_their_own_where_that_is_asked_for():
+    names = ["s_t0_z1.png", "s_mask_t1_z0.png", "s_t0_z2_mask.png", "u_t0_z0.png", "v.png"]
+    files = {name: Path("maps", name) for name in names}
+    assert pair_files(["s.tif"], files).files == {}
+    found = pair_files(["s.tif", "u_t0_z0.tif", "v.tif"], files, by_plane=True)
+    planes = {(0, 1): "s_t0_z1.png", (0, 2): "s_t0_z2_mask.png", (1, 0): "s_mask_t1_z0.png"}
+    assert found.planes == {"s.tif": {plane: Path("maps", name) for plane, name in planes.items()}}
+    assert {image: path.name for image, path in found.files.items()} == {
+        "s.tif": "s_t0_z1.png",
+        "u_t0_z0.tif": "u_t0_z0.png",  # the whole name of an image
+        "v.tif": "v.png",
+    }
+    for both in (["s.png", "s_t0_z1.png"], ["s_t0_z1.png", "s_t0_z1_mask.png"], ["s.png", "s_t0_z0.png"]):
+        with pytest.raises(BadInput, match=r"both of s\.tif"):
+            pair_files(["s.tif"], {name: Path(name) for name in both}, by_plane=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -14,9 +16,10 @@ import pytest
 from fieldmark.checkpoint import load, save
 from fieldmark.faces.cli.show import follow, harmless
 from fieldmark.images import encode_png
+from fieldmark.store import database
 from fieldmark.testing.projects import draw_strokes, drawn_images, drawn_masks, drawn_project
 from fieldmark.testing.worker import use_fake_worker
-from fieldmark.workbench import Workbench
+from fieldmark.workbench import Workbench, project
 
 pytestmark = pytest.mark.usefixtures("worker_here")
 
@@ -279,6 +282,31 @@ def test_a_project_that_cannot_be_made_leaves_nothing(cli, tmp_path):
     assert cli("init", tmp_path / "file")[0] == 1
     assert cli("init", tmp_path / "there", "--classes", "a")[0] == 0
     assert cli("init", tmp_path / "there")[0] == 1
+
+
+@pytest.mark.parametrize("pages", [1, 5, None])
+def test_a_project_on_a_full_disk_leaves_nothing(cli, tmp_path, monkeypatch, pages):
+    """While the database is made, or, where there is room for its `pages`, when the project is written."""
+    if pages is not None:
+        monkeypatch.setattr(database, "_PRAGMAS", (*database._PRAGMAS, f"max_page_count = {pages}"))
+
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(project, "write_atomic", full)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "fieldmark.db.old").write_text("mine")
+    for folder in ("there", "new/deep"):
+        status, _, err = cli("init", tmp_path / folder, "--classes", "a,b")
+        assert status == 1
+        assert "disk is full" in err or "no space is left" in err
+        assert len(err.strip().splitlines()) == 1
+    assert [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*"))] == [
+        "there",
+        "there/fieldmark.db.old",
+    ]
+    monkeypatch.undo()
+    assert cli("init", tmp_path / "there", "--classes", "a,b")[0] == 0
 
 
 def test_odd_project_names_survive(cli, tmp_path):

@@ -14,6 +14,7 @@ import tifffile
 from benchmarks.config_claims import MICRODL, OPENFIBSEM
 from fieldmark.checkpoint import load
 from fieldmark.errors import WorkerFailed
+from fieldmark.recipes import load_recipe
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.workbench import fitting
 from tests.faces.looking import read, tree
@@ -324,3 +325,60 @@ def test_weights_that_are_typed_are_not_said_to_be_random(cli, tmp_path):
     assert first
     assert tree(tmp_path / "models/unet-resnet34") == first
     assert load(tmp_path / "models/lite0")[0].config["encoder"] == "efficientnet-lite0"
+
+
+def test_a_model_of_other_settings_stays_beside_the_new_one(cli, tmp_path):
+    """As runs of one second do, it gets a number; the same file again goes to the folder of its own."""
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    kept = {}
+    for number, settings in enumerate((["train.lr=1e-3"], ["train.lr=1e-2"], ["net.filters=[4,4]"]), start=1):
+        typed = [*SMALL, *(word for text in settings for word in ("--set", text))]
+        folder = tmp_path / "models" / ("unet-resnet34" if number == 1 else f"unet-resnet34-{number}")
+        status, out, err = cli("fit", "--config", config, *typed, "--json")
+        assert status == 0, err
+        assert json.loads(out)["folder"] == str(folder)
+        assert ("other settings" in err and "--name unet-resnet34" in err) is (number > 1)
+        assert all(tree(path) == before for path, before in kept.items())
+        kept[folder] = tree(folder)
+    assert len({load(folder)[0].fingerprint for folder in kept}) == 3
+    again = [*SMALL, "--set", "train.lr=1e-2"]
+    shutil.rmtree(tmp_path / "models/.fieldmark")  # "may be deleted when the model is there"
+    tifffile.imwrite(tmp_path / "data/labels/cell0.tif", np.ones((64, 64), np.uint8))  # corrected, and learned again
+    status, out, err = cli("fit", "--config", config, *again, "--json")
+    assert json.loads(out)["folder"] == str(tmp_path / "models/unet-resnet34-2"), err
+    assert cli("fit", "--config", config, *again, "--name", "unet-resnet34")[0] == 0  # typed: replaced
+    changed = {path.name for path, before in kept.items() if tree(path) != before}
+    assert changed == {"unet-resnet34", "unet-resnet34-2"}
+
+
+def test_models_of_fits_at_the_same_time_are_both_kept(cli, tmp_path, monkeypatch):
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+
+    def meanwhile(*args, **options):
+        monkeypatch.setattr(fitting, "run_job", run_job)
+        assert cli("fit", "--config", config, *SMALL, "--set", "train.lr=1e-2")[0] == 0
+        return run_job(*args, **options)
+
+    run_job = fitting.run_job
+    monkeypatch.setattr(fitting, "run_job", meanwhile)
+    status, out, err = cli("fit", "--config", config, *SMALL, "--json")
+    assert status == 0, err
+    assert json.loads(out)["folder"] == str(tmp_path / "models/unet-resnet34-2")
+    assert "unet-resnet34-2" in err
+    recipes = [load_recipe(tmp_path / "models" / name / "recipe.yaml") for name in ("unet-resnet34", "unet-resnet34-2")]
+    assert [recipe["train"]["lr"] for recipe in recipes] == [1e-2, 1e-4]
+
+
+def test_files_of_another_program_are_not_written_over(cli, tmp_path):
+    """microDL writes a `history.csv` of its own beside its weights."""
+    draw(tmp_path / "data")
+    (tmp_path / "models/unet-resnet34").mkdir(parents=True)
+    (tmp_path / "models/unet-resnet34/history.csv").write_text("epoch,loss\n")
+    before = tree(tmp_path / "models")
+    status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 1
+    assert "history.csv" in err
+    assert "--name" in err
+    assert tree(tmp_path / "models") == before

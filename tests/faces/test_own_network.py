@@ -237,7 +237,7 @@ def test_a_file_of_openfibsem_lends_it_no_name(tmp_path):
     (tmp_path / "config.yaml").write_text(text)
     theirs = plan_fit(tmp_path / "config.yaml")
     ours = plan_fit(tmp_path / "config.yaml", overrides=(f"family={FAMILY}", "net={}"))
-    assert (theirs.target.name, ours.target.name) == ("unet-resnet18", "DilatedNet")
+    assert (theirs.place.now().name, ours.place.now().name) == ("unet-resnet18", "DilatedNet")
     assert any("random weights" in note for note in theirs.notes)
     assert not any("random weights" in note for note in ours.notes)
     assert any(FAMILY in note for note in ours.notes)

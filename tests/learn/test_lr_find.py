@@ -51,9 +51,16 @@ class Quadratic:
         return {"loss": loss.item()}
 
 
-def swept(curvature: float, **settings: object) -> tuple[Sweep, Slope]:
+class Lucky(Quadratic):
+    """Its first batch is an easy one, whose loss is lower than all others at any rate."""
+
+    def step(self, engine, batch) -> dict[str, float]:
+        return {"loss": super().step(engine, batch)["loss"] * (0.001 if batch == 0 else 1.0)}
+
+
+def swept(curvature: float, task: type[Quadratic] = Quadratic, **settings: object) -> tuple[Sweep, Slope]:
     net = Slope()
-    phase = Descend("walk", Quadratic(net, curvature), Numbers(), StepsConfig())
+    phase = Descend("walk", task(net, curvature), Numbers(), StepsConfig())
     sweep = Sweep(phase, net, FindConfig(**settings))
     for _ in sweep.run(SoleProcess()):
         pass
@@ -67,6 +74,22 @@ def test_the_suggestion_is_near_the_best_rate(curvature):
     found = sweep.found()
     assert best / 3 <= found.max_lr <= best * 3
     assert found.base_lr < found.max_lr
+
+
+@pytest.mark.parametrize(("steps", "within"), [(120, 3), (10, 6)])
+def test_an_easy_first_batch_is_no_level_to_fall_from(steps, within):
+    """Nor does the loss diverge from it."""
+    sweep, _ = swept(5.0, Lucky, base_lr=1e-4, max_lr=0.3 if steps == 10 else 100.0, steps=steps)
+    found = sweep.found()
+    assert 0.2 / within <= found.max_lr <= 0.2 * within
+    assert found.base_lr >= 1e-4 / 3
+
+
+def test_where_the_loss_still_falls_at_the_last_rate_that_is_said():
+    (said,) = swept(1.0, base_lr=1e-4, max_lr=1e-2, steps=60)[0].found().notes
+    assert "still falls at the last rate, 0.01" in said
+    assert "--max-lr" in said
+    assert swept(1.0, base_lr=1e-4, max_lr=10.0, steps=60)[0].found().notes == ()
 
 
 def test_it_stops_where_the_loss_diverges_and_gives_the_weights_back():
@@ -90,13 +113,13 @@ def test_the_running_mean_has_no_bias():
 
 def test_a_loss_that_never_falls_is_said():
     with pytest.raises(BadInput, match="never fell"):
-        suggest([0.1, 0.2, 0.3], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+        suggest([0.1, 0.2, 0.3], [1.0, 2.0, 3.0], 0.0)
 
 
 @pytest.mark.parametrize("means", [[1.0, 1.0, 1.0, 0.2], [1.0, 0.5, 0.9, 0.9], [1.0, 1.0, 0.8, 0.1]])
 def test_rates_can_cycle_between_the_bounds(means):
     """Also where the loss falls at one rate alone: a recipe whose cycles end where they begin would be refused."""
-    found = suggest([0.1, 0.2, 0.4, 0.8], means, means)
+    found = suggest([0.1, 0.2, 0.4, 0.8], means, 0.0)
     StepsConfig(schedule="cyclic", lr=found.base_lr, cycle={"max_lr": found.max_lr})
     assert found.max_lr == max([0.1, 0.2, 0.4, 0.8][means.index(min(means))] / 2, 0.1)
     assert found.base_lr <= found.max_lr / 2
@@ -106,7 +129,7 @@ def test_what_is_left_in_the_folder(tmp_path):
     sweep, _ = swept(1.0, base_lr=1e-3, max_lr=10.0, steps=40)
     write_found(tmp_path, sweep.found())
     values = json.loads((tmp_path / "lr_find.json").read_text())
-    assert set(values) == {"base_lr", "max_lr", "section"}
+    assert set(values) == {"base_lr", "max_lr", "section", "notes"}
     rows = (tmp_path / "lr_find.csv").read_text().splitlines()
     assert rows[0] == "lr,loss,smoothed"
     assert len(rows) == len(sweep.rates) + 1

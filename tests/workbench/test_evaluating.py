@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from skimage.measure import label
 
-from fieldmark.checkpoint import Header, Taught, load, save
+from fieldmark.checkpoint import ClassSpec, Header, Taught, load, save
 from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput, BadRecipe, NotFound
@@ -29,7 +29,9 @@ from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.testing.worker import use_fake_worker
 from fieldmark.workbench import Workbench
+from fieldmark.workbench.cases import Case
 from fieldmark.workbench.evaluating_classes import class_lessons
+from fieldmark.workbench.evaluating_objects import ObjectJudge
 
 
 def evaluate(bench, model, truth, *, mask=None, report=None, **recipe):
@@ -95,6 +97,39 @@ def test_masks_of_one_value_are_split_into_their_parts(bench, numbered, tmp_path
     assert not told.notes
 
 
+def test_parts_of_a_class_are_the_objects_where_the_truth_holds_classes(bench, numbered, tmp_path):
+    """As where they are numbered, the baselines too."""
+    for path in numbered.iterdir():
+        classes = np.where(pixels(path)[0, 0, 0] > 0, 2, 1).astype(np.uint8)
+        write_atomic(tmp_path / "classes" / path.name, encode_png(classes))
+    told = evaluate(bench, "tiny", numbered, instances=True)
+    result = evaluate(bench, "tiny", tmp_path / "classes", instances=True)
+    assert any("1 (ground), 2 (disc), not numbered objects: the connected parts of 'disc'" in n for n in result.notes)
+    assert result.summary["classes"] == told.summary["classes"]
+    assert result.summary["baselines"] == told.summary["baselines"]
+
+
+@pytest.mark.parametrize(("several", "reading", "unsure"), [(True, "classes", False), (False, "numbers", True)])
+def test_numbers_of_classes_in_several_places_are_classes(bench, numbered, several, reading, unsure):
+    """Of a model that writes 0, 1 and 2: each value in one place may as well be an object's number."""
+    header, _ = load(bench.project.models / "tiny")
+    names = ("ground", "disc", "ring")
+    header = replace(header, classes=tuple(ClassSpec(id=n, name=name, value=n) for n, name in enumerate(names)))
+    truth = np.zeros((61, 75), np.uint8)
+    truth[5:9, 5:9], truth[20:30, 20:30], truth[50:55, 60:70] = 1, 2, 1 if several else 0
+    write_atomic(numbered / "drawn2.png", encode_png(truth))
+    record = bench.collection.find("drawn2.png")
+    case = Case(record, numbered / "drawn2.png", numbered / "drawn2.png", taught=False)
+    recipe = validate(EvaluateRecipe, {"instances": True, "class_name": "disc"})
+    judge = ObjectJudge.of(header, recipe, [case])
+    assert (judge.reading, judge.unsure) == (reading, unsure)
+    assert judge.objects(truth).max() == 2
+    assert np.array_equal(judge.objects(truth) > 0, truth == 1 if several else truth > 0)
+    (said,) = judge.notes()
+    assert ("write them from 3 on" in said) is several
+    assert ("masks of 'disc' alone" in said) is unsure
+
+
 def test_what_is_unknown_is_ignored_among_objects(bench, numbered):
     path = numbered / "drawn2.png"
     truth = pixels(path)[0, 0, 0].copy()
@@ -108,8 +143,6 @@ def test_what_is_unknown_is_ignored_among_objects(bench, numbered):
 
 def test_a_baseline_stands_beside_objects_where_nothing_was_drawn(bench, numbered):
     """Taught by something else than strokes: the truth of what taught it teaches the baselines."""
-    from fieldmark.workbench.cases import Case
-
     header, _ = load(bench.project.models / "tiny")
     records = bench.collection.all()
     cases = [Case(r, numbered / r.name, numbered / r.name, taught=r.name != "drawn2.png") for r in records]

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from skimage.measure import label
 
 from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
@@ -15,6 +17,7 @@ from fieldmark.images import encode_png, open_image
 from fieldmark.labels.raster import Polyline
 from fieldmark.recipes import PredictRecipe, validate
 from fieldmark.recipes.evaluate import EvaluateRecipe
+from fieldmark.testing.drawn import draw_discs
 
 GROUND = ((5.0, 5.0), (50.0, 5.0))
 ACROSS = ((5.0, 40.0), (55.0, 40.0))
@@ -104,3 +107,60 @@ def test_unpainted_pixels_of_exported_masks_have_no_color_in_figures(bench, tmp_
     right = pixels(truth / "drawn2.png")
     assert not panel[:, right == 0].any()
     assert panel[:, right == 1].any(axis=0).all()
+
+
+@pytest.fixture
+def stacked(bench, folder):
+    """The project with a stack of four slices more, of which two are painted."""
+    slices = [draw_discs(61, 75, seed=seed).image for seed in range(20, 24)]
+    tifffile.imwrite(folder / "stack.ome.tif", np.stack(slices), metadata={"axes": "ZYXS"}, ome=True, photometric="rgb")
+    bench.add([folder])
+    classes = {one.name: one.id for one in bench.labels.classes()}
+    record = bench.collection.find("stack.ome.tif")
+    for z, name, path in ((z, *one) for z in (1, 3) for one in (("ground", GROUND), ("disc", ACROSS))):
+        bench.labels.draw(record.id, classes[name], Polyline(np.array(path), 5.0), "ann", z=z)
+    return bench
+
+
+def test_exported_planes_of_a_stack_are_its_truth(stacked, tmp_path):
+    truth = tmp_path / "out"
+    stacked.export_labels(truth, "masks")
+    assert {path.name for path in truth.glob("stack*")} == {"stack_t0_z1.png", "stack_t0_z3.png"}
+    result = stacked.evaluate("tiny", truth, only={"stack.ome.tif"}, report=tmp_path / "report.html")
+    assert result.summary["images"] == 1
+    assert not [note for note in result.notes if "without an image" in note]
+    with open_image(stacked.project.predictions / "tiny" / "stack.ome.zarr") as source:
+        said = source.read(Box.whole(source.shape))[0, 0]
+    right = {z: pixels(truth / f"stack_t0_z{z}.png") for z in (1, 3)}
+    for value, klass in ((1, "ground"), (2, "disc")):
+        dice = np.mean([overlap(said[z], right[z], value) for z in right])
+        assert result.summary["classes"][klass]["dice"] == pytest.approx(dice)
+
+
+def test_planes_that_do_not_fit_their_stack_are_refused(stacked, tmp_path):
+    truth = tmp_path / "out"
+    stacked.export_labels(truth, "masks")
+    write_atomic(truth / "stack_t0_z4.png", (truth / "stack_t0_z3.png").read_bytes())
+    with pytest.raises(
+        BadInput, match=r"stack_t0_z4\.png: is named as plane t0, z4 of stack\.ome\.tif, which has 1 times"
+    ):
+        stacked.evaluate("tiny", truth)
+    (truth / "stack_t0_z4.png").rename(truth / "stack.png")
+    with pytest.raises(BadInput, match="both of stack"):
+        stacked.evaluate("tiny", truth)
+
+
+def test_objects_of_a_stack_may_be_numbered_plane_by_plane(stacked, tmp_path):
+    record = stacked.collection.find("stack.ome.tif")
+    list(
+        stacked.predict(
+            "tiny", [record.name], out=tmp_path / "said", form="tiff", recipe=PredictRecipe(propagate="none")
+        )
+    )
+    said = tifffile.imread(tmp_path / "said" / "stack.tif")
+    for z in (0, 2):  # where nothing is painted, which a prediction takes over
+        numbered = label(said[z] == 2).astype(np.uint8)
+        write_atomic(tmp_path / "objects" / f"stack_t0_z{z}.png", encode_png(numbered))
+    recipe = validate(EvaluateRecipe, {"instances": True})
+    found = stacked.evaluate("tiny", tmp_path / "objects", recipe=recipe).summary["classes"]["disc"]
+    assert found["ap50"] == 1.0

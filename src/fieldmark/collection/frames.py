@@ -23,9 +23,15 @@ ORDER = "cztp"
 META_COLUMNS = ("channel_idx", "slice_idx", "time_idx", "channel_name", "file_name", "pos_idx", "dir_name")
 _INDICES = {"c": "channel_idx", "z": "slice_idx", "t": "time_idx", "p": "pos_idx"}
 _LETTERED = re.compile(r"(?:^|[_\W])([cztp])(\d+)(?=[_\W]|$)", re.IGNORECASE)
+_NAMED = re.compile(r"im_c([^\W_].*?)(?=_[ztp]\d+(?:[_\W]|$))", re.IGNORECASE)
+"""A channel that has a name where microDL's names have its number, as in `im_cGFP_z000_t000_p000`."""
 _SMS = re.compile(r"img_(?P<channel>.+?)_t(?P<t>\d+)_p(?P<p>\d+)_z(?P<z>\d+)(?:_.*)?")
 _WHOLE = re.compile(r"(\d{1,18})(?:\.0*)?")
 """An index in a table; programs that had empty cells in the column write it with a fraction of zero."""
+RENAME = (
+    "A number that a name lacks is 0. Name each frame as im_c000_z000_t000_p000, or say how: fieldmark frames --names "
+    "or --order."
+)
 _COUNTS = {
     "nbr_channels": ("channel_idx", "channels"),
     "nbr_slices": ("slice_idx", "slices"),
@@ -84,7 +90,7 @@ def frames_in(path: Path, *, names: str = "auto", order: str | None = None) -> F
 
     Args:
         path: A folder of frames, or a `frames_meta.csv` (whose `dir_name` says where frames lie).
-        names: One of `PARSERS`: `letters` for `im_c000_z000_t000_p000.png`, `sms` for
+        names: One of `PARSERS`: `letters` for `im_c000_z000_t000_p000.png` or `im_cGFP_z000_t000_p000.png`, `sms` for
             `img_phase_t000_p000_z000_anything.tif`, `auto` for whichever fits.
         order: The four numbers of each name in the order in which they stand there, such as `cztp`.
 
@@ -100,7 +106,7 @@ def frames_in(path: Path, *, names: str = "auto", order: str | None = None) -> F
         raise BadFile(path, "there is no such folder of frames. Check the name.")
     if order is None and names == "auto" and (path / META).is_file():
         return _checked(_from_table(path / META, path))
-    return _checked(_from_names(path, _by_order(order) if order is not None else PARSERS[names]))
+    return _checked(_from_names(path, _by_order(order) if order is not None else PARSERS[names]), hint=RENAME)
 
 
 def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) -> Plan:
@@ -172,7 +178,8 @@ def _letters(stem: str) -> FrameRow | None:
     found = {letter.lower(): int(number) for letter, number in _LETTERED.findall(stem)}
     if not found or len(found) != len(_LETTERED.findall(stem)):
         return None
-    return _placed(found)
+    named = _NAMED.match(stem) if "c" not in found else None
+    return replace(_placed(found), channel_name=named[1] if named is not None else "")
 
 
 def _placed(numbers: dict[str, int]) -> FrameRow:
@@ -244,7 +251,8 @@ def _with_channels(rows: list[FrameRow]) -> list[FrameRow]:
         name, other = next(iter(named.items()))
         raise BadInput(
             f"{numbered} has a number for its channel, and {other} a name ({name}). "
-            "Say which are meant (fieldmark frames --names letters or sms), or put them into folders of their own."
+            "Name them alike, say which are meant (fieldmark frames --names letters or sms), or put them into "
+            "folders of their own."
         )
     return [replace(row, channel_name=f"channel {row.channel_idx}") for row in rows]
 
@@ -282,15 +290,17 @@ def _row(line: dict[str, str | None], file: Path, number: int) -> FrameRow:
     return FrameRow(**values, file_name=place, channel_name=line.get("channel_name") or "", columns=columns)
 
 
-def _checked(table: FrameTable) -> FrameTable:
-    """In order; without what is not there or there twice; compared with `global_metadata.csv`."""
+def _checked(table: FrameTable, hint: str = "Correct the table.") -> FrameTable:
+    """In order; without what is not there or there twice (`hint` helps); compared with `global_metadata.csv`."""
     left_out = list(table.left_out)
     seen: dict[tuple[int, ...], str] = {}
     rows = []
     for row in sorted(table.rows, key=lambda one: (one.pos_idx, one.time_idx, one.channel_idx, one.slice_idx)):
         key = (row.pos_idx, row.time_idx, row.channel_idx, row.slice_idx)
         if key in seen:
-            left_out.append((row.file_name, f"it is the same channel, slice, time and position as {seen[key]}."))
+            p, t, c, z = key
+            read = f"channel {c}, slice {z}, time {t} and position {p}"
+            left_out.append((row.file_name, f"it is read as {read}, and so is {seen[key]}. {hint}"))
         elif not _is_own(table.folder, row.file_name):
             left_out.append((row.file_name, f"there is no such file in {table.folder}, or it leads out of it."))
         else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from fieldmark.collection.frames import listings_in
@@ -18,15 +19,24 @@ ENDINGS = {
 }
 """What may stand between an image's name and the suffix of its label file."""
 
+_PLANE = re.compile(r"_t(\d{1,9})_z(\d{1,9})$")
 _LONG_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".nii.gz")
+
+
+Planes = dict[tuple[int, int], Path]
+"""The file of each plane (t, z)."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePairs:
-    """The file of each image that has one, in the order of the images; and the names of files without an image."""
+    """The file of each image that has one, in the order of the images; and the names of files without an image.
+
+    Images whose planes have files of their own are in `files` with the first of these, and in `planes` with all.
+    """
 
     files: dict[str, Path]
     unused: tuple[str, ...]
+    planes: dict[str, Planes] = field(default_factory=dict)
 
 
 class ImageNames:
@@ -66,7 +76,11 @@ class ImageNames:
 
 
 def pair_files(
-    images: Sequence[str], files: Mapping[str, Path], endings: Sequence[str] = ENDINGS["masks"]
+    images: Sequence[str],
+    files: Mapping[str, Path],
+    endings: Sequence[str] = ENDINGS["masks"],
+    *,
+    by_plane: bool = False,
 ) -> FilePairs:
     """The file of each image: named as the image, with or without an ending such as `_mask`.
 
@@ -76,33 +90,45 @@ def pair_files(
         images: Names, folders with `/`.
         files: Their names relative to their folder, with `/`, and where they are.
         endings: What may stand between an image's name and the suffix of its file.
+        by_plane: An image may have a file for each plane, named by it (`NAME_t0_z3`), instead of one.
 
     Raises:
         BadInput: A file may belong to several images, or an image has several files; the message names them.
     """
     names = ImageNames(images)
-    owned: dict[str, Path] = {}
+    owned: dict[str, Planes] = {}
+    whole: set[str] = set()
     unused = []
     for name, path in sorted(files.items()):
-        meant = names.meant_by(stem_of(name), endings)
+        key, plane = stem_of(name), None
+        meant = names.meant_by(key, endings)
+        if not meant and by_plane:
+            key, plane = plane_of(key, endings)
+            meant = names.meant_by(key, endings) if plane is not None else []
         if len(meant) > 1:
             raise BadInput(f"{path} could belong to {' and '.join(meant[:3])}. Put it into a folder like the image's.")
         if not meant:
             unused.append(name)
-        elif meant[0] in owned:
-            raise BadInput(f"{owned[meant[0]]} and {path} are both of {meant[0]}. Keep one of them.")
-        else:
-            owned[meant[0]] = path
-    return FilePairs({image: owned[image] for image in images if image in owned}, tuple(unused))
+            continue
+        there = owned.setdefault(meant[0], {})
+        other = next(iter(there.values()), None) if plane is None or meant[0] in whole else there.get(plane)
+        if other is not None:
+            raise BadInput(f"{other} and {path} are both of {meant[0]}. Keep one of them.")
+        there[plane or (0, 0)] = path
+        whole |= set() if plane is not None else {meant[0]}
+    found = {image: owned[image] for image in images if image in owned}
+    planes = {image: dict(sorted(files.items())) for image, files in found.items() if image not in whole}
+    return FilePairs({image: files[min(files)] for image, files in found.items()}, tuple(unused), planes)
 
 
-def pair_folder(images: Mapping[str, Path], folder: Path, what: str) -> FilePairs:
+def pair_folder(images: Mapping[str, Path], folder: Path, what: str, *, by_plane: bool = False) -> FilePairs:
     """The file of each image in a folder of pictures or of listings of frames; the images themselves may lie there too.
 
     Args:
         images: Names, folders with `/`, and where they are.
         folder: Searched with its subfolders.
         what: What the files are, for errors.
+        by_plane: See `pair_files`.
 
     Raises:
         BadInput: There is no such folder, no file is of an image, or as `pair_files`.
@@ -111,7 +137,7 @@ def pair_folder(images: Mapping[str, Path], folder: Path, what: str) -> FilePair
         raise BadInput(f"{folder} is no folder. Name a folder of {what}.")
     own = {path.resolve() for path in images.values()}
     files = {name: path for name, path in named_below(folder).items() if path not in own}
-    pairs = pair_files(list(images), files)
+    pairs = pair_files(list(images), files, by_plane=by_plane)
     if not pairs.files:
         raise BadInput(
             f"No file in {folder} has the stem of an image. Images: {some(images, 3)}; {what}: {some(files, 3)}. "
@@ -140,6 +166,14 @@ def stem_of(name: str) -> str:
 def readings_of(key: str, endings: Sequence[str]) -> list[str]:
     """A name as it is, and without each ending that it has."""
     return [key, *(key.removesuffix(ending) for ending in endings if key.endswith(ending))]
+
+
+def plane_of(key: str, endings: Sequence[str]) -> tuple[str, tuple[int, int] | None]:
+    """A file's name without the plane behind it, as of `NAME_t0_z3` or `NAME_t0_z3_mask`; and the plane (t, z)."""
+    for reading in readings_of(key, endings):
+        if found := _PLANE.search(reading):
+            return reading[: found.start()], (int(found[1]), int(found[2]))
+    return key, None
 
 
 def _composed(name: str) -> str:

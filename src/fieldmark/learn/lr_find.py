@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,11 @@ NARROWEST = 3.0
 BEFORE = 2.0
 """How far the upper bound stays below the rate of the least loss, where the next step may be unstable."""
 
+FURTHER = (
+    "The loss still falls at the last rate, {:g}: the best may lie above. Sweep further with --max-lr, or longer with "
+    "--steps."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -53,6 +59,7 @@ class Found:
         rates: Of each step.
         losses: Of each step.
         smoothed: Their running mean.
+        notes: What is to be said of them.
     """
 
     base_lr: float
@@ -60,6 +67,7 @@ class Found:
     rates: list[float]
     losses: list[float]
     smoothed: list[float]
+    notes: tuple[str, ...] = ()
 
 
 def find_from_job(job: dict[str, Any]) -> Iterator[Event]:
@@ -80,6 +88,7 @@ def find_from_job(job: dict[str, Any]) -> Iterator[Event]:
     sweep = Sweep(phase, net, config)
     yield from sweep.run(engine)
     found = sweep.found()
+    yield from (Event("note", 0, 0, message=said) for said in found.notes)
     if engine.is_global_zero:
         write_found(fit.folder, found, section_of(fit.recipe, phase.config))
 
@@ -114,7 +123,7 @@ class Sweep:
 
     def found(self) -> Found:
         """What the losses say. Raises BadInput where they never fell."""
-        return suggest(self.rates, self.losses, self.smoothed)
+        return suggest(self.rates, self.losses, self.config.smooth)
 
     def _step(self, engine: Fabric, step: int) -> Event:
         rate = rate_of(self.config, step)
@@ -127,9 +136,9 @@ class Sweep:
         self.smoothed = smoothed(self.losses, self.config.smooth)
 
     def _diverged(self) -> bool:
-        last = self.smoothed[-1]
-        least = min(self.smoothed)
-        return not math.isfinite(last) or (len(self.smoothed) > 5 and last > self.config.diverged * abs(least) + 1e-12)
+        means = steadied(self.losses, self.config.smooth)
+        last, least = means[-1], min(means)
+        return not math.isfinite(last) or (len(means) > 5 and last > self.config.diverged * abs(least) + 1e-12)
 
 
 def rate_of(config: FindConfig, step: int) -> float:
@@ -149,23 +158,53 @@ def smoothed(losses: list[float], share: float) -> list[float]:
     return found
 
 
-def suggest(rates: list[float], losses: list[float], means: list[float]) -> Found:
+def steadied(losses: list[float], share: float) -> list[float]:
+    """The running mean of losses whose first ones are their median: a batch easy by chance is no level to fall from.
+
+    These are as many as the running mean looks back, and a third of all at most.
+    """
+    first = max(1, min(round(1 / (1 - share)), len(losses) // 3))
+    level = statistics.median(losses[:first])
+    return smoothed([level] * first + losses[first:], share)
+
+
+def suggest(rates: list[float], losses: list[float], share: float) -> Found:
     """Bounds of good rates.
 
     The upper one lies a factor of two below the rate of the least mean loss; the lower one where a tenth of the way
-    down was gone, and at most at a third of the upper one. Raises BadInput where the loss never fell.
+    down was gone, and at most at a third of the upper one.
+
+    Args:
+        rates: Of each step.
+        losses: Of each step.
+        share: Of the running mean: what was before.
+
+    Raises:
+        BadInput: The loss never fell.
     """
-    curve = np.array([value if math.isfinite(value) else np.inf for value in means])
+    means = smoothed(losses, share)
+    curve = _finite(steadied(losses, share))
+    if not _fell(curve):
+        curve = _finite(means)  # only among the first rates
     lowest = int(curve.argmin())
-    fall = curve[0] - curve[lowest]
-    if lowest == 0 or not fall > 0:
+    if not _fell(curve):
         raise BadInput(
             f"The loss never fell between the rates {rates[0]:g} and {rates[-1]:g}. Begin lower: --base-lr, or look at "
             "the targets."
         )
     most = max(rates[lowest] / BEFORE, rates[0])
-    begins = next(place for place, value in enumerate(curve) if value <= curve[0] - FALLEN * fall)
-    return Found(min(rates[begins], most / NARROWEST), most, rates, losses, means)
+    fallen = curve[0] - FALLEN * (curve[0] - curve[lowest])
+    begins = next(place for place, value in enumerate(curve) if value <= fallen)
+    notes = (FURTHER.format(rates[-1]),) if lowest == len(rates) - 1 else ()
+    return Found(min(rates[begins], most / NARROWEST), most, rates, losses, means, notes)
+
+
+def _finite(means: list[float]) -> np.ndarray:
+    return np.array([value if math.isfinite(value) else np.inf for value in means])
+
+
+def _fell(curve: np.ndarray) -> bool:
+    return bool(curve.min() < curve[0] - 1e-9 * abs(curve[0]))
 
 
 def write_found(folder: Path, found: Found, section: str = "train") -> None:
@@ -177,7 +216,12 @@ def write_found(folder: Path, found: Found, section: str = "train") -> None:
     rows.writerows(zip(found.rates, found.losses, found.smoothed, strict=True))
     write_atomic(folder / "lr_find.csv", text.getvalue().encode())
     write_atomic(folder / "lr_find.png", _picture(found))
-    values = {"base_lr": _short(found.base_lr), "max_lr": _short(found.max_lr), "section": section}
+    values = {
+        "base_lr": _short(found.base_lr),
+        "max_lr": _short(found.max_lr),
+        "section": section,
+        "notes": [*found.notes],
+    }
     write_atomic(folder / "lr_find.json", json.dumps(values, indent=2).encode())
 
 

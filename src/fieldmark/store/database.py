@@ -289,10 +289,14 @@ def open_store(path: Path, *, create: bool = False) -> Store:
     if version == 0 and not create:
         raise BadFile(path, "this is an empty database, not a project; make one with `fieldmark init`.")
     store = Store(path)
-    if version == 0:
-        _create_tables(store)
-    elif version < SCHEMA:
-        _bring_up(store)
+    try:
+        if version == 0:
+            _create_tables(store)
+        elif version < SCHEMA:
+            _bring_up(store)
+    except BaseException:
+        store.close()
+        raise
     return store
 
 

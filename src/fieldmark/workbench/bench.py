@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from fieldmark.collection import AddReport, Collection, ImageRecord
 from fieldmark.core.events import Event
-from fieldmark.errors import FieldmarkError
 from fieldmark.labels import ImportReport, Labels
 from fieldmark.store import JournalEntry, open_store
 from fieldmark.workbench.fitting import begin_fit, follow_fit, read_fit_recipe, require_resumable, typed_families
 from fieldmark.workbench.originals import refuse_originals
 from fieldmark.workbench.predicting import predict
-from fieldmark.workbench.project import Project, open_project, plan_project, write_project
+from fieldmark.workbench.project import Project, beginning, open_project, plan_project, write_project
 from fieldmark.workbench.runs import Run, find_run, list_runs
 
 if TYPE_CHECKING:
@@ -41,22 +40,15 @@ class Workbench:
 
     @classmethod
     def init(cls, folder: Path, classes: Sequence[str] = (), name: str | None = None) -> Workbench:
-        """Make a project with these classes, in this order; where one of them is refused, nothing is left."""
+        """Make a project with these classes, in this order; where that fails, nothing is left."""
         project = plan_project(folder, name)
-        new_folder = not folder.exists()
-        folder.mkdir(parents=True, exist_ok=True)
-        bench = cls(project, create=True)
-        try:
+        with beginning(project), ExitStack() as undone:
+            bench = cls(project, create=True)
+            undone.callback(bench.close)
             for klass in classes:
                 bench.labels.add_class(klass)
             write_project(project)
-        except FieldmarkError:
-            bench.close()
-            for file in folder.glob(f"{project.database.name}*"):
-                file.unlink()
-            if new_folder:
-                folder.rmdir()
-            raise
+            undone.pop_all()
         return bench
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from fieldmark.checkpoint import Header
-from fieldmark.collection.naming import pair_folder
+from fieldmark.collection.naming import Planes, pair_folder
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.evaluate.summary import ImageScore
@@ -77,6 +77,17 @@ class Case:
     taught: bool
     mask: Path | None = None
     """Where predicted images are compared; None for everywhere."""
+    planes: Planes = field(default_factory=dict)
+    """The truth of each plane (t, z), where these have files of their own; of others nothing is known then."""
+
+    @property
+    def first(self) -> tuple[int, int]:
+        """The first plane (t, z) that has truth."""
+        return min(self.planes, default=(0, 0))
+
+    def truth_of(self, t: int, z: int) -> Path:
+        """The file that says what is right in a plane."""
+        return self.planes.get((t, z), self.truth)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +141,8 @@ class Evaluation(Scored):
     cases: tuple[Case, ...]
     coding: Coding | None = None
     """How masks of classes are read; None where the truth is something else."""
+    objects: Callable[[np.ndarray], np.ndarray] | None = None
+    """From a file of the truth to numbered objects, where these were scored."""
 
 
 def report_of(bench: Workbench, header: Header, name: str) -> Path:
@@ -142,20 +155,44 @@ def predictions_of(bench: Workbench, name: str) -> Path:
     return bench.project.predictions / (Path(name).resolve().name or "model")
 
 
-def paired(
-    bench: Workbench, truth: Path, what: str = "reference masks"
-) -> tuple[list[tuple[ImageRecord, Path]], list[ImageRecord], tuple[str, ...]]:
-    """Images with their files of a folder, images without, and files without an image.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Images with what is right, images without, and files without an image."""
+
+    pairs: list[tuple[ImageRecord, Path]]
+    without: list[ImageRecord] = field(default_factory=list)
+    unused: tuple[str, ...] = ()
+    planes: dict[str, Planes] = field(default_factory=dict)
+    """Files of planes, by the name of the image."""
+
+
+def paired(bench: Workbench, truth: Path, what: str = "reference masks", *, by_plane: bool = False) -> Found:
+    """Images and their files of a folder.
 
     Args:
         bench: The project.
         truth: The folder.
         what: What the files are, for errors.
+        by_plane: The planes of an image may have files of their own (`NAME_t0_z3.png`).
     """
     records = {record.name: record for record in bench.collection.all()}
-    pairing = pair_folder({name: record.path for name, record in records.items()}, truth, what)
+    places = {name: record.path for name, record in records.items()}
+    pairing = pair_folder(places, truth, what, by_plane=by_plane)
+    for image, planes in pairing.planes.items():
+        _require_planes(records[image], planes)
     pairs = [(records[image], file) for image, file in pairing.files.items()]
-    return pairs, [record for name, record in records.items() if name not in pairing.files], pairing.unused
+    without = [record for name, record in records.items() if name not in pairing.files]
+    return Found(pairs, without, pairing.unused, pairing.planes)
+
+
+def _require_planes(record: ImageRecord, planes: Planes) -> None:
+    times, depth = record.shape[0], record.shape[2]
+    for (t, z), file in planes.items():
+        if t >= times or z >= depth:
+            raise BadInput(
+                f"{file}: is named as plane t{t}, z{z} of {record.name}, which has {times} times and {depth} slices, "
+                "counted from 0. Correct the name."
+            )
 
 
 def values_of(header: Header) -> dict[str, int]:
@@ -175,7 +212,14 @@ def as_picture(plane: np.ndarray) -> np.ndarray:
 
 
 def mask_planes(case: Case) -> Iterator[tuple[int, int, np.ndarray]]:
-    """(t, z, picture) of the truth; it must have the planes of its image."""
+    """(t, z, picture) of the truth; it must have the planes of its image, or a file for each that is known."""
+    for (t, z), file in case.planes.items():
+        with open_image(file, expand_palette=False) as mask:
+            if (mask.shape[0], mask.shape[2]) != (1, 1):
+                raise BadInput(f"{file.name}: is named as one plane, and holds several. Give a picture of that plane.")
+            yield t, z, as_picture(read_plane(mask, 0, 0))
+    if case.planes:
+        return
     with open_image(case.truth, expand_palette=False) as mask:
         shape = case.record.shape
         if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
@@ -193,7 +237,8 @@ def truth_planes(
     """The reference classes of each plane: (t, z, truth)."""
     values, shape = values_of(header), case.record.shape[3:]
     for t, z, plane in mask_planes(case):
-        yield t, z, read_truth(plane, values, name=case.truth.name, shape=shape, ignore=ignore, coding=coding)
+        name = case.truth_of(t, z).name
+        yield t, z, read_truth(plane, values, name=name, shape=shape, ignore=ignore, coding=coding)
 
 
 def mean_score(planes: Sequence[ImageScore]) -> ImageScore:

@@ -15,6 +15,7 @@ from fieldmark.errors import BadInput, some
 from fieldmark.evaluate import instances, summary
 from fieldmark.evaluate.orientations import write_rows
 from fieldmark.evaluate.summary import summarize
+from fieldmark.evaluate.truth import Coding
 from fieldmark.recipes import PredictRecipe
 from fieldmark.recipes.evaluate import EvaluateRecipe, Orientation
 from fieldmark.workbench.cases import (
@@ -22,6 +23,7 @@ from fieldmark.workbench.cases import (
     Asked,
     Case,
     Evaluation,
+    Found,
     Kind,
     Scored,
     Watch,
@@ -107,8 +109,8 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
     """The same for a model that answers pixels."""
     header, recipe = header_of(model_folder(bench, name)), asked.recipe
     kind = _kind(header, name, recipe)
-    pairs, without, notes = _pairs(bench, kind, asked.truth, recipe)
-    pairs = [(record, right) for record, right in pairs if not asked.only or record.name in asked.only]
+    found, notes = _pairs(bench, kind, asked.truth, recipe)
+    pairs = [(record, right) for record, right in found.pairs if not asked.only or record.name in asked.only]
     if kind == "objects":
         refuse_classes(asked.truth)
     masks = _masks(bench, kind, asked.mask, [record for record, _ in pairs])
@@ -123,13 +125,20 @@ def evaluate_maps(bench: Workbench, name: str, asked: Asked) -> Evaluation:
         made = {record.name: out / f"{stem_of(record.name)}.ome.zarr" for record in records}
     taught = {item.content_hash for item in header.taught}
     cases = tuple(
-        Case(record, right, made[record.name], record.content_hash in taught, masks.get(record.id))
+        Case(
+            record,
+            right,
+            made[record.name],
+            record.content_hash in taught,
+            masks.get(record.id),
+            found.planes.get(record.name, {}),
+        )
         for record, right in pairs
     )
     if all(case.taught for case in cases):
         notes = (*notes, NOTHING_LEFT.format(len(cases), name))
     place = asked.report or report_of(bench, header, name)
-    alone = tuple(record.name for record in without)
+    alone = tuple(record.name for record in found.without)
     task = _Task(bench, name, header, recipe, cases, alone, notes, asked.truth, place, asked.watch)
     earlier = _tables_of(place)
     result = {"classes": _classes, "objects": _objects, "images": _images}[kind](task)
@@ -166,19 +175,18 @@ def _kind(header: Header, name: str, recipe: EvaluateRecipe) -> Kind:
     return "objects" if recipe.instances else "classes"
 
 
-def _pairs(
-    bench: Workbench, kind: Kind, truth: Path | None, recipe: EvaluateRecipe
-) -> tuple[list[tuple[ImageRecord, Path]], list[ImageRecord], tuple[str, ...]]:
-    """Images with their truth, images without, and what there is to say of it."""
+def _pairs(bench: Workbench, kind: Kind, truth: Path | None, recipe: EvaluateRecipe) -> tuple[Found, tuple[str, ...]]:
+    """Images with and without truth, and what there is to say of it."""
     if truth is not None:
-        pairs, alone, unused = paired(bench, truth, "true images" if kind == "images" else "reference masks")
-        return pairs, alone, (f"Masks without an image: {', '.join(unused)}.",) if unused else ()
+        what = "true images" if kind == "images" else "reference masks"
+        found = paired(bench, truth, what, by_plane=kind != "images")
+        return found, (f"Masks without an image: {', '.join(found.unused)}.",) if found.unused else ()
     if kind != "images" or not recipe.target_channels:
         raise BadInput(
             "Nothing says what is right. Name a folder with --truth, or, for a model that makes images, the channels "
             "of the project's own images with --target-channels."
         )
-    return [(record, record.path) for record in bench.collection.all()], [], ()
+    return Found([(record, record.path) for record in bench.collection.all()]), ()
 
 
 def _masks(bench: Workbench, kind: Kind, folder: Path | None, records: Sequence[ImageRecord]) -> dict[int, Path]:
@@ -187,7 +195,7 @@ def _masks(bench: Workbench, kind: Kind, folder: Path | None, records: Sequence[
         return {}
     if kind != "images":
         raise BadInput("--mask is for models that make images; name the value that means unknown with --ignore.")
-    found = {record.id: path for record, path in paired(bench, folder, "masks")[0]}
+    found = {record.id: path for record, path in paired(bench, folder, "masks").pairs}
     if missing := [record.name for record in records if record.id not in found]:
         raise BadInput(f"{folder} holds no mask for {some(missing, 3)}. Give one for each image that has truth.")
     return found
@@ -222,17 +230,15 @@ def _classes(task: _Task) -> Evaluation:
 def _objects(task: _Task) -> Evaluation:
     judge = ObjectJudge.of(task.header, task.recipe, task.cases)
     task.watch(f"Scoring objects of {len(task.tested)} images that taught nothing.")
-    lessons = class_lessons(task.bench, task.header, task.cases, None)
+    coding = Coding({}, "", task.recipe.ignore) if judge.reading == "classes" else None
+    lessons = class_lessons(task.bench, task.header, task.cases, coding)
     baselines = {
         one.name: [judge.score_map(case, answered(one, case, task.header)) for case in task.tested]
         for one in class_baselines(task.header, lessons, task.tested, task.watch)
     }
-    notes = (
-        ["The truth holds masks, not numbered objects: its connected parts are the objects."] if judge.binary else []
-    )
     scores = [judge.score(case) for case in task.tested]
-    found = task.summary(scores, baselines=baselines, notes=notes, metrics=instances.METRICS)
-    return _result(task, found, "objects", instances.METRICS)
+    found = task.summary(scores, baselines=baselines, notes=judge.notes(), metrics=instances.METRICS)
+    return _result(task, found, "objects", instances.METRICS, objects=judge.objects)
 
 
 def _images(task: _Task) -> Evaluation:
@@ -263,7 +269,9 @@ def _by_orientation(
     return first | {"orientation": next(iter(each)), "orientations": kept}
 
 
-def _result(task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, ...], coding: Any = None) -> Evaluation:
+def _result(
+    task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, ...], coding: Any = None, objects: Any = None
+) -> Evaluation:
     return Evaluation(
         model=task.name,
         summary=found,
@@ -273,6 +281,7 @@ def _result(task: _Task, found: dict[str, Any], kind: Kind, metrics: tuple[str, 
         header=task.header,
         cases=task.cases,
         coding=coding,
+        objects=objects,
     )
 
 

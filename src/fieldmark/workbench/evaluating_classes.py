@@ -47,12 +47,12 @@ Lesson = tuple[np.ndarray, np.ndarray]
 
 def read_coding(cases: Sequence[Case], header: Header, ignore: int | None, folder: Path | None = None) -> Coding:
     """How the masks of all cases are read, which lie in a folder that may hold the legend of an export."""
-    found = {case.truth.name: _values_in(case) for case in cases}
+    found: dict[str, set[int]] = {}
+    for case in cases:
+        for t, z, plane in mask_planes(case):
+            name = case.truth_of(t, z).name
+            found.setdefault(name, set()).update(mask_values(plane, name))
     return truth_coding(folder, found, values_of(header), ignore)
-
-
-def _values_in(case: Case) -> set[int]:
-    return {value for _, _, plane in mask_planes(case) for value in mask_values(plane, case.truth.name)}
 
 
 def score_classes(case: Case, header: Header, coding: Coding, answer: Answer | None = None) -> ImageScore:
@@ -206,7 +206,7 @@ def _object_lessons(cases: Sequence[Case], header: Header) -> Iterator[Lesson]:
         for t, z, plane in mask_planes(case):
             with open_image(case.record.path) as source:
                 picture = np.moveaxis(read_plane(source, t, z), 0, -1)
-            yield picture, np.where(label_map(plane, case.truth.name) > 0, len(header.classes), 1)
+            yield picture, np.where(label_map(plane, case.truth_of(t, z).name) > 0, len(header.classes), 1)
 
 
 def _thinned(lessons: Iterator[Lesson]) -> list[Lesson]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -53,19 +54,62 @@ class ObjectJudge:
         header: Of the model.
         klass: The class that they are of.
         recipe: How they are split; which value means unknown.
-        binary: Whether the truth is masks of one value, whose connected parts are the objects.
+        reading: Whether the truth `numbers` the objects, is a `mask` of one value, whose connected parts they are, or
+            holds the values of the model's `classes`, of which the connected parts of one class are.
+        unsure: Whether numbers of objects are values of classes too.
     """
 
     header: Header
     klass: str
     recipe: EvaluateRecipe
-    binary: bool
+    reading: Literal["numbers", "mask", "classes"] = "numbers"
+    unsure: bool = False
 
     @classmethod
     def of(cls, header: Header, recipe: EvaluateRecipe, cases: Sequence[Case]) -> ObjectJudge:
-        """The judge that fits the truth: where no file holds more than one object's number, it is masks."""
-        values = [_numbers(case, recipe.ignore) for case in cases]
-        return cls(header, object_class(header, recipe.class_name), recipe, len(set().union(*values)) < 2)
+        """The judge that fits the truth, by all its files together.
+
+        Where these hold one value alone beside 0, they are masks. Where they hold nothing but values of the model's
+        classes, and one of these in several places of an image, or a class everywhere, they are maps of classes.
+        """
+        judge = cls(header, object_class(header, recipe.class_name), recipe)
+        classes = {spec.value for spec in header.classes}
+        found: set[int] = set()
+        recurs = False
+        for labels, unknown in (unit[2:] for case in cases for unit in judge._units(case)):
+            values = set(np.unique(labels[~unknown]).tolist())
+            found |= values
+            recurs = recurs or (found <= classes and any(objects_of(labels == n).max() > 1 for n in values - {0}))
+        if found and found <= classes and 0 not in found:
+            return replace(judge, reading="classes")
+        if len(found - {0}) < 2:
+            return replace(judge, reading="mask")
+        if found <= classes and recurs:
+            return replace(judge, reading="classes")
+        return replace(judge, unsure=found <= classes)
+
+    @property
+    def value(self) -> int:
+        """What the class of the objects is written as."""
+        return next(spec.value for spec in self.header.classes if spec.name == self.klass)
+
+    def notes(self) -> list[str]:
+        """How the truth was read, where it is not what was asked for, or may be."""
+        named = ", ".join(f"{spec.value} ({spec.name})" for spec in self.header.classes)
+        if self.reading == "mask":
+            return ["The truth holds masks, not numbered objects: its connected parts are the objects."]
+        if self.reading == "classes":
+            return [
+                f"The truth holds classes, {named}, not numbered objects: the connected parts of {self.klass!r} are "
+                "the objects, and those that touch are one. Where these are numbers of objects, write them from "
+                f"{max(spec.value for spec in self.header.classes) + 1} on."
+            ]
+        if self.unsure:
+            return [
+                f"The truth holds few numbers, which may be those of classes, {named}: each was taken for an object, "
+                f"of {self.klass!r}. Where they are classes, give masks of {self.klass!r} alone (0 and 255)."
+            ]
+        return []
 
     @property
     def solid(self) -> bool:
@@ -91,48 +135,56 @@ class ObjectJudge:
         return self._score(case, answer, numbered=False)
 
     def _score(self, case: Case, answer: Answer, *, numbered: bool) -> ImageScore:
-        value = next(spec.value for spec in self.header.classes if spec.name == self.klass)
         units = []
         for t, places, truth, unknown in self._units(case):
             said = np.stack([answer(t, z) for z in places])
             said = said[0] if len(said) == 1 else said
-            objects = said if numbered else objects_of(said == value, self.split, self.recipe.min_area)
-            units.append(ImageScore(case.record.name, {self.klass: score_objects(objects, truth, unknown)}))
+            objects = said if numbered else objects_of(said == self.value, self.split, self.recipe.min_area)
+            right = self.objects(truth)
+            units.append(ImageScore(case.record.name, {self.klass: score_objects(objects, right, unknown)}))
         return mean_score(units)
+
+    def objects(self, labels: np.ndarray) -> np.ndarray:
+        """The objects that a file of the truth shows, numbered."""
+        if self.reading == "numbers":
+            return labels
+        return objects_of(labels > 0 if self.reading == "mask" else labels == self.value)
 
     def _units(self, case: Case) -> Iterator[tuple[int, tuple[int, ...], np.ndarray, np.ndarray]]:
         """(t, slices, truth, unknown) of each plane, or of each whole volume."""
         planes: dict[int, list[np.ndarray]] = {}
         for t, z, plane in mask_planes(case):
-            labels = label_map(plane, case.truth.name)
-            _require_size(case, labels)
+            labels = label_map(plane, case.truth_of(t, z).name)
+            _require_size(case, labels, case.truth_of(t, z).name)
             if not self.solid:
                 yield t, (z,), *self._known(labels)
             else:
                 planes.setdefault(t, []).append(labels)
         for t, volume in planes.items():
+            _require_whole(case, volume)
             # one slice of a deep network is a plane
             whole = volume[0] if len(volume) == 1 else np.stack(volume)
             yield t, tuple(range(len(volume))), *self._known(whole)
 
     def _known(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Objects of the truth, and what is unknown."""
+        """What the truth holds, 0 where that is unknown, and where it is."""
         ignore = self.recipe.ignore
         unknown = np.zeros(labels.shape, bool) if ignore is None else labels == ignore
-        labels = np.where(unknown, 0, labels)
-        return (objects_of(labels > 0) if self.binary else labels), unknown
+        return np.where(unknown, 0, labels), unknown
 
 
-def _numbers(case: Case, ignore: int | None) -> set[int]:
-    """The objects in a file."""
-    found = {n for _, _, plane in mask_planes(case) for n in np.unique(label_map(plane, case.truth.name)).tolist()}
-    return found - {0, ignore}
+def _require_whole(case: Case, volume: Sequence[np.ndarray]) -> None:
+    if len(volume) != case.record.shape[2]:
+        raise BadInput(
+            f"{case.record.name}: {len(volume)} of its {case.record.shape[2]} slices have a map of objects, and "
+            "objects of this model reach through slices. Give a map for each slice."
+        )
 
 
-def _require_size(case: Case, labels: np.ndarray) -> None:
+def _require_size(case: Case, labels: np.ndarray, name: str) -> None:
     height, width = case.record.shape[3:]
     if labels.shape != (height, width):
         raise BadInput(
-            f"{case.truth.name}: is {labels.shape[1]} x {labels.shape[0]} pixels, but {case.record.name} is "
+            f"{name}: is {labels.shape[1]} x {labels.shape[0]} pixels, but {case.record.name} is "
             f"{width} x {height}. Give a map of the image's size."
         )

@@ -15,6 +15,7 @@ from fieldmark.workbench.cases import read_plane
 from fieldmark.workbench.evaluating_objects import objects_path
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from fieldmark.collection import ImageRecord
@@ -31,11 +32,11 @@ def picture_figure(picture: np.ndarray, caption: str) -> Figure:
     return Figure(encode_png(picture), caption)
 
 
-def shown_image(record: ImageRecord) -> tuple[np.ndarray, int]:
-    """The first plane as (y, x, 3) uint8, every `step`-th pixel of it."""
+def shown_image(record: ImageRecord, plane: tuple[int, int] = (0, 0)) -> tuple[np.ndarray, int]:
+    """One plane (t, z) as (y, x, 3) uint8, every `step`-th pixel of it."""
     step = _step(record)
     with open_image(record.path) as source:
-        return _displayed(read_plane(source, 0, 0), step), step
+        return _displayed(read_plane(source, *plane), step), step
 
 
 def _step(record: ImageRecord) -> int:
@@ -48,18 +49,21 @@ def _displayed(plane: np.ndarray, step: int) -> np.ndarray:
     return displayable(np.moveaxis(plane[:3], 0, -1) if len(plane) >= 3 else plane[0])
 
 
-def object_figures(case: Case, image: np.ndarray, step: int) -> tuple[Figure, Figure]:
-    """The predicted objects and the right ones over a picture of the first plane."""
-    said, right = _first(objects_path(case.prediction)), _first(case.truth)
+def object_figures(
+    case: Case, image: np.ndarray, step: int, objects: Callable[[np.ndarray], np.ndarray]
+) -> tuple[Figure, Figure]:
+    """The predicted objects and the right ones over a picture of the first plane that has truth."""
+    said = _plane(objects_path(case.prediction), *case.first)
+    right = objects(_plane(case.truth_of(*case.first), *((0, 0) if case.planes else case.first)))
     return (
         picture_figure(_numbered(image, said[::step, ::step]), "predicted objects"),
         picture_figure(_numbered(image, right[::step, ::step]), "true objects"),
     )
 
 
-def _first(path: Path) -> np.ndarray:
+def _plane(path: Path, t: int, z: int) -> np.ndarray:
     with open_image(path, expand_palette=False) as source:
-        plane: np.ndarray = read_plane(source, 0, 0)[0].astype(np.int64)
+        plane: np.ndarray = read_plane(source, t, z)[0].astype(np.int64)
     return plane
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,8 @@ from fieldmark.errors import BadFile, BadInput, NoProject
 
 CONFIG = "fieldmark.toml"
 SCHEMA = 1
+_OF_DATABASE = ("", "-wal", "-shm", "-journal")
+"""What SQLite adds to the name of a database for the files beside it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,27 @@ def plan_project(folder: Path, name: str | None = None) -> Project:
     if project.database.exists():
         raise BadInput(f"{project.database} is there, but no {CONFIG}. Choose another folder, or move the file away.")
     return project
+
+
+@contextmanager
+def beginning(project: Project) -> Iterator[None]:
+    """Make the folder of a project; where the block fails, nothing is left of it, nor of folders made for it.
+
+    A project that somebody else has made there meanwhile stays.
+    """
+    folder = project.folder
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        if not (folder / CONFIG).exists():
+            for suffix in _OF_DATABASE:
+                project.database.with_name(f"{project.database.name}{suffix}").unlink(missing_ok=True)
+        for path in made:
+            with suppress(OSError):  # somebody has put something there, or it never came to be
+                path.rmdir()
+        raise
 
 
 def write_project(project: Project) -> None:

@@ -196,10 +196,14 @@ def _row(bench: Workbench, result: Evaluation, case: Case) -> tuple[Figure, ...]
     kind = "taught the model" if case.taught else "taught nothing"
     if result.kind == "images":
         return value_figures(case, kind)
-    image, step = shown_image(case.record)
+    image, step = shown_image(case.record, case.first)
     colors = {spec.value: class_color(place) for place, spec in enumerate(result.header.classes)}
-    strokes = _stroke_map(bench, result.header, case.record)[::step, ::step]
-    said, right = object_figures(case, image, step) if result.kind == "objects" else _maps(result, case, image, step)
+    strokes = _stroke_map(bench, result.header, case.record, case.first)[::step, ::step]
+    said, right = (
+        object_figures(case, image, step, result.objects)
+        if result.objects is not None
+        else _maps(result, case, image, step)
+    )
     return (
         picture_figure(image, f"{case.record.name} ({kind})"),
         picture_figure(
@@ -225,12 +229,12 @@ def _maps(result: Evaluation, case: Case, image: np.ndarray, step: int) -> tuple
     )
 
 
-def _stroke_map(bench: Workbench, header: Header, record: ImageRecord) -> np.ndarray:
+def _stroke_map(bench: Workbench, header: Header, record: ImageRecord, plane: tuple[int, int] = (0, 0)) -> np.ndarray:
     marks = collect_marks(bench.labels, [record], {spec.id: place for place, spec in enumerate(header.classes)})
     values = np.array([spec.value for spec in header.classes])
     painted = np.zeros(record.shape[3:], np.int64)
-    first = (marks["place"][:, :2] == 0).all(axis=1)
-    painted[tuple(marks["place"][first, 2:].T)] = values[marks["klass"][first]]
+    here = (marks["place"][:, :2] == plane).all(axis=1)
+    painted[tuple(marks["place"][here, 2:].T)] = values[marks["klass"][here]]
     return painted
 
 

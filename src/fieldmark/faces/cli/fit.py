@@ -81,9 +81,10 @@ def fit_config(
 
     with errors_as_json(as_json):
         plan = plan_fit(config, overrides=overrides, name=name, gpus=gpus, begin=begin, allow=allow)
-        note(f"Stop it with Ctrl-C; the same command goes on. Its model will be {plan.target}.")
+        note(f"Stop it with Ctrl-C; the same command goes on. Its model will be {plan.place.now()}.")
         follow(follow_plan(plan))
+        folder = plan.place.now()
     if as_json:
-        say_json({"model": plan.target.name, "folder": str(plan.target)})
+        say_json({"model": folder.name, "folder": str(folder)})
     else:
-        say(f"Model {plan.target}. Next: fieldmark predict {plan.target} IMAGES --out FOLDER")
+        say(f"Model {folder}. Next: fieldmark predict {folder} IMAGES --out FOLDER")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fieldmark.collection import ImageRecord
 from fieldmark.collection.catalog import uri_of
-from fieldmark.collection.naming import ENDINGS, ImageNames, readings_of, stem_of
+from fieldmark.collection.naming import ENDINGS, ImageNames, plane_of, stem_of
 from fieldmark.errors import BadFile
 from fieldmark.images import is_image_name
 from fieldmark.images.find import natural_key
-
-_PLANE = re.compile(r"_t(\d{1,9})_z(\d{1,9})$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,7 @@ def pair(path: Path, kind: str, images: Sequence[ImageRecord]) -> Pairing:
             continue
         if uri_of(file) in own and path.is_dir():
             continue
-        key, plane = _key(file.relative_to(root).as_posix(), ENDINGS[kind])
+        key, plane = plane_of(stem_of(file.relative_to(root).as_posix()), ENDINGS[kind])
         matches = [named[name] for name in names.meant_by(key, ENDINGS[kind])]
         if not matches:
             found.left_out.append((str(file), "no image of the project has its name"))
@@ -104,14 +101,4 @@ def _is_doubtful(file: Path, path: Path, kind: str) -> bool:
 
 def _ends(file: Path, endings: Sequence[str]) -> bool:
     stem = stem_of(file.name)
-    found = _PLANE.search(stem)
-    return (stem[: found.start()] if found else stem).endswith(tuple(endings)) or stem.endswith(tuple(endings))
-
-
-def _key(relative: str, endings: Sequence[str]) -> tuple[str, tuple[int, int] | None]:
-    """A label file's name without suffix and plane, and the plane."""
-    stem = stem_of(relative)
-    for reading in readings_of(stem, endings):
-        if found := _PLANE.search(reading):
-            return reading[: found.start()], (int(found[1]), int(found[2]))
-    return stem, None
+    return plane_of(stem, ())[0].endswith(tuple(endings)) or stem.endswith(tuple(endings))

@@ -17,7 +17,7 @@ from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.geometry import round_up
 from fieldmark.core.registry import is_typed
-from fieldmark.errors import BadInput, BadRecipe, near_miss
+from fieldmark.errors import BadRecipe, near_miss
 from fieldmark.recipes import FitRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl, openfibsem
 from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
@@ -27,6 +27,7 @@ from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
 from fieldmark.workbench.loose.frame_masks import MaskFolder, by_place, by_position, fields_in, files_below, masks_of
 from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun
+from fieldmark.workbench.loose.naming import ASKED, BESIDE, Place, refuse_strangers
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
 from fieldmark.workbench.originals import refuse_inside
@@ -56,7 +57,7 @@ class Plan:
 
     fit: ForeignFit
     recipe: dict[str, Any]
-    target: Path
+    place: Place
     notes: tuple[str, ...]
     gpus: tuple[int, ...] = ()
     allow: tuple[str, ...] = ()
@@ -129,10 +130,12 @@ def plan_fit(
     recipe = _checked(values, typed, config, typed_beside=bool(overrides))
     fit = _own_weights(_own_network(fit, recipe.family), recipe.net)
     called = name or fit.name
-    target = fit.save / checked_name("model", called) if called else fit.save
-    refuse_inside(target, (*fit.images, *fit.labels))
-    _refuse_strangers(target)
-    return Plan(fit, values, target, (*grouped(fit.notes), *notes), tuple(gpus), typed, sweep)
+    wanted = fit.save / checked_name("model", called) if called else fit.save
+    place = Place(wanted, _asked(fit, values), typed=name is not None or not fit.name)
+    refuse_inside(wanted, (*fit.images, *fit.labels))
+    if finding is None:
+        refuse_strangers(place.now())
+    return Plan(fit, values, place, (*grouped(fit.notes), *notes), tuple(gpus), typed, sweep)
 
 
 def _sweep(fit: ForeignFit, given: dict[str, Any]) -> FindConfig:
@@ -159,14 +162,17 @@ def _checked(values: dict[str, Any], typed: Sequence[str], config: Path, *, type
 
 
 def follow_plan(plan: Plan) -> Iterator[Event]:
-    """Fit into `plan.target`; stopped, the same command goes on.
+    """Fit into `plan.place`; stopped, the same command goes on.
 
     The work lies in a project beside the model, in `.fieldmark`, one for each set of inputs and settings.
     """
-    yield from (_note(text) for text in plan.notes)
+    target = plan.place.now()
+    yield from (_note(text) for text in (*plan.place.told(target), *plan.notes))
     with opened(plan) as (bench, recipe):
         run = yield from _fit(bench, recipe, plan)
-    _deliver(run, plan.target, plan.fit)
+    if (found := plan.place.now()) != target:  # another fit of this name has ended meanwhile
+        yield from (_note(text) for text in plan.place.told(found))
+    _deliver(run, found, plan)
 
 
 @contextmanager
@@ -242,6 +248,11 @@ def _inputs(plan: Plan, pairs: Sequence[Pairs]) -> str:
     return fingerprint([__version__, facts, json.dumps(plan.recipe), str(plan.fit.checkpoint), repr(plan.fit.frames)])
 
 
+def _asked(fit: ForeignFit, recipe: dict[str, Any]) -> str:
+    """The fingerprint of the settings and of the folders that are learned from, whatever files these hold by now."""
+    return fingerprint([json.dumps(recipe), str(fit.checkpoint), *(str(path) for path in (*fit.images, *fit.labels))])
+
+
 def _beside(recipe: dict[str, Any]) -> list[Path]:
     """The files that a recipe names: masks, targets, a table of numbers."""
     target = (recipe.get("data") or {}).get("target") or {}
@@ -308,20 +319,14 @@ def _fit(bench: Workbench, recipe: FitRecipe, plan: Plan) -> Generator[Event, No
     return run
 
 
-def _refuse_strangers(target: Path) -> None:
-    """What is no model is never overwritten."""
-    if target.exists() and not target.is_dir():
-        raise BadInput(f"{target} is a file. Choose another folder for the model, or another --name.")
-    if (target / "model.json").exists():
-        header_of(target)
-
-
-def _deliver(run: Run, target: Path, fit: ForeignFit) -> None:
+def _deliver(run: Run, target: Path, plan: Plan) -> None:
     """The model under its name, and beside its weights what the run says of it."""
     header, weights = load(run.folder / "model")
+    fit = plan.fit
     numbers = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
-    save(target, replace(header, details={**header.details, **numbers, "run": run.id}), weights)
-    for name in ("recipe.yaml", "history.csv", "report.html"):
+    told = {"run": run.id, ASKED: plan.place.asked}
+    save(target, replace(header, details={**header.details, **numbers, **told}), weights)
+    for name in BESIDE:
         if (run.folder / name).is_file():
             write_atomic(target / name, (run.folder / name).read_bytes())
 
