@@ -26,7 +26,7 @@ from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
 from fieldmark.workbench.loose.frame_masks import MaskFolder, by_place, by_position, fields_in, files_below, masks_of
-from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun
+from fieldmark.workbench.loose.images import HIDDEN, add_whole, alone_with, assemble, nothing_begun
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
 from fieldmark.workbench.originals import refuse_inside
@@ -171,10 +171,14 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
 
 @contextmanager
 def opened(plan: Plan) -> Iterator[tuple[Workbench, FitRecipe]]:
-    """The project that holds what is learned from, and the recipe in full; see `nothing_begun`."""
+    """The project that holds what is learned from, and the recipe in full; see `nothing_begun`.
+
+    Raises:
+        InUse: The same is at work already.
+    """
     pairs = _pairs(plan.fit)
     work = plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
-    with nothing_begun(work), assemble(work, lambda bench: _fill(bench, plan, pairs)) as bench:
+    with alone_with(work), nothing_begun(work), assemble(work, lambda bench: _fill(bench, plan, pairs)) as bench:
         yield bench, validate(FitRecipe, _completed(plan, pairs, bench))
 
 
