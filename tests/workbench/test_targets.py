@@ -113,6 +113,29 @@ def test_label_maps_may_be_a_channel_beside_fractions(tmp_path, monkeypatch):
     assert header.preparation[-1] == {"step": "scale", "by": 1.0}, "the input's own type, not that of the labels"
 
 
+def test_a_target_beside_what_is_seen_may_be_unknown_in_places(tmp_path, monkeypatch):
+    """NaN in the channel of the target, as around a registered image; in a channel that is seen it stays refused."""
+    use_fake_worker(monkeypatch)
+    home = tmp_path / "frames"
+    home.mkdir()
+    for p in range(3):
+        image = draw_discs(61, 75, seed=p).mask.astype(np.float32)
+        tifffile.imwrite(home / f"im_c000_z000_t000_p{p:03d}.tif", image)
+        image[:9] = np.nan
+        tifffile.imwrite(home / f"im_c001_z000_t000_p{p:03d}.tif", 3 * image)
+    with Workbench.init(tmp_path / "stained") as bench:
+        bench.add([home], layout="frames")
+        run, events = bench.fit("unet", name="stain", overrides=(*FAST, *STAIN, "data.inputs=[0]"))
+        numbers = [event.metrics for event in events if event.metrics]
+        assert all(np.isfinite([*one.values()]).all() for one in numbers)
+        assert header_of(bench.project.models / run.model).target_preparation[-1]["mean"][0] > 0
+        list(bench.predict("stain", out=tmp_path / "out", form="npy", recipe=PredictRecipe()))
+        assert np.isfinite(np.load(tmp_path / "out/p000.npy")).all()
+        _, events = bench.fit("unet", name="both", overrides=(*FAST, *STAIN, "data.inputs=[0, 1]"))
+        with pytest.raises(BadInput, match="p00.: holds pixels that are NaN or infinite"):
+            list(events)
+
+
 def test_label_maps_may_lie_beside_their_images(bench, tmp_path):
     labels(tmp_path / "images", ending="-label")
     facts = facts_of(bench.collection.all(), data(tmp_path / "images"))
@@ -316,6 +339,7 @@ FAST = (
     "train.lr=0.02",
     "data.target.kind=labels",
 )
+STAIN = ("data.target.kind=image", "data.target.channels=[1]")
 
 
 def test_a_fit_on_label_maps_predicts_their_values(bench, tmp_path, monkeypatch):
