@@ -323,7 +323,9 @@ def _refuse_strangers(target: Path) -> None:
 def _deliver(run: Run, target: Path, fit: ForeignFit) -> None:
     """The model under its name, and beside its weights what the run says of it."""
     header, weights = load(run.folder / "model")
-    numbers = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
+    numbers: dict[str, Any] = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
+    if fit.channels and "image" in header.outputs:
+        numbers["target_channels"] = [f"channel {number}" for number in fit.targets]
     save(target, replace(header, details={**header.details, **numbers, "run": run.id}), weights)
     for name in ("recipe.yaml", "history.csv", "report.html"):
         if (run.folder / name).is_file():
