@@ -16,7 +16,9 @@ from fieldmark.checkpoint import load
 from fieldmark.errors import WorkerFailed
 from fieldmark.recipes import load_recipe
 from fieldmark.testing.drawn import draw_discs
-from fieldmark.workbench import fitting
+from fieldmark.workbench import fitting, worker
+from fieldmark.workbench.locks import alone
+from fieldmark.workbench.loose.fit import follow_plan, plan_fit
 from tests.faces.looking import read, tree
 
 pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
@@ -96,6 +98,39 @@ def test_begun_again_it_goes_on_or_is_taken_as_it_is(cli, tmp_path):
     assert status == 0
     assert "The same was learned before" in err
     assert tree(tmp_path / "models/unet-resnet34") == first
+
+
+def test_the_same_is_never_learned_twice_at_once(cli, tmp_path):
+    """Both workers wrote one run, and its history.csv held each epoch twice, in no order."""
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    first = follow_plan(plan_fit(config, overrides=tuple(SMALL[1::2])))
+    assert any(event.metrics for event in first)  # it has learned an epoch, and is not at its end
+    for command in ("fit", "lr-find"):
+        status, _, err = cli(command, "--config", config, *SMALL)
+        assert status == 1
+        assert "models: another run is at work there. Wait until it has ended" in err
+    list(first)
+    model = tmp_path / "models/unet-resnet34"
+    epochs = [row.split(",")[-1] for row in (model / "history.csv").read_text().splitlines() if ",epoch," in row]
+    assert [float(epoch) for epoch in epochs] == [1, 2]
+    assert cli("fit", "--config", config, *SMALL)[0] == 0
+
+
+def test_what_a_killed_command_left_at_work_is_waited_for(cli, tmp_path, monkeypatch):
+    """A worker whose command was killed goes on until its next event."""
+    monkeypatch.setattr(worker, "PATIENCE_SECONDS", 0.1)
+    draw(tmp_path / "data")
+    config = write(tmp_path)
+    first = follow_plan(plan_fit(config, overrides=tuple(SMALL[1::2])))
+    assert any(event.metrics for event in first)
+    first.close()
+    (run,) = (tmp_path / "models/.fieldmark").glob("*/runs/*")
+    with alone(run / "worker.lock", "busy"):
+        status, _, err = cli("fit", "--config", config, *SMALL)
+        assert status == 1
+        assert "worker.lock: another worker is still writing there" in err
+    assert cli("fit", "--config", config, *SMALL)[0] == 0
 
 
 def test_a_sweep_of_its_rates_is_not_taken_for_the_fit_of_a_file(cli, tmp_path):

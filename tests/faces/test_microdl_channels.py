@@ -144,6 +144,46 @@ def test_targets_that_are_not_those_of_the_model_are_named(cli, worker_here, own
     assert not list(Path("frames-model/predictions").glob("*.tif"))
 
 
+def test_frames_without_their_target_are_predicted_where_nothing_is_measured(cli, worker_here, own_folder):
+    """A file names target_channels whatever it asks for; new frames have none."""
+    draw("usual", (0, 1, 2))
+    run(cli, "usual", (0, 1, 2))
+    (made,) = Path("usual-model/predictions").glob("*.tif")
+    Path("new").mkdir()
+    for frame in sorted(Path("usual").glob("im_c000*")):
+        shutil.copy(frame, Path("new") / frame.name)
+    text = INFERENCE.format(folder="usual", b=2).replace("image_dir: usual", "image_dir: new")
+    Path("predict.yml").write_text(text)
+    code, _, err = cli("predict", "--config", "predict.yml", "--out", "answers")
+    assert code == 1
+    assert "dataset.target_channels: names channel 2, and the frames have 0" in err
+    Path("predict.yml").write_text("\n".join(line for line in text.splitlines() if "metrics" not in line))
+    code, _, err = cli("predict", "--config", "predict.yml", "--out", "answers")
+    assert code == 0, err
+    assert "dataset.target_channels: [2] are not all there" in err
+    assert np.array_equal(tifffile.imread(Path("answers") / made.name), tifffile.imread(made))
+
+
+def test_answers_are_called_by_the_numbers_of_their_frames(cli, worker_here, own_folder):
+    """The first of two targets was called channel 0, which is what the network sees."""
+    draw("frames-out", (0, 1, 2))
+    text = TRAINING.format(folder="frames", a=0, target="2, 1", mask=1, epochs=1, loss="mae_loss", masked=False)
+    Path("fit.yml").write_text(text)
+    assert cli("fit", "--config", "fit.yml")[0] == 0
+    text = INFERENCE.format(folder="frames", b="2, 1").replace("dir: frames\n", "dir: frames-out\n")
+    Path("predict.yml").write_text(text)
+    code, _, err = cli("predict", "--config", "predict.yml")
+    assert code == 0, err
+    (made,) = Path("frames-model/predictions").glob("*.tif")
+    rows = table(Path("frames-model/predictions/metrics_xy.csv"))
+    assert {row["pred_name"].split("_")[1] for row in rows} == {"channel 2", "channel 1"}
+    for row in rows:
+        number, z = int(row["pred_name"].split("_")[1].split()[1]), int(row["pred_name"].rpartition("xy")[2])
+        said = tifffile.imread(made).reshape(-1, 2, 40, 48)[z, [2, 1].index(number)].astype(float)
+        right = read(f"frames-out/im_c{number:03}_z{z:03}_t000_{made.stem}.png").squeeze()
+        assert float(row["mae"]) == pytest.approx(np.abs(said - right).mean(), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("change", "gone", "words"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from scipy.ndimage import gaussian_filter
 
 from fieldmark.images import encode_png
@@ -114,6 +115,37 @@ def test_a_mask_that_was_corrected_is_learned_from_anew(cli):
     assert "The same was learned before" in fitted(cli)
     save("masks", 5, (0, 0), ~inside((0, 0)) * 255)
     assert "The same was learned before" not in fitted(cli)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "ending"), [(2, "mask_channels_0-1", "png"), (3, "weight_map_channels_0-1", "npy")]
+)
+def test_a_loss_looks_at_the_files_that_were_prepared(cli, number, kind, ending):
+    """Masks of two channels, of which the loss made its own of the first; weights between what is no label map."""
+    computed = "masks: {channels: [0, 1], mask_type: otsu, str_elem_radius: 1}\nmake_weight_map: true\n"
+    Path("prepare.yml").write_text(PREPARING.partition("masks:")[0] + computed)
+    assert cli("prepare", "--config", "prepare.yml")[0] == 0
+    text = TRAINING.replace("max_epochs: 12", "max_epochs: 1").replace("[5]", f"[{number}]")
+    Path("train.yml").write_text(text)
+    assert f"dataset.mask_channels: {number} are the files in" in fitted(cli)
+    mask = yaml.safe_load(Path("model/recipe.yaml").read_text())["data"]["mask"]
+    assert mask["method"] == "none"
+    for p in (0, 2, 3, 7):
+        looked = read(next(Path(mask["folder"]).glob(f"p{p:03}*"))).squeeze()
+        files = [read(f"prepared/{kind}/im_c00{number}_z{z:03}_t000_p{p:03}.{ending}").squeeze() for z in range(3)]
+        assert np.array_equal(looked, np.stack(files))
+        assert len(np.unique(looked)) > 1
+
+
+def test_weights_of_the_values_of_a_computed_mask(cli):
+    """Files of masks hold 0 and 255, which are no places in a table of weights: the loss computes the mask."""
+    Path("prepare.yml").write_text(PREPARING.partition("masks:")[0] + "masks: {channels: [1], mask_type: otsu}\n")
+    assert cli("prepare", "--config", "prepare.yml")[0] == 0
+    text = TRAINING.replace("max_epochs: 12", "max_epochs: 1").replace("[5]", "[2]\n  label_weights: [0.5, 1]")
+    Path("train.yml").write_text(text)
+    fitted(cli)
+    mask = yaml.safe_load(Path("model/recipe.yaml").read_text())["data"]["mask"]
+    assert (mask["method"], mask["channel"], mask["label_weights"]) == ("otsu", 1, [0.5, 1])
 
 
 @pytest.mark.parametrize(

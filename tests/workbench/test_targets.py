@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,52 @@ def test_label_maps_may_be_a_channel_beside_fractions(tmp_path, monkeypatch):
             bench.fit("unet", overrides=(*FAST, "data.target.channels=[0]"))
     assert [spec.value for spec in header.classes] == [3, 200]
     assert header.preparation[-1] == {"step": "scale", "by": 1.0}, "the input's own type, not that of the labels"
+
+
+def test_a_target_beside_what_is_seen_may_be_unknown_in_places(tmp_path, monkeypatch):
+    """NaN in the channel of the target, as around a registered image; in a channel that is seen it stays refused."""
+    use_fake_worker(monkeypatch)
+    home = tmp_path / "frames"
+    home.mkdir()
+    for p in range(3):
+        image = draw_discs(61, 75, seed=p).mask.astype(np.float32)
+        tifffile.imwrite(home / f"im_c000_z000_t000_p{p:03d}.tif", image)
+        image[:9] = np.nan
+        tifffile.imwrite(home / f"im_c001_z000_t000_p{p:03d}.tif", 3 * image)
+    with Workbench.init(tmp_path / "stained") as bench:
+        bench.add([home], layout="frames")
+        run, events = bench.fit("unet", name="stain", overrides=(*FAST, *STAIN, "data.inputs=[0]"))
+        numbers = [event.metrics for event in events if event.metrics]
+        assert all(np.isfinite([*one.values()]).all() for one in numbers)
+        assert header_of(bench.project.models / run.model).target_preparation[-1]["mean"][0] > 0
+        list(bench.predict("stain", out=tmp_path / "out", form="npy", recipe=PredictRecipe()))
+        assert np.isfinite(np.load(tmp_path / "out/p000.npy", allow_pickle=False)).all()
+        _, events = bench.fit("unet", name="both", overrides=(*FAST, *STAIN, "data.inputs=[0, 1]"))
+        with pytest.raises(BadInput, match=r"p00.: holds pixels that are NaN or infinite"):
+            list(events)
+
+
+def test_slices_of_stacks_are_not_silently_predicted_alone(tmp_path, monkeypatch):
+    """Frames given to `predict` as images: a network of stacks mirrors what lies above and below them."""
+    use_fake_worker(monkeypatch)
+    home = tmp_path / "frames"
+    home.mkdir()
+    for p, z, c in product(range(2), range(3), range(2)):
+        image = draw_discs(61, 75, seed=3 * p + z).mask.astype(np.uint8) * (c + 1)
+        put(home / f"im_c{c:03d}_z{z:03d}_t000_p{p:03d}.png", image)
+    with Workbench.init(tmp_path / "stacks") as bench:
+        bench.add([home], layout="frames")
+        stacks = ("net.dims=2.5", "net.depth=3", "data.inputs=[0]", "train.epochs=1")
+        list(bench.fit("unet", name="stain", overrides=(*FAST, *STAIN, *stacks))[1])
+        events = list(bench.predict("stain", out=tmp_path / "out", form="npy", recipe=PredictRecipe()))
+        assert not [event for event in events if "mirrored" in event.message]
+        bench.add([home / "im_c000_z001_t000_p000.png"])
+        events = list(bench.predict("stain", out=tmp_path / "all", form="npy", recipe=PredictRecipe()))
+    (said,) = [event.message for event in events if "mirrored" in event.message]
+    assert said.startswith("im_c000_z001_t000_p000.png: one slice, and the model sees several")
+    stack = np.load(tmp_path / "all/p000.npy", allow_pickle=False).squeeze()
+    alone = np.load(tmp_path / "all/im_c000_z001_t000_p000.npy", allow_pickle=False).squeeze()
+    assert not np.allclose(stack[1], alone, atol=1e-3)
 
 
 def test_label_maps_may_lie_beside_their_images(bench, tmp_path):
@@ -316,6 +363,7 @@ FAST = (
     "train.lr=0.02",
     "data.target.kind=labels",
 )
+STAIN = ("data.target.kind=image", "data.target.channels=[1]")
 
 
 def test_a_fit_on_label_maps_predicts_their_values(bench, tmp_path, monkeypatch):

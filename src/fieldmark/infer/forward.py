@@ -19,6 +19,8 @@ from fieldmark.models.own_code import blamed
 from fieldmark.prepare import Whole, apply
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fieldmark.core.geometry import Tile, TilePlan
     from fieldmark.images import ImageSource
     from fieldmark.models.heads import Head, Seen
@@ -156,7 +158,7 @@ class NetForward:
         return self.net.head
 
     def _prepared(self, pixels: np.ndarray, box: Box | None) -> Tensor:
-        require_numbers(pixels, self.image)
+        require_numbers(pixels, self.image, self.preparation)
         steps = self.preparation
         if self.whole is not None:
             z, y, x = (1, *pixels.shape[-2:]) if pixels.ndim == 3 else pixels.shape[1:]
@@ -183,8 +185,13 @@ def _part(box: Box | None, t: int, z: int | None = None) -> Box | None:
     return Box((t0 + t, z0, *low), (t0 + t + 1, z1, *high))
 
 
-def require_numbers(pixels: np.ndarray, image: str) -> None:
-    """Raise BadInput where pixels are NaN or infinite: they would spread silently over all that is near them."""
+def require_numbers(pixels: np.ndarray, image: str, steps: Sequence[dict[str, Any]] = ()) -> None:
+    """Raise BadInput where pixels are NaN or infinite: they would spread silently over all that is near them.
+
+    Of (C, ...) pixels those of channels that the steps leave out are not looked at, such as a target's.
+    """
+    take = next((step["take"] for step in steps if step.get("step") == "channels"), ())
+    pixels = pixels[list(take)] if max(take, default=len(pixels)) < len(pixels) else pixels
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise BadInput(
             f"{image}: holds pixels that are NaN or infinite. Replace them, for example by the image's median."

@@ -37,7 +37,7 @@ def whole_input(net: Net, source: ImageSource, preparation: list[dict[str, Any]]
     """(1, C, (z,) Y, X) float32: what a network sees of a whole image, resized where it asks for that."""
     box = Box.whole(source.shape)
     pixels: np.ndarray = source.read(box)[0]
-    require_numbers(pixels, image)
+    require_numbers(pixels, image, preparation)
     if net.spatial == 2:
         seen = whole_tensor(pixels[:, 0], preparation, size=getattr(net, "size", None), stride=1)[0].numpy()
     else:

@@ -50,7 +50,7 @@ class Foreground:
             )
         box, whole, values = Box((t, z, 0, 0), (t + 1, z + 1, y, x)), self.samples.whole(index), None
         if self.rule.get("by") != "volume":
-            values = apply(self.samples.raw(index, box), whole.at(self.first, box))
+            values = apply(self.samples.raw(index, box, steps=self.first), whole.at(self.first, box))
         return whole.foreground(self.first, self.rule, t, z, values=values, unseen=self.samples.unseen(z))
 
 

@@ -67,7 +67,7 @@ def _common_size(samples: Samples) -> tuple[int, int]:
 def whole_image(net: Net, samples: Samples, index: int, look: Look) -> Tensor:
     """(1, C, Y, X) prepared pixels of an image of the fit."""
     height, width = samples.shape(index)[-2:]
-    pixels = samples.raw(index, Box((0, 0, 0, 0), (1, 1, height, width)))
+    pixels = samples.raw(index, Box((0, 0, 0, 0), (1, 1, height, width)), steps=samples.preparation)
     return whole_tensor(pixels, samples.preparation, size=look.size, stride=net.image_stride)
 
 

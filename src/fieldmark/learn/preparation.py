@@ -280,7 +280,7 @@ def _lights(
     y, x = require_field(sizes)
     lights = {channel: light_of(config) for channel in channels}
     for index, t, z in planes:
-        shown = apply(samples.raw(index, Box((t, z, 0, 0), (t + 1, z + 1, y, x))), first)
+        shown = apply(samples.raw(index, Box((t, z, 0, 0), (t + 1, z + 1, y, x)), steps=first), first)
         for channel, light in lights.items():
             light.add(shown[channel])
     return lights
@@ -300,7 +300,7 @@ def _crops(samples: Samples, seed: int, first: Sequence[Step] = ()) -> list[tupl
     drawn = [int(chosen[place]) for place in _spread(len(chosen))]
     boxes = [(index, _place(samples, index, rng)) for index in drawn]
     distinct = {
-        (index, box): apply(samples.raw(index, box), samples.whole(index).at(first, box))
+        (index, box): apply(samples.raw(index, box, steps=first), samples.whole(index).at(first, box))
         for index, box in dict.fromkeys(boxes)
     }
     return [(index, box, distinct[index, box]) for index, box in boxes]

@@ -215,17 +215,19 @@ class Samples:
 
     def read(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
         """Prepared pixels, float32: (C, y, x) for a box over t, z, y, x of one t and z; (C, z, y, x) with 3 axes."""
-        return apply(self.raw(index, box, spatial=spatial), self.whole(index).at(self.preparation, box))
+        return apply(
+            self.raw(index, box, spatial=spatial, steps=self.preparation), self.whole(index).at(self.preparation, box)
+        )
 
-    def raw(self, index: int, box: Box, *, spatial: int = 2) -> np.ndarray:
+    def raw(self, index: int, box: Box, *, spatial: int = 2, steps: Sequence[dict[str, Any]] = ()) -> np.ndarray:
         """The same pixels as the file holds them, by way of the planes that are kept decoded.
 
-        Raises BadInput, which names the image, for NaN and infinity.
+        Raises BadInput, which names the image, for NaN and infinity in the channels that the steps take.
         """
         wanted = with_channels(box, self.shape(index)[1])
         block = self.blocks.read(("image", index), lambda: self.source(index), wanted)[0]
         pixels: np.ndarray = block if spatial == 3 else block[:, 0]
-        require_numbers(pixels, self.images[index].name)
+        require_numbers(pixels, self.images[index].name, steps)
         return pixels
 
     def marked_tiles(

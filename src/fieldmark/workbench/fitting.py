@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
 
 MARKS = "marks.json"
+LOCK = "worker.lock"
 
 
 def read_fit_recipe(
@@ -137,7 +138,7 @@ def follow_fit(project: Project, run: Run, *, allow: Sequence[str] = ()) -> Iter
 
     `allow` names the classes of the user's own that were typed on this run; what the run's file says never counts.
     """
-    job = read_json(run.folder / JOB) | {"allow": list(allow)}
+    job = read_json(run.folder / JOB) | {"allow": list(allow), "lock": str(run.folder / LOCK)}
     recipe = validate(FitRecipe, job.get("recipe", {}), source=run.folder / JOB)
     check_net(recipe, allow, source=f"Run {run.id}")
     run = replace(run, status="running", process=this_process())

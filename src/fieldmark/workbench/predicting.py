@@ -17,7 +17,7 @@ from fieldmark.collection.naming import pair_folder
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import GONE, fingerprint
 from fieldmark.core.geometry import Box
-from fieldmark.errors import BadFile, BadInput, NotFound, near_miss
+from fieldmark.errors import BadFile, BadInput, NotFound, near_miss, some
 from fieldmark.images import open_image
 from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.writers import FORMAT_SUFFIX
@@ -153,6 +153,7 @@ def predict(
             item["made_from"] = fingerprint(
                 [*made_from, record.content_hash, digest, *([shown, codes] if shown else [])]
             )
+        yield from _about_slices(header, records)
         yield from _about_before(items)
         yield from run_job(job, out / HIDDEN / "job.json", threads=recipe.threads)
 
@@ -347,6 +348,18 @@ def _left_before(names: Iterable[str], paths: Iterable[str], folder: Path) -> li
     """Names of files that an earlier run wrote into a folder, with other options, and that are still there."""
     own = {Path(path).name for path in paths}
     return [name for name in names if name not in own and (folder / name).exists()]
+
+
+def _about_slices(header: Header, records: Sequence[ImageRecord]) -> Iterator[Event]:
+    """What is said where a network of stacks or volumes meets single slices, such as the frames of a stack."""
+    alone = [record.name for record in records if record.shape[2] == 1]
+    if alone and header.config.get("dims") in ("2.5", "3"):
+        message = (
+            f"{some(alone)}: one slice, and the model sees several at once, so what lies above and below is mirrored. "
+            "Where these are slices of stacks, answers within their stacks are others: fieldmark add --layout frames, "
+            "or fieldmark predict --config."
+        )
+        yield Event("note", 0, 0, message=message)
 
 
 def _about_before(items: list[dict[str, Any]]) -> Iterator[Event]:

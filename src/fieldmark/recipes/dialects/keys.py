@@ -175,6 +175,9 @@ class ForeignPrepare:
         out: Where to put what is found.
         frames: Which frames are looked at.
         mask: Values of a MaskConfig for networks that are taught with the masks; None for none.
+        borders: The same for weight maps between objects.
+        made_masks: Folder where the computed masks lie, as a loss is to look at them; None where it computes them.
+        made_weights: The same of weight maps.
         mask_ext: How masks are written: `.png` or `.npy`.
         mask_channel: The channel of the masks that a person made; None for the only one.
         masks: Folder of the masks of all planes; None where there are none.
@@ -189,6 +192,9 @@ class ForeignPrepare:
     out: Path
     frames: Chosen = Chosen()
     mask: dict[str, Any] | None = None
+    borders: dict[str, Any] | None = None
+    made_masks: Path | None = None
+    made_weights: Path | None = None
     mask_ext: str = ".png"
     mask_channel: int | None = None
     masks: Path | None = None

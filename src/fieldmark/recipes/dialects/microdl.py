@@ -28,7 +28,8 @@ from fieldmark.recipes.dialects.keys import (
     refuse,
 )
 from fieldmark.recipes.dialects.microdl_callbacks import SHOWN, Callbacks, early_of, finder_of, rates_of, unused_rates
-from fieldmark.recipes.dialects.microdl_channels import Channels, placed_mask, placed_preparation
+from fieldmark.recipes.dialects.microdl_channels import Channels, placed_preparation
+from fieldmark.recipes.dialects.microdl_masks import loss_mask
 from fieldmark.recipes.dialects.microdl_net import TO_NUMBERS, Network, net_of
 from fieldmark.recipes.loading import validate
 from fieldmark.recipes.train import Chance, Lean, Sigmas, Turn, Zooms
@@ -339,8 +340,11 @@ def _mask(
             "dataset.mask_channels",
             f"found {len(channels)} of them; trainer.masked_loss needs one. Name it, or set masked_loss to false.",
         )
-    if prepared is not None and prepared.mask is not None and not there.has(channels[0]):
-        return placed_mask(prepared.mask, there) | {"label_weights": weights}
+    if prepared is not None and not there.has(channels[0]):
+        labels = _kind(file, [], there.source) == "labels"
+        found = loss_mask(prepared, channels[0], there, labels=labels, weighed=bool(weights), notes=notes)
+        if found is not None:
+            return found | {"label_weights": weights}
     return {"channel": there.place(channels[0], "dataset.mask_channels"), "label_weights": weights}
 
 

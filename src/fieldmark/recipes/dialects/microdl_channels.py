@@ -65,6 +65,11 @@ def masks_folder(channels: Iterable[int]) -> str:
     return f"mask_channels_{'-'.join(map(str, channels))}"
 
 
+def weights_folder(channels: Iterable[int]) -> str:
+    """The same of weight maps."""
+    return f"weight_map_channels_{'-'.join(map(str, channels))}"
+
+
 def masks_place(foreground: dict[str, Any] | None, out: Path, chosen: tuple[int, ...]) -> Path | None:
     """Where masks lie: the user's own, or those that are computed of channels that a preprocessing file names.
 

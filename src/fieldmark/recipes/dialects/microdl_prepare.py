@@ -22,17 +22,18 @@ from fieldmark.recipes.dialects.keys import (
     refuse,
 )
 from fieldmark.recipes.dialects.microdl_channels import masks_place
+from fieldmark.recipes.dialects.microdl_masks import (
+    borders_of,
+    foreground_of,
+    mask_channel_of,
+    mask_ext_of,
+    mask_of,
+    weights_of,
+)
 from fieldmark.recipes.loading import validate
 
 _LISTED = "chosen tiles are listed; they are copied where --write-tiles asks for it."
 _SHOWN = "progress is shown on a terminal."
-METHODS = {
-    "otsu": "otsu",
-    "unimodal": "unimodal",
-    "dataset otsu": "dataset-otsu",
-    "borders_weight_loss_map": "borders",
-}
-MASK_FILES = (".png", ".npy")
 SCHEMES: dict[str, dict[str, str]] = {
     "dataset": {"scheme": "dataset", "statistic": "median-iqr"},
     "volume": {"scheme": "volume", "statistic": "median-iqr"},
@@ -204,18 +205,19 @@ def prepare_of(values: dict[str, Any], *, beside: Path, source: object = "") -> 
         "flat_field": _flat_field(file, beside, notes),
         "resize": factors,
         "normalize": _normalize(file, notes, source),
-        "foreground": _foreground(file, beside, source),
+        "foreground": foreground_of(file, beside, source),
     }
     return ForeignPrepare(
         recipe={"prepare": prepare, "train": _train(file, volumes, prepare["foreground"] is not None, notes)},
         images=path_of(file.input_dir, beside),
         out=path_of(file.output_dir, beside),
         frames=Chosen(channels=file.channel_ids, positions=file.pos_ids, slices=file.slice_ids, times=file.time_ids),
-        mask=_mask(file, beside, source),
-        mask_ext=_mask_ext(file, source),
-        mask_channel=_mask_channel(file, notes),
+        mask=mask_of(file, beside, source),
+        borders=borders_of(file),
+        mask_ext=mask_ext_of(file, source),
+        mask_channel=mask_channel_of(file, notes),
         masks=masks_place(prepare["foreground"], path_of(file.output_dir, beside), file.channel_ids),
-        weights=_weights(file, source),
+        weights=weights_of(file, source),
         tiles=_tiles(file.tile, volumes, prepare["foreground"] is not None, notes, source),
         notes=tuple(notes),
     )
@@ -345,86 +347,6 @@ def _subvolume(file: PreparationFile, factors: list[float] | float | None, sourc
     return max(1, round(slices * z)), max(1, round((slices - shared) * z))
 
 
-def _foreground(file: PreparationFile, beside: Path, source: object) -> dict[str, Any] | None:
-    masks = file.masks if file.use_masks else None
-    if masks is None:
-        return None
-    if masks.mask_dir:
-        return {"method": "folder", "folder": str(path_of(masks.mask_dir, beside))}
-    method = _method(masks, source)
-    if method == "borders":
-        return None
-    return {
-        "method": method,
-        "channels": list(masks.channels),
-        "radius": masks.str_elem_radius,
-        "by": "volume" if _has_volumes(file) else "slice",
-    }
-
-
-def _has_volumes(file: PreparationFile) -> bool:
-    """Whether the file's data are volumes, not slices: their masks are opened by a ball."""
-    resize, tile = file.resize, file.tile
-    solid = resize is not None and (resize.resize_3d or resize.num_slices_subvolume > 0)
-    return solid or (tile is not None and tile.tile_3d)
-
-
-def _mask(file: PreparationFile, beside: Path, source: object) -> dict[str, Any] | None:
-    """What a masked loss looks at."""
-    masks = file.masks if file.use_masks else None
-    if file.make_weight_map or file.weight_map is not None:
-        channels = (file.weight_map.channels if file.weight_map else ()) or (masks.channels if masks else ())
-        return {"method": "borders", "channel": channels[0] if channels else None}
-    if masks is None:
-        return None
-    if masks.mask_dir:
-        return {"folder": str(path_of(masks.mask_dir, beside))}
-    method = _method(masks, source)
-    channel = masks.channels[0] if masks.channels else None
-    if method == "borders":
-        return {"method": method, "channel": channel}
-    return {
-        "method": "otsu" if method == "dataset-otsu" else method,
-        "channel": channel,
-        "radius": masks.str_elem_radius,
-        "by": "volume" if _has_volumes(file) else "slice",
-    }
-
-
-def _mask_ext(file: PreparationFile, source: object) -> str:
-    said = file.masks.mask_ext if file.masks is not None else ".png"
-    if said not in MASK_FILES:
-        raise refuse(source, "masks.mask_ext", f"{said!r} is no form of masks. {near_miss(said, MASK_FILES)}")
-    return said
-
-
-def _mask_channel(file: PreparationFile, notes: list[str]) -> int | None:
-    """Of the masks that a person made."""
-    masks = file.masks
-    if masks is None or masks.mask_channel is None:
-        return None
-    if not masks.mask_dir:
-        notes.append("masks.mask_channel: a computed mask needs no channel of its own.")
-        return None
-    return masks.mask_channel
-
-
-def _weights(file: PreparationFile, source: object) -> tuple[int, ...] | None:
-    masks = file.masks if file.use_masks else None
-    borders = masks is not None and not masks.mask_dir and _method(masks, source) == "borders"
-    if not (file.make_weight_map or file.weight_map is not None or borders):
-        return None
-    asked = file.weight_map.channels if file.weight_map is not None else ()
-    channels = asked or (masks.channels if masks is not None and borders else ())
-    if not channels and (masks is None or borders):
-        raise refuse(
-            source,
-            "weight_map.channels" if masks is None else "masks.channels",
-            "there are no masks whose objects could be weighed. Name a channel with label maps, or ask for masks.",
-        )
-    return channels
-
-
 def _told_of_subvolumes(file: PreparationFile, depth: int) -> str:
     solid = file.tile is not None and len(file.tile.tile_size) == 3
     what = "tiles are listed within sub-volumes" if solid else f"sub-volumes become crops of {depth} slices"
@@ -469,14 +391,6 @@ def _tiles(
         "order": _ORDERS[tile.image_format],
         "masks": bool(tile.save_tiled_masks),
     }
-
-
-def _method(masks: Masks, source: object) -> str:
-    if masks.mask_type not in METHODS:
-        raise refuse(
-            source, "masks.mask_type", f"{masks.mask_type!r} is no kind of mask. {near_miss(masks.mask_type, METHODS)}"
-        )
-    return METHODS[masks.mask_type]
 
 
 def _train(

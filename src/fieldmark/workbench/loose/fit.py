@@ -26,7 +26,7 @@ from fieldmark.recipes.loading import with_overrides
 from fieldmark.workbench.bench import Workbench
 from fieldmark.workbench.fitting import begin_fit, check_net, follow_fit, typed_families, with_paths
 from fieldmark.workbench.loose.frame_masks import MaskFolder, by_place, by_position, fields_in, files_below, masks_of
-from fieldmark.workbench.loose.images import HIDDEN, add_whole, assemble, nothing_begun
+from fieldmark.workbench.loose.images import HIDDEN, add_whole, alone_with, assemble, nothing_begun
 from fieldmark.workbench.loose.naming import ASKED, BESIDE, Place, refuse_strangers
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.pairs import Pairs, gather, pairs_below, pairs_in, stands_alone
@@ -177,10 +177,14 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
 
 @contextmanager
 def opened(plan: Plan) -> Iterator[tuple[Workbench, FitRecipe]]:
-    """The project that holds what is learned from, and the recipe in full; see `nothing_begun`."""
+    """The project that holds what is learned from, and the recipe in full; see `nothing_begun`.
+
+    Raises:
+        InUse: The same is at work already.
+    """
     pairs = _pairs(plan.fit)
     work = plan.fit.save / HIDDEN / f"fit-{_inputs(plan, pairs)[:16]}"
-    with nothing_begun(work), assemble(work, lambda bench: _fill(bench, plan, pairs)) as bench:
+    with alone_with(work), nothing_begun(work), assemble(work, lambda bench: _fill(bench, plan, pairs)) as bench:
         yield bench, validate(FitRecipe, _completed(plan, pairs, bench))
 
 
@@ -323,7 +327,9 @@ def _deliver(run: Run, target: Path, plan: Plan) -> None:
     """The model under its name, and beside its weights what the run says of it."""
     header, weights = load(run.folder / "model")
     fit = plan.fit
-    numbers = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
+    numbers: dict[str, Any] = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
+    if fit.channels and "image" in header.outputs:
+        numbers["target_channels"] = [f"channel {number}" for number in fit.targets]
     told = {"run": run.id, ASKED: plan.place.asked}
     save(target, replace(header, details={**header.details, **numbers, **told}), weights)
     for name in BESIDE:

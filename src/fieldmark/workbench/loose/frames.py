@@ -12,6 +12,7 @@ from fieldmark.collection.importers import Plan, from_folder
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, path_of
+from fieldmark.recipes.dialects.microdl_channels import weights_folder
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES
 from fieldmark.recipes.texts import parse_json
 from fieldmark.workbench.frames import add_frames as add_positions
@@ -99,7 +100,31 @@ def _read(file: Path) -> ForeignPrepare:
     asked = microdl_prepare.prepare_of(values, beside=file.parent, source=file)
     if not asked.images.exists():
         raise BadFile(file, f"says that input_dir is {asked.images}, and there is none. Put it back, or prepare again.")
+    asked = _with_masks(asked)
     return _with_fields(asked, file) if runs[-1].get("flat_fields") == FIELDS else asked
+
+
+def _with_masks(asked: ForeignPrepare) -> ForeignPrepare:
+    """With the masks and weight maps that were computed, where a loss can look at the very files.
+
+    Not so for resized images, of which there are none at their own size; for plates, whose masks are no images of
+    theirs; and for volumes, of which a loss must not see slices that are held out.
+    """
+    rule = asked.mask or {}
+    if asked.recipe["prepare"]["resize"] is not None or rule.get("by") == "volume" or is_store(asked.images):
+        return asked
+    foreground = asked.recipe["prepare"]["foreground"] or {}
+    channels = asked.weights or foreground.get("channels") or asked.frames.channels
+    weights = asked.out / weights_folder(channels) if asked.weights is not None and channels else None
+    return replace(
+        asked,
+        made_masks=asked.masks if "method" in rule and _is_folder(asked.masks) else None,
+        made_weights=weights if _is_folder(weights) else None,
+    )
+
+
+def _is_folder(path: Path | None) -> bool:
+    return path is not None and path.is_dir()
 
 
 def _with_fields(asked: ForeignPrepare, file: Path) -> ForeignPrepare:

@@ -68,6 +68,23 @@ def nothing_left(out: Path) -> Iterator[None]:
 
 
 @contextmanager
+def alone_with(folder: Path) -> Iterator[None]:
+    """Nobody else works on a project inside the block; its lock goes where the project is not there in the end.
+
+    Raises:
+        InUse: Somebody else does already.
+    """
+    above, lock = _missing(folder.parent), folder.with_name(f"{folder.name}.lock")
+    with alone(lock, _busy(folder)):
+        try:
+            yield
+        finally:
+            if not folder.exists():  # who waits for the lock sees that it is gone, and makes another
+                lock.unlink(missing_ok=True)
+                _remove_empty(above)
+
+
+@contextmanager
 def nothing_begun(work: Path) -> Iterator[None]:
     """Leave nothing of a fit's project, nor of folders made for it, where an error of ours comes before its first step.
 

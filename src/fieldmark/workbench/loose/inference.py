@@ -143,7 +143,9 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
     with bench:
         bench.allow = plan.allow
         records = _of_part(plan, bench.collection.all())
+        told = len(plan.file.notes)
         plan = replace(plan, file=_placed(plan))
+        yield from (_note(text) for text in plan.file.notes[told:])
         names = [record.name for record in records]
         kept = yield from _to_compare(plan, records)
         beside: dict[str, Any] = {"targets": _targets(plan), "kept": kept, "gpus": plan.gpus}
@@ -198,6 +200,8 @@ def _of_part(plan: Plan, records: list[ImageRecord]) -> list[ImageRecord]:
 def _placed(plan: Plan) -> ForeignPredict:
     """With target channels by their places in the images, not by their frames' numbers.
 
+    Where nothing is measured, frames need no targets.
+
     Raises:
         BadRecipe: No frame has such a number.
         BadInput: At the places of the channels that the model sees are others than it was taught with.
@@ -218,6 +222,9 @@ def _placed(plan: Plan) -> ForeignPredict:
     if output_of(plan.header, plan.model.name) != "image":
         return file  # masks have a channel of their own, that no frame has
     _require_targets(plan)
+    if not (file.metrics or set(file.targets) <= set(numbers)):
+        note = f"dataset.target_channels: {[*file.targets]} are not all there, and nothing is compared with them."
+        return replace(file, targets=(), notes=(*file.notes, note))
     return replace(file, targets=tuple(Channels(numbers).places(file.targets, "dataset.target_channels")))
 
 

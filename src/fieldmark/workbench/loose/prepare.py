@@ -33,7 +33,7 @@ from fieldmark.prepare.whole import Whole
 from fieldmark.recipes import load_recipe, validate
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import ForeignPrepare, dialect_of, grouped
-from fieldmark.recipes.dialects.microdl_channels import masks_folder
+from fieldmark.recipes.dialects.microdl_channels import masks_folder, weights_folder
 from fieldmark.recipes.loading import with_overrides
 from fieldmark.recipes.prepare import PrepareConfig, TilesConfig
 from fieldmark.workbench.loose.frame_set import FrameSet, frame_set, own_labels, own_masks, place_of, placed
@@ -260,7 +260,7 @@ class Work:
             return None
         ground = self.plan.config.foreground
         channels = self.plan.asked.weights or (ground.channels if ground is not None else ()) or self.frames.channels
-        return self.out / f"weight_map_channels_{'-'.join(map(str, channels))}"
+        return self.out / weights_folder(channels)
 
     def _write_weights(self, plane: Plane, where: Where, mask: np.ndarray | None) -> None:
         path = self._weights_path(where)
