@@ -217,3 +217,10 @@ def test_preparations_that_look_at_an_image_say_what_to_leave_out(tmp_path):
     model = fitted(tmp_path, taught(prepare={"normalize": {"scheme": "slice"}}))
     with pytest.raises(BadInput, match=r"prepare\.normalize\.scheme=dataset"):
         to_onnx(model.net, model.header, "classes")
+
+
+def test_a_network_of_volumes_is_not_sent_where_it_is_refused_too(tmp_path):
+    model = fitted(tmp_path, taught(net={"filters": (4, 8), "dims": "2.5", "depth": 3}))
+    with pytest.raises(BadInput, match="This model reads volumes") as refused:
+        to_onnx(model.net, model.header, "classes")
+    assert "libift" not in str(refused.value)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from fieldmark.core.extras import require_extra
 from fieldmark.core.registry import is_typed
 from fieldmark.errors import BadInput
+from fieldmark.models.flim import FlimNet
 from fieldmark.models.flim_graph import FlimGraphNet
 from fieldmark.models.flim_ops import AdaptivePool
 from fieldmark.prepare import inverse
@@ -243,7 +244,9 @@ def _require_exportable(net: Net, header: Header, output: str) -> None:
     if "numbers" in header.outputs:
         raise BadInput("This model answers whole images with numbers; graphs are written for answers of pixels.")
     if net.spatial != 2:
-        raise BadInput("This model reads volumes; graphs are written for images. Export its kernels: --format libift.")
+        kernels = isinstance(net, (FlimNet, FlimGraphNet))
+        instead = "Export its kernels: --format libift." if kernels else "Predict with it, or fit one with net.dims=2."
+        raise BadInput(f"This model reads volumes; graphs are written for images. {instead}")
     if any(isinstance(part, AdaptivePool) for part in net.modules()):
         raise BadInput(
             "This model has an adaptive pool: its windows follow the size of the image, and those of a graph do not. "
