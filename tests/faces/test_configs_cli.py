@@ -183,6 +183,7 @@ def test_train_is_the_same_command_and_begins_with_given_weights(cli, tmp_path):
     start = ["--model_fname", "models/same", "--set", "train.epochs=1", "--set", "train.lr=1e-9"]
     status, _, err = cli("train", "--config", config, *start, "--name", "more")
     assert status == 0, err
+    assert "encoder: the network is that of the model to begin with, 'unet', and not 'resnet34'" in err
     more = load(tmp_path / "models/more")[1]
     name = next(name for name in same if name.endswith("weight") and same[name].ndim == 4)
     assert np.abs(more[name] - same[name]).max() < 1e-6

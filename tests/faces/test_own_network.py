@@ -74,6 +74,18 @@ def test_what_is_typed_is_fitted_and_predicts_where_it_is_allowed(cli, project, 
     assert len(list(tmp_path.glob("masks/*.ome.zarr"))) == 2
 
 
+def test_it_is_written_as_a_graph_for_images_of_any_size(cli, project, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx runtime is not installed")
+    assert cli("fit", FAMILY, *QUICK)[0] == 0
+    code, err = cli("models", "export", "own", "--format", "onnx", "--out", "own.onnx", "--allow-family", FAMILY)
+    assert code == 0, err
+    session = onnxruntime.InferenceSession(tmp_path / "own.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 3, 31, 40)).astype(np.float32)
+    (shares,) = session.run(["classes"], {"pixels": pixels})
+    assert shares.shape[2:] == (31, 40)
+    assert np.allclose(shares.sum(axis=1), 1, atol=1e-5)
+
+
 def test_a_file_alone_imports_nothing(cli, tmp_path):
     (tmp_path / "recipe.yaml").write_text(f"family: {FAMILY}\nnet: {{width: 6}}\n")
     code, said = cli("fit", "--config", "recipe.yaml", *QUICK)

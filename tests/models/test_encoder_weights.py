@@ -71,6 +71,17 @@ def test_what_is_not_the_encoders_is_refused(resnet, make, error, words):
     assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
 
 
+def test_weights_of_a_block_that_the_encoder_has_no_place_for_are_refused(resnet):
+    folder, state = resnet
+    net = build("unet", {"encoder": "resnet18"}, 3)  # MONAI's, whose shortcuts have no weights, as torchvision's have
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    shortcut = {"layer2.0.downsample.0.weight": torch.zeros(128, 64, 1, 1)}
+    torch.save({**state, **shortcut}, folder / "torchvision.pth")
+    with pytest.raises(BadFile, match=r"no place for layer2\.0\.downsample\.0\.weight.* timm:resnet34"):
+        take_encoder(net, folder / "torchvision.pth")
+    assert all(torch.equal(net.state_dict()[name], value) for name, value in before.items())
+
+
 def test_without_a_published_encoder_or_a_file_it_is_said(resnet, tmp_path):
     folder, _ = resnet
     with pytest.raises(BadRecipe, match=r"net\.encoder is 'unet'"):

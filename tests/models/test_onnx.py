@@ -11,6 +11,7 @@ import pytest
 
 from fieldmark.errors import BadInput
 from fieldmark.infer.forward import NetForward
+from fieldmark.infer.predict import in_target_units
 from fieldmark.models.onnx import to_onnx
 from fieldmark.recipes import FitRecipe
 from fieldmark.testing.families import fitted
@@ -172,3 +173,54 @@ def test_nothing_is_said_on_the_way(features):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         to_onnx(model.net, model.header, "features")
+
+
+def taught(**settings) -> FitRecipe:
+    train = {"epochs": 1, "crops_per_epoch": 2, "batch_size": 2, "crop": (32, 32)}
+    return FitRecipe(**{"family": "unet", "train": train, "net": {"filters": (4, 8)}} | settings)
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"filters": (4, 8)},
+        {"filters": (8, 12), "norm": "instance", "pool": "average", "up": "transposed"},
+        {"encoder": "efficientnet-lite0"},
+        {"encoder": "resnet18"},
+    ],
+)
+def test_a_network_of_targets_gives_classes_at_any_size(tmp_path, net):
+    for size in ((61, 75), (3, 2), (130, 40)):
+        session, ours, theirs = ours_and_theirs(tmp_path / str(size), taught(net=net), "classes", size)
+        assert theirs.shape == ours.shape == (2, *size)
+        assert np.abs(ours - theirs).max() < 1e-4
+    assert json.loads(session.get_modelmeta().custom_metadata_map["classes"])[1]["name"] == "disc"
+
+
+def test_a_predicted_image_is_in_the_units_of_its_targets(tmp_path):
+    data = {"inputs": (2, 0), "target": {"kind": "image", "channels": (1,)}}
+    normalize = {"scheme": "dataset", "statistic": "median-iqr", "clip": (5, 95)}
+    model = fitted(tmp_path, taught(data=data, prepare={"normalize": normalize}))
+    assert {"channels", "clip"} <= {step["step"] for step in model.header.preparation}
+    session = onnxruntime.InferenceSession(to_onnx(model.net, model.header, "image"))
+    pixels = np.random.default_rng(3).integers(0, 256, (3, 61, 75)).astype(np.uint8)
+    answers = NetForward(model.net, model.header.preparation, "image").plane(pixels)
+    ours = in_target_units(model.header, answers[None, :, None])[0, :, 0]
+    (theirs,) = session.run(["image"], {"pixels": pixels[None].astype(np.float32)})
+    assert np.ptp(ours) > 1
+    assert np.abs(ours - theirs[0]).max() <= 1e-4 * np.abs(ours).max()
+    with pytest.raises(BadInput, match="image or features, not 'classes'"):
+        to_onnx(model.net, model.header, "classes")
+
+
+def test_preparations_that_look_at_an_image_say_what_to_leave_out(tmp_path):
+    model = fitted(tmp_path, taught(prepare={"normalize": {"scheme": "slice"}}))
+    with pytest.raises(BadInput, match=r"prepare\.normalize\.scheme=dataset"):
+        to_onnx(model.net, model.header, "classes")
+
+
+def test_a_network_of_volumes_is_not_sent_where_it_is_refused_too(tmp_path):
+    model = fitted(tmp_path, taught(net={"filters": (4, 8), "dims": "2.5", "depth": 3}))
+    with pytest.raises(BadInput, match="This model reads volumes") as refused:
+        to_onnx(model.net, model.header, "classes")
+    assert "libift" not in str(refused.value)

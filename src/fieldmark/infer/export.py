@@ -32,7 +32,8 @@ def export_from_job(job: dict[str, Any]) -> Iterator[Event]:
         case "onnx":
             from fieldmark.models.onnx import to_onnx
 
-            output = job["output"] or ("classes" if header.classes else "features")
+            own = "image" if header.outputs[:1] == ("image",) else "classes" if header.classes else "features"
+            output = job["output"] or own
             write_atomic(out, to_onnx(net, header, output))
             if net.refiner is not None and output == "classes":
                 yield Event("note", 0, 0, message=UNREFINED)

@@ -12,6 +12,8 @@ from fieldmark.errors import BadFile, BadRecipe, some
 from fieldmark.models.encoders import adapted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from torch import Tensor, nn
 
@@ -54,11 +56,11 @@ def take_encoder(net: Net, file: Path) -> None:
     """Give the published encoder of a network the weights of a file: safetensors, or a state dict (`.pt`, `.pth`).
 
     Names are those of torchvision for ResNets, else the encoder's package's; first kernels are adapted to the channels
-    of the images. Whatever else the file holds, such as a classifier, is passed over.
+    of the images. Whatever else the file holds, such as a classifier, is passed over, but nothing of a block.
 
     Raises:
         BadRecipe: The network has no published encoder.
-        BadFile: It is no such file, or lacks one of the encoder's weights.
+        BadFile: It is no such file, lacks one of the encoder's weights, or has more in one of the encoder's blocks.
     """
     encoder = encoder_of(net)
     given = {_bare(name): torch.from_numpy(array) for name, array in _read(file).items()}
@@ -70,9 +72,27 @@ def take_encoder(net: Net, file: Path) -> None:
             f"{len(own) - len(missing)} of the encoder's {len(own)} weights are in it; it lacks "
             f"{some(missing, 3)}. Name weights of this encoder.",
         )
+    if strange := _strange(given, own):
+        raise BadFile(
+            file,
+            f"is of another network: this encoder has no place for {some(strange, 3)}. (The shortcuts of resnet18 and "
+            "resnet34 have no weights, as in MONAI. For torchvision's files take resnet50, or timm:resnet18 and "
+            "timm:resnet34.)",
+        )
     with torch.no_grad():
         for name, value in own.items():
             value.copy_(found[name])
+
+
+def _strange(given: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """Weights of a file within blocks that the encoder has too, and that it has not: without them it is another one."""
+    known = {_bare(name) for name in own}
+    blocks = {tuple(name.split(".")[:2]) for name in known if name.count(".") > 1}
+    return [
+        name
+        for name in given
+        if name not in known and not name.endswith(_COUNTERS) and tuple(name.split(".")[:2]) in blocks
+    ]
 
 
 def _read(file: Path) -> dict[str, np.ndarray]:

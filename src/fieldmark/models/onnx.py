@@ -1,9 +1,10 @@
-"""A model as one ONNX graph, from raw pixels to class probabilities or features, for images of any size."""
+"""A model as one ONNX graph, from raw pixels to class probabilities, features or another image, at any size."""
 
 from __future__ import annotations
 
 import json
 import warnings
+from functools import partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from fieldmark.core.extras import require_extra
+from fieldmark.core.registry import is_typed
 from fieldmark.errors import BadInput
+from fieldmark.models.flim import FlimNet
 from fieldmark.models.flim_graph import FlimGraphNet
 from fieldmark.models.flim_ops import AdaptivePool
+from fieldmark.prepare import inverse
 from fieldmark.prepare.color import LINEAR_BELOW, RGB_TO_XYZ, WHITE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from fieldmark.checkpoint import Header
     from fieldmark.models.base import Net
 
@@ -34,14 +40,18 @@ class RawNet(nn.Module):
     Args:
         net: In evaluation mode.
         preparation: The model's steps.
-        output: `classes` or `features`.
+        output: `classes`, `features` or `image`.
+        back: The steps from an image that the network makes to the units of what taught it.
     """
 
-    def __init__(self, net: Net, preparation: list[dict[str, Any]], output: str) -> None:
+    def __init__(
+        self, net: Net, preparation: list[dict[str, Any]], output: str, back: Sequence[dict[str, Any]] = ()
+    ) -> None:
         super().__init__()
         self.net = net
         self.steps = nn.ModuleList(_step(step) for step in preparation)
         self.output = output
+        self.back = nn.ModuleList(_step(step) for step in back)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, C, Y, X) raw values to (B, K, Y, X)."""
@@ -52,6 +62,8 @@ class RawNet(nn.Module):
         for axis, (stride, least) in enumerate(zip(self.net.strides[1:], self.net.least, strict=True), start=2):
             values = _grown(values, axis, stride, least)
         answers = self.net.answer(values, self.output) if self.net.refiner is None else self._unrefined(values)
+        for step in self.back:
+            answers = step(answers)
         return answers[..., :height, :width]
 
     def _unrefined(self, values: Tensor) -> Tensor:
@@ -111,6 +123,56 @@ class _Lab(nn.Module):
         return torch.stack([lightness, green_red, blue_yellow], dim=1)
 
 
+class _Channels(nn.Module):
+    """Some channels, in an order."""
+
+    take: Tensor
+
+    def __init__(self, take: list[int]) -> None:
+        super().__init__()
+        self.register_buffer("take", torch.tensor(take))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return values.index_select(1, self.take)
+
+
+class _Clip(nn.Module):
+    low: Tensor
+    high: Tensor
+
+    def __init__(self, low: list[float], high: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("low", torch.tensor(low).view(1, -1, 1, 1))
+        self.register_buffer("high", torch.tensor(high).view(1, -1, 1, 1))
+
+    def forward(self, values: Tensor) -> Tensor:
+        return torch.minimum(torch.maximum(values, self.low), self.high)
+
+
+class _Shortcut(nn.Module):
+    """What MONAI's small ResNets add to a block that makes maps smaller: every n-th pixel, and channels of zeros.
+
+    MONAI's own takes the size of those from the image that it is traced with.
+    """
+
+    def __init__(self, planes: int, stride: int) -> None:
+        super().__init__()
+        self.planes, self.stride = planes, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = nn.functional.avg_pool2d(x, 1, self.stride)
+        return nn.functional.pad(maps, (0, 0, 0, 0, 0, self.planes - int(maps.shape[1])))
+
+
+def _traced_at_any_size(net: Net) -> Net:
+    """The network, which answers as before, without parts in which a trace would keep the size of its image."""
+    for part in net.modules():
+        own = getattr(part, "downsample", None)
+        if isinstance(own, partial) and own.keywords.keys() >= {"planes", "stride"}:
+            part.downsample = _Shortcut(int(own.keywords["planes"]), int(own.keywords["stride"]))
+    return net
+
+
 class _Replicate(nn.Module):
     """A gray image as one of three equal channels, before colors."""
 
@@ -124,12 +186,20 @@ def _step(step: dict[str, Any]) -> nn.Module:
             return _Scale(float(by))
         case {"step": "standardize", "mean": mean, "std": std}:
             return _Standardize(mean, std)
+        case {"step": "channels", "take": take}:
+            return _Channels(take)
+        case {"step": "clip", "low": low, "high": high}:
+            return _Clip(low, high)
         case {"step": "replicate"}:
             return _Replicate()
         case {"step": "lab"}:
             return _Lab()
         case _:
-            raise BadInput(f"The preparation {step.get('step')!r} has no ONNX twin. Fit with net.color raw or lab.")
+            raise BadInput(
+                f"The preparation {step.get('step')!r} has no ONNX twin: a graph takes numbers that are the same for "
+                "all images and places. Fit with net.color raw or lab, prepare.normalize.scheme=dataset, and neither "
+                "prepare.resize nor prepare.flat_field."
+            )
 
 
 def to_onnx(net: Net, header: Header, output: str) -> bytes:
@@ -143,7 +213,9 @@ def to_onnx(net: Net, header: Header, output: str) -> bytes:
         MissingExtra: The `onnx` package is missing.
     """
     require_extra("onnx", "onnx", "Export to ONNX")
-    _require_exportable(net, output)
+    _require_exportable(net, header, output)
+    back = inverse(header.target_preparation) if output == "image" else []
+    raw = RawNet(_traced_at_any_size(net), header.preparation, output, back).eval()
     # odd sizes that are no multiples of the stride: nothing of them may stay in the graph
     height, width = net.least
     pixels = torch.rand(1, header.channels, 2 * height + 3, 3 * width + 5) * 255
@@ -151,7 +223,7 @@ def to_onnx(net: Net, header: Header, output: str) -> bytes:
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # its own deprecations, and sizes of kernels that really are constants
         torch.onnx.export(
-            RawNet(net.eval(), header.preparation, output),
+            raw,
             (pixels,),
             file,  # type: ignore[arg-type]
             dynamo=False,  # the newer exporter takes 40 times as long, and no forests
@@ -161,21 +233,26 @@ def to_onnx(net: Net, header: Header, output: str) -> bytes:
             dynamic_axes={"pixels": AXES, output: AXES},
         )
     data = _with_facts(file.getvalue(), header, output)
-    _require_any_size(data, net, header, output)
+    _require_any_size(data, raw, header)
     return data
 
 
-def _require_exportable(net: Net, output: str) -> None:
-    if output not in ("classes", "features"):
-        raise BadInput(f"ONNX graphs give classes or features, not {output!r}. Choose one with --output.")
+def _require_exportable(net: Net, header: Header, output: str) -> None:
+    own = "image" if header.outputs[:1] == ("image",) else "classes"
+    if output not in (own, "features"):
+        raise BadInput(f"ONNX graphs of this model give {own} or features, not {output!r}. Choose one with --output.")
+    if "numbers" in header.outputs:
+        raise BadInput("This model answers whole images with numbers; graphs are written for answers of pixels.")
     if net.spatial != 2:
-        raise BadInput("This model reads volumes; graphs are written for images. Export its kernels: --format libift.")
+        kernels = isinstance(net, (FlimNet, FlimGraphNet))
+        instead = "Export its kernels: --format libift." if kernels else "Predict with it, or fit one with net.dims=2."
+        raise BadInput(f"This model reads volumes; graphs are written for images. {instead}")
     if any(isinstance(part, AdaptivePool) for part in net.modules()):
         raise BadInput(
             "This model has an adaptive pool: its windows follow the size of the image, and those of a graph do not. "
             "Export its kernels: --format libift."
         )
-    if output == "classes" and net.head is None:
+    if output == "classes" and not net.gives_classes:
         raise BadInput("This model has no head, so it gives no classes. Export what it sees with --output features.")
     if output == "classes" and net.head is not None and net.head.rounds:
         raise BadInput(
@@ -184,28 +261,29 @@ def _require_exportable(net: Net, output: str) -> None:
         )
 
 
-def _require_any_size(data: bytes, net: Net, header: Header, output: str) -> None:
+def _require_any_size(data: bytes, raw: RawNet, header: Header) -> None:
     """Run the graph on an image of another size than it was traced with, where its sizes might have become constants.
 
     Raises BadInput where it answers otherwise than the network.
     """
     from onnx.reference import ReferenceEvaluator
 
-    if not isinstance(net, FlimGraphNet):
+    net = raw.net
+    if not isinstance(net, FlimGraphNet) and not is_typed(header.family):
         return
     height, width = net.least
     pixels = torch.rand(1, header.channels, 3 * height + 1, 4 * width + 2) * 255
     with torch.inference_mode():
-        ours = RawNet(net.eval(), header.preparation, output)(pixels).numpy()
+        ours = raw(pixels).numpy()
     try:
         theirs = ReferenceEvaluator(data).run(None, {"pixels": pixels.numpy()})[0]
     except (RuntimeError, ValueError, IndexError, TypeError):
         theirs = np.empty(0)
     if theirs.shape != ours.shape or not np.allclose(theirs, ours, atol=1e-3 * max(1.0, float(np.abs(ours).max()))):
-        raise BadInput(
-            "This model answers otherwise for images of other sizes, which one graph for all cannot do. Export its "
-            "kernels: --format libift."
-        )
+        said = "This model answers otherwise for images of other sizes, which one graph for all cannot do."
+        if is_typed(header.family):
+            raise BadInput(f"{said} Let forward compute nothing in Python from the size of its input.")
+        raise BadInput(f"{said} Export its kernels: --format libift.")
 
 
 def _with_facts(data: bytes, header: Header, output: str) -> bytes:

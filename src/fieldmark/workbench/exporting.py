@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FORMATS = {
     "fieldmark": "the model folder, checked",
-    "onnx": "one graph from raw pixels to classes or features, for images of any size",
+    "onnx": "one graph from raw pixels to classes, features or an image, for images of any size",
     "libift": "kernels, means, spreads and biases of each layer, with arch.json",
 }
 
@@ -34,7 +34,7 @@ def export(
         name: A model of the project, or a model folder.
         form: One of `FORMATS`.
         out: A file for `onnx`, a folder for the others.
-        output: `classes` or `features` for `onnx`; classes where the model has them, if empty.
+        output: `classes`, `features` or `image` for `onnx`; if empty, what the model predicts.
         allow: Classes of the user's own that may be imported.
     """
     if form not in FORMATS:

@@ -79,7 +79,7 @@ def import_(project: Path, path: Path, name: str, arch: Path | None, color: str,
 @click.argument("path", required=False, type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Where to write; the same as PATH.")
 @click.option("--format", "form", default="fieldmark", show_default=True, help="fieldmark, onnx or libift.")
-@click.option("--output", default="", help="What an ONNX graph gives: classes or features.")
+@click.option("--output", default="", help="What an ONNX graph gives: classes, features or image.")
 @click.option(
     "--allow-family", "allow", multiple=True, metavar="MODULE:CLASS", help="Code of your own that may be imported."
 )

@@ -123,6 +123,7 @@ def plan_fit(
         )
     sweep = None if finding is None else _sweep(fit, finding)
     begun = _bounded(_begun(fit), sweep)
+    fit = _other_encoder(fit, begun)
     _checked(begun, typed_families(None, (), allow), config)
     values = _bounded(with_overrides(begun, overrides), sweep)
     values, notes = _possible(with_paths(values, Path(), values.get("family")))
@@ -200,6 +201,15 @@ def _begun(fit: ForeignFit) -> dict[str, Any]:
         if key not in ("task", "out_channels", "head", "refiner", "image_head")
     }
     return fit.recipe | {"family": header.family, "net": net, "start": str(folder)}
+
+
+def _other_encoder(fit: ForeignFit, begun: dict[str, Any]) -> ForeignFit:
+    """The same with a note where the model to begin with has another encoder than the file, which names the model."""
+    asked, own = (values.get("net", {}).get("encoder", "unet") for values in (fit.recipe, begun))
+    if asked == own:
+        return fit
+    said = f"encoder: the network is that of the model to begin with, {own!r}, and not {asked!r}, as the file has it."
+    return replace(fit, notes=(*fit.notes, said))
 
 
 def _own_network(fit: ForeignFit, family: str) -> ForeignFit:
