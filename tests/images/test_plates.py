@@ -136,6 +136,6 @@ def test_a_training_file_may_name_a_plate(plate, tmp_path, monkeypatch):
     config.write_text(TRAINING.format(data=plate, save=tmp_path / "models"))
     plan = plan_fit(config, overrides=("train.crop=[16,16]", "train.crops_per_epoch=4"))
     list(follow_plan(plan))
-    header = header_of(plan.target)
+    header = header_of(plan.place.now())
     assert header.outputs == ("image",)
     assert header.details["images"] == ["A/1/0", "A/1/1", "B/12/0"]
