@@ -507,6 +507,19 @@ def test_splits_keep_the_shares_of_classes(cli, here):
     assert "only read" in err
 
 
+def test_a_split_holds_what_its_readers_take(cli, here):
+    """`train` and `validate` refuse names without a class, and an empty split."""
+    (here / "lids-dataset" / "holiday.png").write_bytes((here / "lids-dataset" / "000001_00000001.png").read_bytes())
+    status, out, err = cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "0.5")
+    assert status == 0, err
+    assert out.splitlines() == ["s-train.txt: 6 images", "s-test.txt: 6 images"]
+    assert "1 images were left out, whose names begin with no class: holiday.png." in err
+    status, _, err = cli("split", "-d", "lids-dataset", "-n", "t", "-ts", "0")
+    assert status == 1
+    assert "-ts 0: no image would be left to train on" in err
+    assert not (here / "t-train.txt").exists()
+
+
 @pytest.mark.parametrize("how", [("-r",), ("--how", "cover"), ()])
 def test_chosen_images_are_copied(cli, here, how):
     status, out, err = cli("select", "-md", "marked", "-d", "lids-dataset", "-s", "train_split.txt", "-n", 2, *how)

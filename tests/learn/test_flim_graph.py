@@ -460,3 +460,28 @@ def test_the_documents_example_learns_and_runs(tmp_path):
         maps = net.image_maps(x)[-1]
         assert maps.shape[2:] == torch.nn.functional.max_pool2d(x, 3, 4).shape[2:]
         assert net.own_classifier(tuple(maps.shape[1:]))(maps).shape == (2, 512)
+
+
+@pytest.mark.parametrize("train", ["layer", "network"])
+def test_a_dense_map_too_small_for_its_padding_is_refused_in_words(tmp_path, train):
+    """Four samples can be reflected by 3; the 10 that no stride leaves out cannot by 12."""
+    image = np.random.default_rng(0).random((1, 16, 16)).astype(np.float32)
+    atrous = {"train_dilation": True} if train == "layer" else {}
+    conv = {"kernel_size": 3, "padding": 3, "padding_mode": "reflect", "number_of_kernels_per_marker": 1}
+    layers = {
+        "pool": layer("max_pool2d", kernel_size=7, stride=4, ceil_mode=True),
+        "conv": layer("conv2d", **conv, **atrous),
+    }
+    samples = samples_of(tmp_path, [image], [(0, 0, 0, 6, 6, 0, 0)])
+    with pytest.raises(BadInput, match=r"a map of 10 samples cannot be padded by 12 \(reflect\)"):
+        taught(samples, layers, 1, **({} if train == "layer" else {"pooling": "atrous"}))
+
+
+@pytest.mark.parametrize("last", [layer("batch_norm2d"), layer("decoder", n_classes=1)])
+def test_images_too_small_for_a_sample_are_refused_in_words(tmp_path, last):
+    """The only sample of the last map lies at 7.5, beyond an image of 7 pixels; a mark at 6 is nearest to it."""
+    image = np.random.default_rng(0).random((1, 7, 7)).astype(np.float32)
+    pools = {"a": layer("max_pool2d", kernel_size=2), "b": layer("max_pool2d", kernel_size=8, stride=2)}
+    samples = samples_of(tmp_path, [image], [(0, 0, 0, 6, 6, 0, 0)])
+    with pytest.raises(BadInput, match=r"features\.layers\.last: a marked image is so small .* Use larger images"):
+        taught(samples, pools | {"last": last}, 1)

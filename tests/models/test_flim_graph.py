@@ -343,3 +343,18 @@ def test_a_network_without_layers_gives_what_it_is_given() -> None:
     assert (net.strides, net.radii, net.least, net.tile_exact) == ((1, 1, 1), (0, 0, 0), (1, 1), True)
     assert net.learnable() == []
     assert net.tunable() == []
+
+
+def test_branches_that_cannot_be_joined_are_named_by_their_module():
+    branches = {
+        "p": layer("conv2d", kernel_size=1, out_channels=4),
+        "q": layer("conv2d", kernel_size=1, out_channels=3),
+    }
+    parted = {"type": "parallel", "params": {"aggregate": "sum"}, "layers": branches}
+    with pytest.raises(
+        BadInput, match=r"^features\.layers\.b: Branches of \[4, 3\] channels cannot be joined by 'sum'"
+    ):
+        net_of(layer("relu"), parted).features(torch.zeros(1, 1, 8, 8))
+    inner = {"type": "parallel", "layers": {"m": {"layers": {"n": parted}}}}
+    with pytest.raises(BadInput, match=r"^features\.layers\.a\.layers\.m\.layers\.n: Branches of"):
+        net_of(inner).features(torch.zeros(1, 1, 8, 8))

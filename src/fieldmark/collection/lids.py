@@ -67,6 +67,18 @@ def read_split(file: Path, dataset: Sequence[LidsImage], folder: Path) -> list[L
     return chosen
 
 
+def with_class(images: Sequence[LidsImage], folder: Path) -> list[LidsImage]:
+    """The images whose names say a class. Raises BadFile where none does, or one says a class that cannot be."""
+    named = [one for one in images if one.klass]
+    if not named:
+        raise BadFile(
+            folder,
+            "no image in it is named CLASS_ID.EXT, with classes from 1. Name them so, or add it as a plain folder.",
+        )
+    _require_classes(folder, named)
+    return named
+
+
 def split_names(file: Path) -> list[str]:
     """The file names in a split file, without folders; empty lines are skipped. Raises BadFile where there is none."""
     names = [Path(line.strip()).name for line in read_text(file).splitlines() if line.strip()]
@@ -149,10 +161,7 @@ def from_lids(path: Path) -> Plan:
 
 def _folder(folder: Path) -> Plan:
     dataset = read_dataset(folder)
-    named = [one for one in dataset if one.klass]
-    if not named:
-        raise BadFile(folder, "no image in it is named CLASS_ID.EXT, with classes from 1. Add it as a plain folder.")
-    _require_classes(folder, named)
+    named = with_class(dataset, folder)
     part_of: dict[str, str] = {}
     for part, file in split_files(folder, dataset).items():
         for one in read_split(file, dataset, folder):

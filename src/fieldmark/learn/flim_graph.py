@@ -196,6 +196,13 @@ def _require(count: int, layer: Layer) -> None:
         )
 
 
+def _no_sample(layer: Layer) -> BadInput:
+    return BadInput(
+        f"{layer.path}: a marked image is so small that no sample of the map lies in it. Use larger images, or smaller "
+        "strides and windows in the architecture."
+    )
+
+
 def _teach_conv(layer: Layer, op: Conv, seed: int) -> dict[str, float]:
     net, marks, params = layer.net, layer.samples.marks, op.params
     rows = _rows(layer, seed)
@@ -346,7 +353,8 @@ def _teach_batch_norm(layer: Layer, op: BatchNorm) -> dict[str, float]:
     for _, values in layer.whole():
         own = values.astype(np.float64)
         count, total, squares = count + own.shape[1], total + own.sum(axis=1), squares + (own**2).sum(axis=1)
-    _require(count, layer)
+    if count == 0:
+        raise _no_sample(layer)
     mean = total / count
     wanted = op.params.num_features
     if wanted not in (None, -1, len(mean)):
@@ -367,6 +375,8 @@ def _teach_decoder(layer: Layer, op: Decoder) -> dict[str, float]:
     low, high = _ranges(layer)
     values, rows = marked_values(layer, np.arange(len(marks)), dense=False)
     image = marks.image[rows]
+    if not low.keys() >= set(image.tolist()):
+        raise _no_sample(layer)
     spread = np.stack([high[i] - low[i] for i in image])
     shares = (values - np.stack([low[i] for i in image])) / np.where(spread > 0, spread, 1.0)
     op.weight = _tensor(importance(shares, marks.klass[rows], op.params.n_classes))

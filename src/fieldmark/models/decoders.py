@@ -40,8 +40,8 @@ class AdaptiveHead(Head):
       threshold and v their variance, a map weighs -1 where m >= T + v and more than a fifth
       of it is above its own Otsu threshold; +1 where m <= T - v (T where T <= 0.1) and less
       than a tenth is. It knows of no classes: small things are the foreground.
-    - `probabilistic`: maps are divided by their maxima. At each pixel, the values of the
-      class's kernels in the pixel and its four neighbors (six in a volume) give one normal distribution, those
+    - `probabilistic`: maps are divided by their maxima, before they are enlarged. At each sample, the values
+      of the class's kernels in the sample and its four neighbors (six in a volume) give one normal distribution, those
       of all other kernels another. A kernel of the class weighs 1 where its value is likelier
       under the first, one of the others -1 where its value is likelier under the second.
     - `mean`: the same with means: kernels of the class weigh 1 where their mean is the
@@ -105,7 +105,10 @@ class AdaptiveHead(Head):
         if len(seen) == self.rounds - 1:
             found = self._raw(levels, size, seen)[0]
             return _tally(found[(slice(None), *core)])
-        return _tally(enlarge(levels[self.level], size)[0][(slice(None), *core)], counted=self.decoder == "vanilla")
+        level = levels[self.level]
+        if self.decoder == "vanilla":
+            return _tally(enlarge(level, size)[0][(slice(None), *core)])
+        return _tally(level[0][(slice(None), *_samples(level, size, core))], counted=False)
 
     def config(self) -> dict[str, Any]:
         return {
@@ -227,6 +230,12 @@ def _centered(salience: Tensor, last: Tally) -> Tensor:
     span = np.where(last.span > 0, last.span, 1.0)
     at = _column(np.clip((edge - last.low) / span, 1e-6, 1 - 1e-6), salience)
     return torch.where(salience < at, salience / (2 * at), 0.5 + (salience - at) / (2 * (1 - at)))
+
+
+def _samples(level: Tensor, size: Sequence[int], core: Sequence[slice]) -> list[slice]:
+    """The samples of a level (1, K, ...) that pixels of the core lie in: their maximum is that of the map itself."""
+    axes = [(own, full, *part.indices(full)[:2]) for own, full, part in zip(level.shape[2:], size, core, strict=True)]
+    return [slice(start * own // full, -(-stop * own // full)) for own, full, start, stop in axes]
 
 
 def _tally(values: Tensor, *, counted: bool = True) -> Tally:

@@ -24,13 +24,14 @@ LARGE = 1 << 12
 class Block(nn.Module):
     """Named operations and blocks, one after the other or beside each other."""
 
-    def __init__(self, spec: Module, axes: int) -> None:
+    def __init__(self, spec: Module, axes: int, path: str = "features") -> None:
         super().__init__()
-        self.spec = spec
+        self.spec, self.path = spec, path
         self.names = tuple(spec.layers)
         for name, node in spec.layers.items():
             try:
-                self.add_module(name, build_op(node, axes) if isinstance(node, Operation) else Block(node, axes))
+                below = f"{path}.layers.{name}"
+                self.add_module(name, build_op(node, axes) if isinstance(node, Operation) else Block(node, axes, below))
             except KeyError:
                 raise BadRecipe(f"A layer cannot be called {name!r}: torch uses the name. Choose another.") from None
 
@@ -55,7 +56,13 @@ class Block(nn.Module):
             ends.append(end)
             if self.spec.type == "sequential":
                 seen = end
-        return join(ends, self.spec.params.aggregate) if self.spec.type == "parallel" else seen
+        return self._joined(ends) if self.spec.type == "parallel" else seen
+
+    def _joined(self, ends: Sequence[Seen]) -> Seen:
+        try:
+            return join(ends, self.spec.params.aggregate)
+        except BadInput as error:
+            raise BadInput(f"{self.path}: {error}") from error
 
     def before(self, seen: Seen, path: Sequence[str]) -> Seen:
         """What the node at `path` sees."""

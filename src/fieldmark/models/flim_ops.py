@@ -198,6 +198,8 @@ class Conv(Op):
         return grid.windows(self.size, (1,) * self.axes, self.pads, self.dilation)
 
     def padded(self, x: Tensor, grid: Grid) -> Tensor:
+        """Raises TooSmall where there are too few samples for the padding."""
+        _require_room(self.pads, self.params.padding_mode, grid)
         pads = _torch_pads(self.pads, grid.factors)
         if not any(pads):
             return x

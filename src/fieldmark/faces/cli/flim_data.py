@@ -58,10 +58,14 @@ def split(
     dataset_dir: Path, split_name: str, train_size: float, val_size: float | None, test_size: float | None, seed: int
 ) -> None:
     """Split a data set so that each class has the same share everywhere."""
-    from fieldmark.faces.cli.show import say
+    from fieldmark.errors import some
+    from fieldmark.faces.cli.show import note, say
     from fieldmark.workbench.flim.choose import split_dataset
 
-    for path, count in split_dataset(dataset_dir, split_name, train_size, val_size, test_size, seed=seed):
+    files, left_out = split_dataset(dataset_dir, split_name, train_size, val_size, test_size, seed=seed)
+    if left_out:
+        note(f"{len(left_out)} images were left out, whose names begin with no class: {some(left_out)}.")
+    for path, count in files:
         say(f"{path}: {count} images")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fieldmark.checkpoint import header_of
-from fieldmark.collection.lids import LidsImage, read_dataset, read_split, stratified, write_splits
+from fieldmark.collection.lids import LidsImage, read_dataset, read_split, stratified, with_class, write_splits
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput, BadRecipe
@@ -84,8 +84,8 @@ class Choosing:
 
 def split_dataset(
     folder: Path, name: str, train: float, val: float | None, test: float | None, *, seed: int
-) -> list[tuple[Path, int]]:
-    """Write `NAME-train.txt` and the others; the files with the number of names in each.
+) -> tuple[list[tuple[Path, int]], list[str]]:
+    """Write `NAME-train.txt` and the others.
 
     Args:
         folder: The data set.
@@ -94,12 +94,22 @@ def split_dataset(
         val: None for no such file.
         test: None for all that is left.
         seed: Decides the draw.
+
+    Returns:
+        The files with the number of names in each, and the images without a class, which no split can hold.
+
+    Raises:
+        BadFile: No image has a class.
+        BadInput: Sizes that cannot be, or no image to train on.
     """
     require_folder(folder, "-d")
     refuse_inside(Path(f"{name}-train.txt").parent, [folder], "-d")
-    parts = stratified(read_dataset(folder), train, val, test, seed=seed)
+    images = read_dataset(folder)
+    parts = stratified(with_class(images, folder), train, val, test, seed=seed)
+    if not parts["train"]:
+        raise BadInput(f"-ts {train:g}: no image would be left to train on. Ask for more.")
     files = write_splits(Path(name), parts)
-    return [(files[part], len(images)) for part, images in parts.items()]
+    return [(files[part], len(own)) for part, own in parts.items()], [one.name for one in images if not one.klass]
 
 
 def write_architecture(layers: Path, target: Path) -> None:
