@@ -1,0 +1,160 @@
+"""microDL's files that choose planes of an OME-Zarr plate: what comes of it is what comes of them as frames."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from fieldmark.checkpoint import load
+from tests.faces.looking import table
+
+FIELDS = ("A/1/0", "A/2/0", "B/1/0", "B/2/0")
+SHAPE = (3, 2, 4, 48, 56)
+PREPARING = """
+output_dir: of-{folder}
+input_dir: {folder}
+channel_ids: [0, 1]
+slice_ids: [1, 3]
+time_ids: [0, 2]
+pos_ids: [0, 1, 3]
+normalize: {{normalize_im: dataset}}
+{masks}
+"""
+TRAINING = """
+dataset: {{data_dir: {data}, input_channels: [0], target_channels: [1], {more}
+  split_ratio: {{train: 0.34, val: 0.33, test: 0.33}}, random_seed: 5}}
+trainer: {{model_dir: model-{data}, batch_size: 2, max_epochs: 2, loss: mae_loss, masked_loss: {masked}}}
+network: {{class: {net}, num_filters_per_block: [4, 8], height: 32, width: 32, dropout: 0.0, final_activation: linear}}
+"""
+INFERENCE = """
+{{model_dir: {model}, image_dir: {folder}, data_split: all, save_figs: True, images: {{image_ext: .png}},
+  metrics: {{metrics: [corr, mae], metrics_orientations: [xy, xyz]}}, {masks}
+  dataset: {{input_channels: [0], target_channels: [1], {chosen}}}}}
+"""
+
+
+def pixels_of(number: int) -> np.ndarray:
+    """(t, c, z, y, x): noise, and its negative; no plane is another's."""
+    rng = np.random.default_rng(number)
+    made = np.repeat(rng.integers(0, 200, (*SHAPE[:3], 12, 14)), 4, -1).repeat(4, -2).astype(np.uint8)
+    made[:, 1] = 220 - made[:, 0]
+    return made
+
+
+@pytest.fixture(autouse=True)
+def _here(worker_here, own_folder):
+    """The same pixels in a plate and in a folder of frames."""
+    from ome_zarr.format import FormatV05
+    from ome_zarr.writer import write_image, write_plate_metadata, write_well_metadata
+
+    form = FormatV05()
+    root = zarr.open_group("plate.zarr", mode="w", zarr_format=form.zarr_format)
+    write_plate_metadata(root, ["A", "B"], ["1", "2"], [name[:3] for name in FIELDS], fmt=form)
+    Path("frames").mkdir()
+    for number, name in enumerate(FIELDS):
+        group = root.require_group(name[:3])
+        write_well_metadata(group, ["0"], fmt=form)
+        pixels = pixels_of(number)
+        write_image(pixels, group.require_group("0"), axes="tczyx", scale_factors=(2,), fmt=form)
+        for t, c, z in np.ndindex(*SHAPE[:3]):
+            tifffile.imwrite(f"frames/im_c{c:03d}_z{z:03d}_t{t:03d}_p{number:03d}.tif", pixels[t, c, z])
+
+
+def fitted(cli, folder: str, *, masks: str = "", **settings: str) -> Path:
+    """The model of the frames that a preparation has chosen."""
+    Path("prepare.yml").write_text(PREPARING.format(folder=folder, masks=masks))
+    status, _, err = cli("prepare", "--config", "prepare.yml")
+    assert status == 0, err
+    wanted = {"more": "", "masked": "false", "net": "UNet2D"} | settings
+    Path("train.yml").write_text(TRAINING.format(data=f"of-{folder}", **wanted))
+    status, out, err = cli("fit", "--config", "train.yml", "--set", "train.crops_per_epoch=6", "--json")
+    assert status == 0, err
+    return Path(json.loads(out)["folder"])
+
+
+def named(text: str) -> str:
+    """With positions for fields."""
+    for number, name in enumerate(FIELDS):
+        text = text.replace(name, f"p{number:03d}")
+    return text
+
+
+def require_same(found: Path, wanted: Path) -> None:
+    """The same weights bit for bit, the same statistics, the same parts."""
+    (header, weights), (other, others) = load(found), load(wanted)
+    assert header.preparation == other.preparation
+    assert named(json.dumps(header.details["split"])) == json.dumps(other.details["split"])
+    assert weights.keys() == others.keys()
+    assert all(np.array_equal(weights[name], others[name]) for name in weights)
+
+
+def answered(cli, folder: str, model: Path, chosen: str, masks: str = "") -> dict[str, object]:
+    """Files by name, rows of tables, of a prediction; by positions."""
+    Path("infer.yml").write_text(INFERENCE.format(folder=folder, model=model, chosen=chosen, masks=masks))
+    out = Path(f"by-{folder}")
+    status, _, err = cli("predict", "--config", "infer.yml", "--out", out)
+    assert status == 0, err
+    made: dict[str, object] = {}
+    for path in sorted(out.rglob("*")):
+        if path.is_file() and ".fieldmark" not in path.parts and not path.name.startswith("report"):
+            rows = json.loads(named(json.dumps(table(path)))) if path.suffix == ".csv" else None
+            made[named(path.relative_to(out).as_posix())] = rows or path.read_bytes()
+    return made
+
+
+@pytest.mark.parametrize("net", ["UNet2D", "UNetStackTo2D, depth: 3", "UNet3D, depth: 2"])
+def test_chosen_planes_of_a_plate_teach_as_their_frames_do(cli, net):
+    plate, frames = (fitted(cli, folder, net=net) for folder in ("plate.zarr", "frames"))
+    require_same(plate, frames)
+
+
+@pytest.mark.parametrize("column", ["slice_idx", "time_idx"])
+def test_planes_are_parted_as_those_of_frames_are(cli, column):
+    plate, frames = (fitted(cli, folder, more=f"split_by_column: {column},") for folder in ("plate.zarr", "frames"))
+    require_same(plate, frames)
+
+
+def test_chosen_planes_of_a_plate_are_predicted_and_measured_as_their_frames_are(cli):
+    """Planes, figures and rows of tables, by the numbers that they have in the whole field."""
+    model = fitted(cli, "frames")
+    chosen = "slice_ids: [0, 2, 3], time_ids: [1, 2], pos_ids: [1, 2]"
+    plate, frames = (answered(cli, folder, model, chosen) for folder in ("plate.zarr", "frames"))
+    assert plate == frames
+    assert [name for name in plate if "_t001_z003" in name]
+    assert {row["pred_name"] for row in plate["metrics_xy.csv"]} >= {"p002_t1_xy2", "p002_t2_xy3"}
+
+
+def test_fields_without_the_chosen_planes_are_as_frames_are(cli):
+    """One field has fewer slices than the others."""
+    from ome_zarr.format import FormatV05
+    from ome_zarr.writer import write_image
+
+    shutil.rmtree("plate.zarr/A/2/0")
+    group = zarr.open_group("plate.zarr/A/2").require_group("0")
+    write_image(pixels_of(1)[:, :, :3], group, axes="tczyx", scale_factors=(2,), fmt=FormatV05())
+    for path in Path("frames").glob("*_z003_*_p001.tif"):
+        path.unlink()
+    model = fitted(cli, "frames")
+    chosen = "slice_ids: [3, 2], pos_ids: [1, 2]"
+    plate, frames = (answered(cli, folder, model, chosen) for folder in ("plate.zarr", "frames"))
+    assert plate == frames
+    assert {"p001_t000.png", "p002_t000_z002.png"} <= plate.keys()
+    chosen = "slice_ids: [3], pos_ids: [1, 2]"
+    plate, frames = (answered(cli, folder, model, chosen) for folder in ("plate.zarr", "frames"))
+    assert plate == frames
+
+
+def test_a_field_that_is_missing_is_not_missed_where_others_are_chosen(cli):
+    model = fitted(cli, "frames")
+    shutil.rmtree("plate.zarr/A/1/0")
+    assert answered(cli, "plate.zarr", model, "pos_ids: [2]") == answered(cli, "frames", model, "pos_ids: [2]")
+    Path("infer.yml").write_text(INFERENCE.format(folder="plate.zarr", model=model, chosen="pos_ids: -1", masks=""))
+    status, _, err = cli("predict", "--config", "infer.yml", "--out", "all")
+    assert status == 1
+    assert "A/1/0: the plate's metadata names it, but there is no such field" in err
