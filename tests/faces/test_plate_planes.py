@@ -158,3 +158,14 @@ def test_a_field_that_is_missing_is_not_missed_where_others_are_chosen(cli):
     status, _, err = cli("predict", "--config", "infer.yml", "--out", "all")
     assert status == 1
     assert "A/1/0: the plate's metadata names it, but there is no such field" in err
+
+
+@pytest.mark.parametrize("folder", ["frames", "plate.zarr"])
+@pytest.mark.parametrize("chosen", ["pos_ids: [0, 1, 3]", "pos_ids: [0, 1, 3], slice_ids: [0], time_ids: [1]"])
+def test_what_taught_by_some_planes_scores_by_none(cli, folder, chosen):
+    """Predicted whole, and by planes that have not taught."""
+    model = fitted(cli, folder)
+    rows = answered(cli, folder, model, chosen)["metrics_xyz.csv"]
+    taught = {named(item.image) for item in load(model)[0].taught}
+    assert len(taught) == 2
+    assert {row["pred_name"][:4] for row in rows} == {"p000", "p001", "p003"} - taught

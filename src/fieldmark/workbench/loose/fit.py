@@ -43,6 +43,8 @@ NUMBERS = "frame_channels"
 """In a model's details: the numbers of its frames' channels."""
 TARGETS = "frame_targets"
 """There: the numbers of those that it answers, in the order of its answers."""
+PLANES = "frame_planes"
+"""There: the slices and times of the frames that were chosen; nothing for all."""
 SET_HINT = (
     "Beside another system's file --set takes keys of Fieldmark's recipe, such as train.epochs, train.lr or "
     "net.encoder (recipe.yaml beside a model holds them all); the keys of {0} are changed in the file."
@@ -319,7 +321,9 @@ def _refuse_strangers(target: Path) -> None:
 def _deliver(run: Run, target: Path, fit: ForeignFit) -> None:
     """The model under its name, and beside its weights what the run says of it."""
     header, weights = load(run.folder / "model")
-    numbers = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
+    numbers: dict[str, Any] = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
+    if fit.layout == "frames":
+        numbers[PLANES] = {"slices": list(fit.frames.slices), "times": list(fit.frames.times)}
     save(target, replace(header, details={**header.details, **numbers, "run": run.id}), weights)
     for name in ("recipe.yaml", "history.csv", "report.html"):
         if (run.folder / name).is_file():

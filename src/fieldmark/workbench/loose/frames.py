@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldmark.collection.frames import FrameRow, Wanted, frames_in
+from fieldmark.collection.frames import FrameRow, Wanted, frames_in, write_listings
 from fieldmark.collection.importers import Plan
+from fieldmark.core.fingerprint import file_hash
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, path_of
@@ -133,6 +134,16 @@ def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen, *, cha
         if chosen != Chosen():
             require_chosen(chosen, frames[0], [row for folder in frames for row in frames_in(folder).rows])
         require_whole(add_positions(bench, frames, wanted=wanted))
+
+
+def hashes_of(folder: Path, wanted: Wanted, into: Path) -> dict[str, str]:
+    """By its name, the hash that each position has as an image of the frames that are wanted; listings go into `into`.
+
+    Raises:
+        BadFile: There is no such folder, or no frame in it.
+    """
+    plan = chosen_fields(folder, wanted, into) if is_store(folder) else write_listings(frames_in(folder), into, wanted)
+    return {image.name: file_hash(image.path) for image in plan.images}
 
 
 def require_chosen(chosen: Chosen, folder: Path, rows: Sequence[FrameRow]) -> None:
