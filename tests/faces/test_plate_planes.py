@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +24,22 @@ channel_ids: [0, 1]
 slice_ids: [1, 3]
 time_ids: [0, 2]
 pos_ids: [0, 1, 3]
-normalize: {{normalize_im: dataset}}
+normalize: {{normalize_im: dataset, min_fraction: {fraction}}}
 {masks}
 """
 TRAINING = """
-dataset: {{data_dir: {data}, input_channels: [0], target_channels: [1], {more}
+dataset: {{data_dir: {data}, input_channels: [0], target_channels: [{target}], {more}
   split_ratio: {{train: 0.34, val: 0.33, test: 0.33}}, random_seed: 5}}
-trainer: {{model_dir: model-{data}, batch_size: 2, max_epochs: 2, loss: mae_loss, masked_loss: {masked}}}
-network: {{class: {net}, num_filters_per_block: [4, 8], height: 32, width: 32, dropout: 0.0, final_activation: linear}}
+trainer: {{model_dir: model-{data}, batch_size: 2, max_epochs: 2, loss: {loss}, masked_loss: {masked}}}
+network: {{class: {net}, num_filters_per_block: [4, 8], height: 32, width: 32, dropout: 0.0, final_activation: {last}}}
 """
 INFERENCE = """
 {{model_dir: {model}, image_dir: {folder}, data_split: all, save_figs: True, images: {{image_ext: .png}},
   metrics: {{metrics: [corr, mae], metrics_orientations: [xy, xyz]}}, {masks}
   dataset: {{input_channels: [0], target_channels: [1], {chosen}}}}}
 """
+
+OWN_MASKS = "masks: {mask_dir: masks, mask_channel: 5}"
 
 
 def pixels_of(number: int) -> np.ndarray:
@@ -66,12 +69,29 @@ def _here(worker_here, own_folder):
             tifffile.imwrite(f"frames/im_c{c:03d}_z{z:03d}_t{t:03d}_p{number:03d}.tif", pixels[t, c, z])
 
 
-def fitted(cli, folder: str, *, masks: str = "", **settings: str) -> Path:
+def draw_masks(places: Sequence[tuple[int, int, int]]) -> None:
+    """A mask that is another one in each plane, by position, time and slice; and one of another channel."""
+    Path("masks").mkdir()
+    for p, t, z in places:
+        mask = np.zeros(SHAPE[3:], np.uint8)
+        mask[4 * z :, 6 * p + 3 * t : 6 * p + 3 * t + 30] = 255
+        for channel, drawn in ((5, mask), (4, mask * 0 + 255)):
+            tifffile.imwrite(f"masks/im_c{channel:03d}_z{z:03d}_t{t:03d}_p{p:03d}.tif", drawn)
+
+
+def fitted(cli, folder: str, *, masks: str = "", fraction: float = 0, **settings: str) -> Path:
     """The model of the frames that a preparation has chosen."""
-    Path("prepare.yml").write_text(PREPARING.format(folder=folder, masks=masks))
+    Path("prepare.yml").write_text(PREPARING.format(folder=folder, masks=masks, fraction=fraction))
     status, _, err = cli("prepare", "--config", "prepare.yml")
     assert status == 0, err
-    wanted = {"more": "", "masked": "false", "net": "UNet2D"} | settings
+    wanted = {
+        "more": "",
+        "masked": "false",
+        "net": "UNet2D",
+        "loss": "mae_loss",
+        "target": "1",
+        "last": "linear",
+    } | settings
     Path("train.yml").write_text(TRAINING.format(data=f"of-{folder}", **wanted))
     status, out, err = cli("fit", "--config", "train.yml", "--set", "train.crops_per_epoch=6", "--json")
     assert status == 0, err
@@ -169,3 +189,52 @@ def test_what_taught_by_some_planes_scores_by_none(cli, folder, chosen):
     taught = {named(item.image) for item in load(model)[0].taught}
     assert len(taught) == 2
     assert {row["pred_name"][:4] for row in rows} == {"p000", "p001", "p003"} - taught
+
+
+CHOSEN_PLANES = [(p, t, z) for p in (0, 1, 3) for t in (0, 2) for z in (1, 3)]
+
+
+def test_masks_by_frame_teach_as_those_of_frames_do(cli):
+    """What a loss looks at, and of which normalization asks for a fraction."""
+    draw_masks(CHOSEN_PLANES)
+    asked = {"masks": OWN_MASKS, "fraction": 0.2, "masked": "true", "more": "mask_channels: [5],"}
+    plate, frames = (fitted(cli, folder, **asked) for folder in ("plate.zarr", "frames"))
+    require_same(plate, frames)
+    kept = shutil.copytree(plate, Path("kept"))
+    for file in Path("masks").glob("im_c005_*.tif"):
+        tifffile.imwrite(file, 255 - tifffile.imread(file))
+    (_, weights), (_, others) = load(kept), load(fitted(cli, "plate.zarr", **asked))
+    assert not all(np.array_equal(weights[name], others[name]) for name in weights)  # they are looked at
+
+
+@pytest.mark.parametrize("masks", [OWN_MASKS, "masks: {channels: [0], str_elem_radius: 1, mask_type: otsu}"])
+def test_masks_by_frame_are_learned_as_those_of_frames_are(cli, masks):
+    """A person's own, and those that were computed; their number is one that no channel has."""
+    draw_masks(CHOSEN_PLANES)
+    plate, frames = (
+        fitted(cli, folder, masks=masks, target="5", loss="dice_coef_loss", last="sigmoid")
+        for folder in ("plate.zarr", "frames")
+    )
+    require_same(plate, frames)
+
+
+def test_masks_by_frame_say_where_a_plate_is_measured(cli):
+    model = fitted(cli, "frames")
+    draw_masks([(2, t, z) for t in range(3) for z in (0, 2, 3)])
+    masks = "masks: {mask_dir: masks, mask_type: metrics, mask_channel: 5},"
+    for times, count in (("[1, 2]", 6), ("[0]", 3)):
+        chosen = f"slice_ids: [0, 2, 3], time_ids: {times}, pos_ids: [2]"
+        plate, frames = (answered(cli, folder, model, chosen, masks) for folder in ("plate.zarr", "frames"))
+        assert plate == frames
+        rows = plate["metrics_xy.csv"]
+        assert len({row["vol_frac"] for row in rows}) > 1
+        assert len(rows) == count
+        assert all(row["mae_masked"] != row["mae"] for row in rows)
+        shutil.rmtree("by-frames"), shutil.rmtree("by-plate.zarr")
+
+
+def test_a_mask_that_a_field_lacks_is_named(cli):
+    draw_masks(CHOSEN_PLANES)
+    Path("masks/im_c005_z003_t002_p003.tif").unlink()
+    with pytest.raises(AssertionError, match=r"position 3, time 2, slice 3"):
+        fitted(cli, "plate.zarr", masks=OWN_MASKS, masked="true", more="mask_channels: [5],")

@@ -53,13 +53,13 @@ def channels_before(dataset: Any, beside: Path, prepared: ForeignPrepare | None)
     place, chosen = path_of(folder, beside), Chosen()
     if prepared is not None:
         place, chosen = prepared.images, prepared.frames
-    return numbered_channels(place, chosen) if place.is_dir() and not is_store(place) else ()
+    return numbered_channels(place, chosen) if place.is_dir() else ()
 
 
 def numbered_channels(folder: Path, chosen: Chosen) -> tuple[int, ...]:
-    """The numbers of the channels of a folder of frames, in order. Raises BadInput where positions differ in them."""
+    """The numbers of the channels of frames or fields, in order. Raises BadInput where positions differ in them."""
     found: dict[int, set[int]] = {}
-    for row in frames_in(folder).rows:
+    for row in (store_table(folder) if is_store(folder) else frames_in(folder)).rows:
         if not chosen.positions or row.pos_idx in chosen.positions:
             found.setdefault(row.pos_idx, set()).add(row.channel_idx)
     every = sorted(set().union(*found.values()))
