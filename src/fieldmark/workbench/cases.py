@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +15,9 @@ from fieldmark.collection.naming import pair_folder
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.evaluate.summary import ImageScore
-from fieldmark.evaluate.truth import Coding, Truth, read_truth
+from fieldmark.evaluate.truth import Coding, Truth, label_map, read_truth
 from fieldmark.images import open_image
+from fieldmark.images.decode import values_in
 from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.predicting import HIDDEN
 from fieldmark.workbench.runs import run_of
@@ -177,14 +179,25 @@ def as_picture(plane: np.ndarray) -> np.ndarray:
 def mask_planes(case: Case) -> Iterator[tuple[int, int, np.ndarray]]:
     """(t, z, picture) of the truth; it must have the planes of its image."""
     with open_image(case.truth, expand_palette=False) as mask:
-        shape = case.record.shape
-        if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
-            raise BadInput(
-                f"{case.truth.name}: has {mask.shape[0]} times and {mask.shape[2]} slices, but {case.record.name} has "
-                f"{shape[0]} and {shape[2]}. Give one mask plane for each plane of the image."
-            )
+        _require_planes(mask, case)
         for t, z in np.ndindex(mask.shape[0], mask.shape[2]):
             yield t, z, as_picture(read_plane(mask, t, z))
+
+
+def truth_values(case: Case) -> set[int]:
+    """The values in the truth, which must have the planes of its image; it is never wholly in memory."""
+    with open_image(case.truth, expand_palette=False) as mask:
+        _require_planes(mask, case)
+        return values_in(mask, range(mask.shape[1]), partial(label_map, name=case.truth.name))
+
+
+def _require_planes(mask: ImageSource, case: Case) -> None:
+    shape = case.record.shape
+    if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
+        raise BadInput(
+            f"{case.truth.name}: has {mask.shape[0]} times and {mask.shape[2]} slices, but {case.record.name} has "
+            f"{shape[0]} and {shape[2]}. Give one mask plane for each plane of the image."
+        )
 
 
 def truth_planes(

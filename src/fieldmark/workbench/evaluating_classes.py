@@ -14,7 +14,7 @@ from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import NothingLabelled
 from fieldmark.evaluate.baselines import Baseline, forest, majority, random
 from fieldmark.evaluate.summary import ImageScore, score_image
-from fieldmark.evaluate.truth import Coding, label_map, mask_values, place_table
+from fieldmark.evaluate.truth import Coding, label_map, place_table
 from fieldmark.images import open_image
 from fieldmark.recipes.data import TargetConfig
 from fieldmark.workbench.cases import (
@@ -26,6 +26,7 @@ from fieldmark.workbench.cases import (
     predicted,
     read_plane,
     truth_planes,
+    truth_values,
     values_of,
 )
 from fieldmark.workbench.fitting import MARKS, collect_marks
@@ -47,12 +48,8 @@ Lesson = tuple[np.ndarray, np.ndarray]
 
 def read_coding(cases: Sequence[Case], header: Header, ignore: int | None, folder: Path | None = None) -> Coding:
     """How the masks of all cases are read, which lie in a folder that may hold the legend of an export."""
-    found = {case.truth.name: _values_in(case) for case in cases}
+    found = {case.truth.name: truth_values(case) for case in cases}
     return truth_coding(folder, found, values_of(header), ignore)
-
-
-def _values_in(case: Case) -> set[int]:
-    return {value for _, _, plane in mask_planes(case) for value in mask_values(plane, case.truth.name)}
 
 
 def score_classes(case: Case, header: Header, coding: Coding, answer: Answer | None = None) -> ImageScore:

@@ -15,7 +15,7 @@ from fieldmark.evaluate.summary import ImageScore
 from fieldmark.evaluate.truth import label_map
 from fieldmark.images import open_image
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.cases import Answer, Case, mask_planes, mean_score, read_plane
+from fieldmark.workbench.cases import Answer, Case, mask_planes, mean_score, read_plane, truth_values
 
 __all__ = ["METRICS", "ObjectJudge", "object_class", "objects_path"]
 
@@ -125,8 +125,7 @@ class ObjectJudge:
 
 def _numbers(case: Case, ignore: int | None) -> set[int]:
     """The objects in a file."""
-    found = {n for _, _, plane in mask_planes(case) for n in np.unique(label_map(plane, case.truth.name)).tolist()}
-    return found - {0, ignore}
+    return truth_values(case) - {0, ignore}
 
 
 def _require_size(case: Case, labels: np.ndarray) -> None:
