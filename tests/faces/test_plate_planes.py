@@ -13,7 +13,8 @@ import tifffile
 import zarr
 
 from fieldmark.checkpoint import load
-from tests.faces.looking import table
+from fieldmark.images import encode_png
+from tests.faces.looking import read, table
 
 FIELDS = ("A/1/0", "A/2/0", "B/1/0", "B/2/0")
 SHAPE = (3, 2, 4, 48, 56)
@@ -76,7 +77,7 @@ def draw_masks(places: Sequence[tuple[int, int, int]]) -> None:
         mask = np.zeros(SHAPE[3:], np.uint8)
         mask[4 * z :, 6 * p + 3 * t : 6 * p + 3 * t + 30] = 255
         for channel, drawn in ((5, mask), (4, mask * 0 + 255)):
-            tifffile.imwrite(f"masks/im_c{channel:03d}_z{z:03d}_t{t:03d}_p{p:03d}.tif", drawn)
+            Path(f"masks/im_c{channel:03d}_z{z:03d}_t{t:03d}_p{p:03d}.png").write_bytes(encode_png(drawn))
 
 
 def fitted(cli, folder: str, *, masks: str = "", fraction: float = 0, **settings: str) -> Path:
@@ -201,8 +202,8 @@ def test_masks_by_frame_teach_as_those_of_frames_do(cli):
     plate, frames = (fitted(cli, folder, **asked) for folder in ("plate.zarr", "frames"))
     require_same(plate, frames)
     kept = shutil.copytree(plate, Path("kept"))
-    for file in Path("masks").glob("im_c005_*.tif"):
-        tifffile.imwrite(file, 255 - tifffile.imread(file))
+    for file in Path("masks").glob("im_c005_*.png"):
+        file.write_bytes(encode_png(255 - read(file)[0, 0, 0]))
     (_, weights), (_, others) = load(kept), load(fitted(cli, "plate.zarr", **asked))
     assert not all(np.array_equal(weights[name], others[name]) for name in weights)  # they are looked at
 
@@ -235,6 +236,6 @@ def test_masks_by_frame_say_where_a_plate_is_measured(cli):
 
 def test_a_mask_that_a_field_lacks_is_named(cli):
     draw_masks(CHOSEN_PLANES)
-    Path("masks/im_c005_z003_t002_p003.tif").unlink()
+    Path("masks/im_c005_z003_t002_p003.png").unlink()
     with pytest.raises(AssertionError, match=r"position 3, time 2, slice 3"):
         fitted(cli, "plate.zarr", masks=OWN_MASKS, masked="true", more="mask_channels: [5],")
