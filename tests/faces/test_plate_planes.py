@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tifffile
 import zarr
 
 from fieldmark.checkpoint import load
@@ -67,7 +66,8 @@ def _here(worker_here, own_folder):
         pixels = pixels_of(number)
         write_image(pixels, group.require_group("0"), axes="tczyx", scale_factors=(2,), fmt=form)
         for t, c, z in np.ndindex(*SHAPE[:3]):
-            tifffile.imwrite(f"frames/im_c{c:03d}_z{z:03d}_t{t:03d}_p{number:03d}.tif", pixels[t, c, z])
+            file = Path(f"frames/im_c{c:03d}_z{z:03d}_t{t:03d}_p{number:03d}.png")
+            file.write_bytes(encode_png(pixels[t, c, z]))
 
 
 def draw_masks(places: Sequence[tuple[int, int, int]]) -> None:
@@ -159,7 +159,7 @@ def test_fields_without_the_chosen_planes_are_as_frames_are(cli):
     shutil.rmtree("plate.zarr/A/2/0")
     group = zarr.open_group("plate.zarr/A/2").require_group("0")
     write_image(pixels_of(1)[:, :, :3], group, axes="tczyx", scale_factors=(2,), fmt=FormatV05())
-    for path in Path("frames").glob("*_z003_*_p001.tif"):
+    for path in Path("frames").glob("*_z003_*_p001.png"):
         path.unlink()
     model = fitted(cli, "frames")
     chosen = "slice_ids: [3, 2], pos_ids: [1, 2]"
