@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from fieldmark.collection.frames import FrameRow, Wanted, frames_in, table_csv, write_listings
+from fieldmark.collection.frames import FrameRow, Wanted, frames_in, listings_in, table_csv, write_listings
 from fieldmark.core.files import write_atomic
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput
@@ -384,3 +384,18 @@ def test_tiff_frames_keep_their_pixel_size(tmp_path):
     with open_image(plan.images[0].path) as source:
         assert source.pixel_size.x == pytest.approx(0.5)
         assert source.axes == "zyx"
+
+
+def test_listings_with_names_of_their_own_are_found_where_they_lie(folder, tmp_path):
+    """As fields of a plate have; below their place only."""
+    names = {1: "A/1/0", 12: "B/2"}
+    plan = write_listings(frames_in(folder), tmp_path / "lists", names=names)
+    home = plan.images[0].path.parents[2]
+    assert [image.name for image in plan.images] == [image.group for image in plan.images] == ["A/1/0", "B/2"]
+    assert listings_in(home) == [home / "A/1/0.frames", home / "B/2.frames"]
+    assert listings_in(tmp_path) == listings_in(tmp_path / "lists") == []
+    with (
+        open_image(home / "A/1/0.frames") as source,
+        open_image(write_listings(frames_in(folder), tmp_path / "own").images[0].path) as own,
+    ):
+        assert np.array_equal(source.read(Box.whole(source.shape)), own.read(Box.whole(own.shape)))

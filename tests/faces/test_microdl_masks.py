@@ -10,6 +10,7 @@ import tifffile
 import yaml
 from scipy.ndimage import gaussian_filter
 
+from fieldmark.checkpoint import load
 from fieldmark.images import encode_png
 from tests.faces.looking import read, table
 
@@ -106,6 +107,22 @@ def test_own_masks_say_what_teaches_and_what_is_measured(cli):
     assert [float(row["mae_masked"]) for row in rows] == pytest.approx(errors, rel=1e-4)
     (whole,) = table(Path("model/predictions/metrics_xyz.csv"))
     assert float(whole["corr_masked"]) == pytest.approx(np.corrcoef(said[masks], right[masks])[0, 1], abs=1e-5)
+
+
+def test_own_masks_that_nothing_asks_for_change_nothing(cli):
+    """Neither the loss nor a fraction: a fit was refused for them."""
+    ready(cli)
+    found = []
+    for preparing in (PREPARING, PREPARING.partition("masks:")[0]):
+        Path("prepare.yml").write_text(preparing)
+        assert cli("prepare", "--config", "prepare.yml")[0] == 0
+        training = TRAINING.replace("masked_loss: true", "masked_loss: false").replace(
+            "max_epochs: 12", "max_epochs: 1"
+        )
+        Path("train.yml").write_text(training)
+        fitted(cli)
+        found.append(load(Path("model"))[1])
+    assert all(np.array_equal(found[0][name], found[1][name]) for name in found[1])
 
 
 def test_a_mask_that_was_corrected_is_learned_from_anew(cli):

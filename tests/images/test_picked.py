@@ -7,7 +7,7 @@ import numpy as np
 from fieldmark.core.axes import PixelSize
 from fieldmark.core.geometry import Box
 from fieldmark.images.picked import PickedSource
-from fieldmark.images.source import ArraySource
+from fieldmark.images.source import ArraySource, plane_numbers
 
 SHAPE = (4, 3, 5, 6, 7)
 
@@ -19,6 +19,7 @@ def test_boxes_are_those_of_the_picked_planes():
     with PickedSource(ArraySource(pixels, pixel_size=PixelSize(1, 2, 3)), times, channels, slices) as source:
         assert source.shape == truth.shape == (2, 2, 3, 6, 7)
         assert source.pixel_size == PixelSize(1, 2, 3)
+        assert plane_numbers(source) == (times, slices)
         rng = np.random.default_rng(1)
         for _ in range(30):
             start = [int(rng.integers(n)) for n in source.shape]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from io import StringIO
 from pathlib import Path
+from types import MappingProxyType
 
 from fieldmark.collection.importers import Plan, PlannedImage, read_text, told_columns
 from fieldmark.core.files import write_atomic
@@ -38,6 +39,7 @@ _COUNTS = {
     "nbr_timepoints": ("time_idx", "times"),
     "nbr_positions": ("pos_idx", "positions"),
 }
+_NO_NAMES: Mapping[int, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +111,28 @@ def frames_in(path: Path, *, names: str = "auto", order: str | None = None) -> F
     return _checked(_from_names(path, _by_order(order) if order is not None else PARSERS[names]), hint=RENAME)
 
 
-def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) -> Plan:
+def write_listings(
+    table: FrameTable, into: Path, wanted: Wanted | None = None, *, names: Mapping[int, str] = _NO_NAMES
+) -> Plan:
     """Write a listing for each position below `into`, and say what images they are.
 
     The place is named after the folder and what is in it, so that the same frames give the same listings, wherever
     they have been moved to.
+
+    Args:
+        table: The frames.
+        into: Where to.
+        wanted: Which of them are meant; None for all.
+        names: Of positions, folders with `/`; those that are absent have their own (`position_name`).
     """
     rows = [row for row in table.rows if wanted is None or wanted.has(row)]
     positions: dict[int, list[FrameRow]] = {}
     for row in rows:
         positions.setdefault(row.pos_idx, []).append(row)
     left_out, texts = list(table.left_out), {}
+    called = {position: names.get(position, position_name(position)) for position in positions}
     for position, own in sorted(positions.items()):
-        name = position_name(position)
+        name = called[position]
         absent = missing_frames((row.time_idx, row.channel_idx, row.slice_idx) for row in own)
         if absent:
             left_out.append((f"{table.folder}: {name}", f"{spelled(absent[0])} is missing ({len(absent)} are)."))
@@ -130,9 +141,9 @@ def write_listings(table: FrameTable, into: Path, wanted: Wanted | None = None) 
     home = into / f"{table.folder.resolve().name}-{fingerprint([text.decode() for text in texts.values()])[:8]}"
     for name, text in texts.items():
         write_atomic(home / f"{name}{FRAMES_SUFFIX}", text)
-    if texts:
-        write_atomic(home / FOLDER, f"{table.folder.resolve()}\n".encode())
-    told = {position_name(position): position_columns(table.folder, own) for position, own in positions.items()}
+    for place in {home, *((home / name).parent for name in texts)} if texts else ():
+        write_atomic(place / FOLDER, f"{table.folder.resolve()}\n".encode())
+    told = {called[position]: position_columns(table.folder, own) for position, own in positions.items()}
     images = [
         PlannedImage(home / f"{name}{FRAMES_SUFFIX}", f"{table.folder}: {name}", name, group=name, columns=told[name])
         for name in texts
@@ -147,7 +158,8 @@ def position_name(position: int) -> str:
 
 def listings_in(folder: Path) -> list[Path]:
     """The listings that `write_listings` put into a folder, in order; a search for images passes them over."""
-    return sorted(folder.glob(f"*{FRAMES_SUFFIX}"))
+    found = folder.rglob if (folder / FOLDER).is_file() else folder.glob
+    return sorted(found(f"*{FRAMES_SUFFIX}"))
 
 
 def position_columns(folder: Path, rows: Sequence[FrameRow]) -> dict[str, str | None]:

@@ -195,15 +195,16 @@ def _flat(array: np.ndarray, name: str) -> np.ndarray:
     """A mask as one channel of integers."""
     color = array[..., :3] if array.ndim == 3 and array.shape[2] > 2 else array[..., :1] if array.ndim == 3 else None
     if array.ndim not in (2, 3) or (color is not None and not bool((color == color[..., :1]).all())):
-        raise BadInput(
-            f"{name}: is no mask: its shape is {array.shape}, and its channels differ. "
-            f"Give a picture with one value for each pixel."
-        )
+        raise BadInput(f"{name}: is no mask: {_many_axes(array)}. Give a picture with one value for each pixel.")
     flat = array if color is None else color[..., 0]
     whole: np.ndarray = flat.astype(np.int64)
     if not bool((whole == flat).all()):
         raise BadInput(f"{name}: holds fractions, but a mask holds whole numbers. Give labels, not probabilities.")
     return whole
+
+
+def _many_axes(array: np.ndarray) -> str:
+    return f"it has {array.shape[2]} channels, and they differ" if array.ndim == 3 else f"its shape is {array.shape}"
 
 
 def place_table(values: Mapping[int, int], target: TargetConfig) -> np.ndarray:

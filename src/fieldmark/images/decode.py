@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from math import prod
+
+import numpy as np
 
 from fieldmark.core.geometry import Box, round_up
 from fieldmark.images.source import Grained, ImageSource
 
 _PIECE_BYTES = 1 << 24
+_VALUE_BYTES = 1 << 21
+"""Of pixels whose values are looked at: they take up to eight times that as 64-bit numbers, and are sorted."""
 
 
 def decode_once(source: ImageSource) -> None:
@@ -21,6 +25,24 @@ def decode_once(source: ImageSource) -> None:
     for level in range(len(source.levels)):
         for box in pieces(source, level):
             source.read(box, level)
+
+
+def values_in(source: ImageSource, channels: Sequence[int], read: Callable[[np.ndarray], np.ndarray]) -> set[int]:
+    """The whole numbers in channels, a bounded piece at a time: memory does not follow the image.
+
+    Args:
+        source: The image.
+        channels: Their places along c, in order, without a gap.
+        read: From (n, x, c) pixels, for one channel (n, x), to their numbers; it raises where they are none.
+    """
+    t, _, z, y, x = source.shape
+    found: set[int] = set()
+    for box in pieces(source, max_bytes=_VALUE_BYTES, within=Box((0, 0, 0, 0, 0), (t, 1, z, y, x))):
+        (t0, _, *start), (t1, _, *stop) = box.start, box.stop
+        pixels = source.read(Box((t0, channels[0], *start), (t1, channels[-1] + 1, *stop)))
+        flat = np.moveaxis(pixels, 1, -1).reshape(-1, pixels.shape[-1], len(channels))
+        found.update(np.unique(read(flat[..., 0] if len(channels) == 1 else flat)).tolist())
+    return found
 
 
 def pieces(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fieldmark.core.geometry import Box
-from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes, name_of
+from fieldmark.images.source import BaseSource, Grained, ImageSource, channel_dtypes, name_of, plane_numbers
 
 
 class PickedSource(BaseSource):
@@ -28,6 +28,8 @@ class PickedSource(BaseSource):
         super().__init__(name_of(source), [shape], source.dtype, source.axes, source.pixel_size)
         own = channel_dtypes(source)
         self.channel_dtypes = tuple(own[channel] for channel in channels)
+        of_times, of_slices = plane_numbers(source)
+        self.plane_numbers = tuple(of_times[t] for t in times), tuple(of_slices[z] for z in slices)
 
     def grain(self, level: int = 0) -> tuple[int, ...]:
         y, x = self._source.grain(level)[3:] if isinstance(self._source, Grained) else self.shape[3:]

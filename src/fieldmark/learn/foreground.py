@@ -58,13 +58,15 @@ def foreground_of_fit(samples: Samples, recipe: FitRecipe, first: Sequence[dict[
     """The foreground that `train.min_fraction` is a fraction of; None where masks of the loss decide, or nothing does.
 
     Raises:
-        BadRecipe: Masks in a folder that the loss does not know.
+        BadRecipe: A fraction of masks in a folder that the loss does not know.
     """
-    asked = recipe.prepare.foreground
-    if asked is not None and asked.method == "folder" and (recipe.data.mask is None or recipe.data.mask.folder is None):
+    asked, normalize = recipe.prepare.foreground, recipe.prepare.normalize
+    looked_at = recipe.train.min_fraction or (normalize is not None and normalize.min_fraction)
+    is_known = recipe.data.mask is not None and recipe.data.mask.folder is not None
+    if asked is not None and asked.method == "folder" and looked_at and not is_known:
         raise BadRecipe(
             "prepare.foreground.method is 'folder': name the folder of masks as data.mask.folder, where the loss finds "
-            "them too."
+            "them too; or ask for no fraction of them (train.min_fraction, prepare.normalize.min_fraction)."
         )
     ground = foreground_rule(samples, recipe.prepare, first, recipe.seed) if recipe.train.min_fraction else None
     return None if ground is None else Foreground(samples, ground.rule, ground.first)

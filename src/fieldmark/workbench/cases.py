@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,8 +16,9 @@ from fieldmark.collection.naming import Planes, pair_folder
 from fieldmark.core.geometry import Box
 from fieldmark.errors import BadInput
 from fieldmark.evaluate.summary import ImageScore
-from fieldmark.evaluate.truth import Coding, Truth, read_truth
+from fieldmark.evaluate.truth import Coding, Truth, label_map, read_truth
 from fieldmark.images import open_image
+from fieldmark.images.decode import values_in
 from fieldmark.recipes.evaluate import EvaluateRecipe
 from fieldmark.workbench.predicting import HIDDEN
 from fieldmark.workbench.runs import run_of
@@ -179,13 +182,13 @@ def paired(bench: Workbench, truth: Path, what: str = "reference masks", *, by_p
     places = {name: record.path for name, record in records.items()}
     pairing = pair_folder(places, truth, what, by_plane=by_plane)
     for image, planes in pairing.planes.items():
-        _require_planes(records[image], planes)
+        _require_within(records[image], planes)
     pairs = [(records[image], file) for image, file in pairing.files.items()]
     without = [record for name, record in records.items() if name not in pairing.files]
     return Found(pairs, without, pairing.unused, pairing.planes)
 
 
-def _require_planes(record: ImageRecord, planes: Planes) -> None:
+def _require_within(record: ImageRecord, planes: Planes) -> None:
     times, depth = record.shape[0], record.shape[2]
     for (t, z), file in planes.items():
         if t >= times or z >= depth:
@@ -213,22 +216,44 @@ def as_picture(plane: np.ndarray) -> np.ndarray:
 
 def mask_planes(case: Case) -> Iterator[tuple[int, int, np.ndarray]]:
     """(t, z, picture) of the truth; it must have the planes of its image, or a file for each that is known."""
-    for (t, z), file in case.planes.items():
-        with open_image(file, expand_palette=False) as mask:
-            if (mask.shape[0], mask.shape[2]) != (1, 1):
-                raise BadInput(f"{file.name}: is named as one plane, and holds several. Give a picture of that plane.")
-            yield t, z, as_picture(read_plane(mask, 0, 0))
-    if case.planes:
-        return
-    with open_image(case.truth, expand_palette=False) as mask:
-        shape = case.record.shape
-        if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
-            raise BadInput(
-                f"{case.truth.name}: has {mask.shape[0]} times and {mask.shape[2]} slices, but {case.record.name} has "
-                f"{shape[0]} and {shape[2]}. Give one mask plane for each plane of the image."
-            )
-        for t, z in np.ndindex(mask.shape[0], mask.shape[2]):
-            yield t, z, as_picture(read_plane(mask, t, z))
+    for file, place in _truth_files(case):
+        with _opened(case, file, place) as mask:
+            for t, z in np.ndindex(mask.shape[0], mask.shape[2]):
+                at = place or (t, z)
+                yield at[0], at[1], as_picture(read_plane(mask, t, z))
+
+
+def truth_values(case: Case) -> dict[str, set[int]]:
+    """The values in each file of the truth, by its name; none is wholly in memory. It must have planes as above."""
+    found = {}
+    for file, place in _truth_files(case):
+        with _opened(case, file, place) as mask:
+            found[file.name] = values_in(mask, range(mask.shape[1]), partial(label_map, name=file.name))
+    return found
+
+
+def _truth_files(case: Case) -> list[tuple[Path, tuple[int, int] | None]]:
+    """Each file of the truth, and the time and slice that it shows where it is a plane's own."""
+    return [(file, place) for place, file in case.planes.items()] or [(case.truth, None)]
+
+
+@contextmanager
+def _opened(case: Case, file: Path, place: tuple[int, int] | None) -> Iterator[ImageSource]:
+    with open_image(file, expand_palette=False) as mask:
+        if place is None:
+            _require_planes(mask, case)
+        elif (mask.shape[0], mask.shape[2]) != (1, 1):
+            raise BadInput(f"{file.name}: is named as one plane, and holds several. Give a picture of that plane.")
+        yield mask
+
+
+def _require_planes(mask: ImageSource, case: Case) -> None:
+    shape = case.record.shape
+    if (mask.shape[0], mask.shape[2]) != (shape[0], shape[2]):
+        raise BadInput(
+            f"{case.truth.name}: has {mask.shape[0]} times and {mask.shape[2]} slices, but {case.record.name} has "
+            f"{shape[0]} and {shape[2]}. Give one mask plane for each plane of the image."
+        )
 
 
 def truth_planes(

@@ -14,7 +14,7 @@ from fieldmark.core.seeds import derive_seed
 from fieldmark.errors import NothingLabelled
 from fieldmark.evaluate.baselines import Baseline, forest, majority, random
 from fieldmark.evaluate.summary import ImageScore, score_image
-from fieldmark.evaluate.truth import Coding, label_map, mask_values, place_table
+from fieldmark.evaluate.truth import Coding, label_map, place_table
 from fieldmark.images import open_image
 from fieldmark.recipes.data import TargetConfig
 from fieldmark.workbench.cases import (
@@ -26,6 +26,7 @@ from fieldmark.workbench.cases import (
     predicted,
     read_plane,
     truth_planes,
+    truth_values,
     values_of,
 )
 from fieldmark.workbench.fitting import MARKS, collect_marks
@@ -48,10 +49,8 @@ Lesson = tuple[np.ndarray, np.ndarray]
 def read_coding(cases: Sequence[Case], header: Header, ignore: int | None, folder: Path | None = None) -> Coding:
     """How the masks of all cases are read, which lie in a folder that may hold the legend of an export."""
     found: dict[str, set[int]] = {}
-    for case in cases:
-        for t, z, plane in mask_planes(case):
-            name = case.truth_of(t, z).name
-            found.setdefault(name, set()).update(mask_values(plane, name))
+    for name, values in (item for case in cases for item in truth_values(case).items()):
+        found.setdefault(name, set()).update(values)
     return truth_coding(folder, found, values_of(header), ignore)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from fieldmark import __version__
 from fieldmark.checkpoint import Header, header_of, write_bundle
@@ -16,9 +15,9 @@ from fieldmark.checkpoint.bundle import read_json
 from fieldmark.collection.naming import pair_folder
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import GONE, fingerprint
-from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, NotFound, near_miss, some
 from fieldmark.images import open_image
+from fieldmark.images.decode import values_in
 from fieldmark.images.readers import FRAMES_SUFFIX
 from fieldmark.images.writers import FORMAT_SUFFIX
 from fieldmark.images.writers.planes import plane_files
@@ -214,10 +213,7 @@ def _truth_codes(header: Header, files: Sequence[Path], folder: Path | None) -> 
     found: dict[str, set[int]] = {}
     for path in files:
         with open_image(path, expand_palette=False) as source:
-            t, _, z, y, x = source.shape
-            boxes = [Box((a, 0, b, 0, 0), (a + 1, 1, b + 1, y, x)) for a, b in np.ndindex(t, z)]
-            planes = [np.unique(label_map(source.read(box)[0, 0, 0], path.name)) for box in boxes]
-        found[path.name] = {int(value) for plane in planes for value in plane}
+            found[path.name] = values_in(source, [0], partial(label_map, name=path.name))
     values = {spec.name: spec.value for spec in header.classes}
     used = set().union(*found.values())
     if legend_of(folder) is None and used & {*values.values()} and not any(used <= {0, top} for top in (1, 255)):

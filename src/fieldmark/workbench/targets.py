@@ -14,9 +14,9 @@ from fieldmark.collection.columns import column_names, column_values
 from fieldmark.collection.frames import listings_in
 from fieldmark.collection.naming import ENDINGS, pair_files, readings_of, stem_of
 from fieldmark.core.fingerprint import file_hash
-from fieldmark.core.geometry import Box
 from fieldmark.errors import BadFile, BadInput, some
 from fieldmark.images import find_images, open_image
+from fieldmark.images.decode import values_in
 from fieldmark.images.find import order_of
 from fieldmark.images.source import channel_dtypes
 from fieldmark.labels.exchange.rules import read_legend
@@ -223,13 +223,13 @@ def _require_known(values: Sequence[int], ignore: int | None) -> None:
 def _values(facts: Sequence[dict[str, Any]], config: DataConfig) -> list[int]:
     """Every value that label maps hold, in order, but negative ones, which are unknown.
 
-    They are read plane by plane, until there are too many.
+    They are read piece by piece, until there are too many.
     """
     found: set[int] = set()
     channel = (*config.target.channels, 0)[0]
     for fact in [fact for fact in facts if fact.get("target")] or facts:
         with open_image(Path(fact.get("target") or fact["uri"]), expand_palette=False) as source:
-            t, c, z, y, x = source.shape
+            c = source.shape[1]
             if channel >= c:
                 raise BadInput(f"{source_name(fact)}: data.target.channels names channel {channel}, and it has {c}.")
             if c > 1 and not config.target.channels:
@@ -239,9 +239,7 @@ def _values(facts: Sequence[dict[str, Any]], config: DataConfig) -> list[int]:
                     f"{source_name(fact)}: holds {dtype} values; label maps hold whole numbers. For images as targets: "
                     "--set data.target.kind=image."
                 )
-            for at in np.ndindex(t, z):
-                box = Box((at[0], channel, at[1], 0, 0), (at[0] + 1, channel + 1, at[1] + 1, y, x))
-                found.update(np.unique(source.read(box)).astype(np.int64).tolist())
+            found |= values_in(source, [channel], lambda pixels: pixels.astype(np.int64))
         if len(found) > MOST_CLASSES:
             break
     return sorted(value for value in found - {config.target.ignore} if value >= 0)

@@ -10,7 +10,9 @@ from fieldmark.errors import TooLarge
 
 _HOME = "fieldmark.images.readers"
 FRAMES_MAGIC = b"# fieldmark frames"
+PLANES_MAGIC = b"# fieldmark planes"
 FRAMES_SUFFIX = ".frames"
+"""Of listings of either."""
 
 READERS = Registry(
     "image format",
@@ -25,6 +27,7 @@ READERS = Registry(
         "nifti": Entry(f"{_HOME}.nifti:open_nifti", "NIfTI volume, lazily; .nii.gz is decoded whole", "nifti"),
         "npy": Entry(f"{_HOME}.npy:open_npy", "NumPy array of 2 to 5 axes, read lazily"),
         "ome-zarr": Entry(f"{_HOME}.ome_zarr:open_ome_zarr", "OME-Zarr 0.4 and 0.5 with pyramid levels, read lazily"),
+        "planes": Entry(f"{_HOME}.planes:open_planes", "Chosen planes of a field of a plate (microDL's files), lazily"),
         "png": Entry(f"{_HOME}.png:open_png", "PNG, 1 to 16 bits, decoded whole"),
         "pnm": Entry(f"{_HOME}.pnm:open_pnm", "PBM, PGM and PPM, 1 to 16 bits, decoded whole"),
         "tiff": Entry(f"{_HOME}.tiff:open_tiff", "TIFF, BigTIFF, OME-TIFF, GeoTIFF and SVS, read tile by tile"),
@@ -58,6 +61,7 @@ _MAGIC = (
     (b"MM\0+", "tiff"),
     (b"\x93NUMPY", "npy"),
     (FRAMES_MAGIC, "frames"),
+    (PLANES_MAGIC, "planes"),
     (b"GIF87a", "gif"),
     (b"GIF89a", "gif"),
 )

@@ -44,6 +44,8 @@ NUMBERS = "frame_channels"
 """In a model's details: the numbers of its frames' channels."""
 TARGETS = "frame_targets"
 """There: the numbers of those that it answers, in the order of its answers."""
+PLANES = "frame_planes"
+"""There: the slices and times of the frames that were chosen; nothing for all."""
 SET_HINT = (
     "Beside another system's file --set takes keys of Fieldmark's recipe, such as train.epochs, train.lr or "
     "net.encoder (recipe.yaml beside a model holds them all); the keys of {0} are changed in the file."
@@ -340,6 +342,8 @@ def _deliver(run: Run, target: Path, plan: Plan) -> None:
     numbers: dict[str, Any] = {NUMBERS: list(fit.channels), TARGETS: list(fit.targets)} if fit.channels else {}
     if fit.channels and "image" in header.outputs:
         numbers["target_channels"] = [f"channel {number}" for number in fit.targets]
+    if fit.layout == "frames":
+        numbers[PLANES] = {"slices": list(fit.frames.slices), "times": list(fit.frames.times)}
     told = {"run": run.id, ASKED: plan.place.asked}
     save(target, replace(header, details={**header.details, **numbers, **told}), weights)
     for name in BESIDE:

@@ -12,7 +12,7 @@ from fieldmark.collection.naming import named_below, pair_files
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
 from fieldmark.recipes.dialects.keys import Chosen
-from fieldmark.workbench.loose.stores import is_store
+from fieldmark.workbench.loose.stores import is_store, store_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class MaskFolder:
 
     Args:
         folder: Where they lie.
-        images: The folder of frames that they belong to.
+        images: The folder of frames, or the plate, that they belong to.
         chosen: Which of its frames are looked at.
         channels: Numbers of the masks' own channel, the one that is meant first; none where there is only one.
         key: What the file calls that number, for errors.
@@ -37,9 +37,9 @@ class MaskFolder:
 
 
 def by_position(masks: MaskFolder, into: Path) -> Path:
-    """A folder with one image of masks for each position, named as that (`p000`).
+    """A folder with one image of masks for each position, named as that (`p000`) or as the field of a plate (`A/1/0`).
 
-    It is the folder itself where files are named as positions already, or where images are no frames.
+    It is the folder itself where files are named so already.
 
     Args:
         masks: What is meant.
@@ -48,11 +48,13 @@ def by_position(masks: MaskFolder, into: Path) -> Path:
     Raises:
         BadInput: It has several channels and none was named, or lacks a plane of a position.
     """
-    if is_store(masks.images) or not masks.folder.is_dir():
+    if not masks.folder.is_dir():
         return masks.folder
-    planes = _planes(masks)
-    names = sorted({position_name(position) for position, *_ in planes})
-    if pair_files(names, named_below(masks.folder)).files:
+    stored = is_store(masks.images)
+    frames = (store_table(masks.images) if stored else frames_in(masks.images)).rows
+    names = {row.pos_idx: row.file_name if stored else position_name(row.pos_idx) for row in frames}
+    planes = _planes(masks, frames, names)
+    if pair_files(sorted({names[position] for position, *_ in planes}), named_below(masks.folder)).files:
         return masks.folder
     table = frames_in(masks.folder)
     channel = _channel(masks, table.rows)
@@ -63,7 +65,8 @@ def by_position(masks: MaskFolder, into: Path) -> Path:
             f"{masks.folder}: holds no mask of position {p}, time {t}, slice {z} ({len(absent)} of {len(planes)} are "
             "missing). Make them, or name another folder."
         )
-    return write_listings(replace(table, rows=rows), into).images[0].path.parent
+    first = write_listings(replace(table, rows=rows), into, names=names).images[0]
+    return first.path.parents[first.name.count("/")]
 
 
 def masks_of(recipe: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -110,11 +113,11 @@ def _channel(masks: MaskFolder, rows: Sequence[FrameRow]) -> int:
     return (*meant, *there)[0]
 
 
-def _planes(masks: MaskFolder) -> set[tuple[int, int, int]]:
+def _planes(masks: MaskFolder, frames: Sequence[FrameRow], names: Mapping[int, str]) -> set[tuple[int, int, int]]:
     """Position, time and slice of every plane that needs a mask."""
     wanted = Wanted(positions=masks.chosen.positions, slices=masks.chosen.slices, times=masks.chosen.times)
-    rows = [row for row in frames_in(masks.images).rows if wanted.has(row)]
-    return {_plane(row) for row in rows if masks.names is None or position_name(row.pos_idx) in masks.names}
+    rows = [row for row in frames if wanted.has(row)]
+    return {_plane(row) for row in rows if masks.names is None or names[row.pos_idx] in masks.names}
 
 
 def _plane(row: FrameRow) -> tuple[int, int, int]:

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fieldmark.collection.frames import FrameRow, Wanted, frames_in
-from fieldmark.collection.importers import Plan, from_folder
+from fieldmark.collection.frames import FrameRow, Wanted, frames_in, write_listings
+from fieldmark.collection.importers import Plan
+from fieldmark.core.fingerprint import file_hash
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.recipes.dialects import microdl_prepare
 from fieldmark.recipes.dialects.keys import Chosen, ForeignPrepare, path_of
 from fieldmark.recipes.dialects.microdl_channels import weights_folder
 from fieldmark.recipes.loading import MAX_RECIPE_BYTES
 from fieldmark.recipes.texts import parse_json
+from fieldmark.workbench.frames import FOLDER
 from fieldmark.workbench.frames import add_frames as add_positions
 from fieldmark.workbench.loose.images import require_whole
 from fieldmark.workbench.loose.prepare_state import FIELDS, INFO, require_prepared
-from fieldmark.workbench.loose.stores import fields_in, is_store
+from fieldmark.workbench.loose.stores import chosen_fields, is_store, store_table
 
 if TYPE_CHECKING:
     from fieldmark.workbench.bench import Workbench
@@ -52,13 +54,13 @@ def channels_before(dataset: Any, beside: Path, prepared: ForeignPrepare | None)
     place, chosen = path_of(folder, beside), Chosen()
     if prepared is not None:
         place, chosen = prepared.images, prepared.frames
-    return numbered_channels(place, chosen) if place.is_dir() and not is_store(place) else ()
+    return numbered_channels(place, chosen) if place.is_dir() else ()
 
 
 def numbered_channels(folder: Path, chosen: Chosen) -> tuple[int, ...]:
-    """The numbers of the channels of a folder of frames, in order. Raises BadInput where positions differ in them."""
+    """The numbers of the channels of frames or fields, in order. Raises BadInput where positions differ in them."""
     found: dict[int, set[int]] = {}
-    for row in frames_in(folder).rows:
+    for row in (store_table(folder) if is_store(folder) else frames_in(folder)).rows:
         if not chosen.positions or row.pos_idx in chosen.positions:
             found.setdefault(row.pos_idx, set()).add(row.channel_idx)
     every = sorted(set().union(*found.values()))
@@ -147,14 +149,26 @@ def add_frames(bench: Workbench, folders: Sequence[Path], chosen: Chosen, *, cha
     for folder in folders:
         if not folder.is_dir():
             raise BadFile(folder, "there is no such folder. Correct the path.")
+    wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times, channels=channels)
     stores = [folder for folder in folders if is_store(folder)]
     for store in stores:
-        _add_store(bench, store, chosen)
+        if chosen != Chosen():
+            require_chosen(chosen, store, store_table(store).rows)
+        _add_store(bench, store, wanted)
     if frames := [folder for folder in folders if folder not in stores]:
         if chosen != Chosen():
             require_chosen(chosen, frames[0], [row for folder in frames for row in frames_in(folder).rows])
-        wanted = Wanted(positions=chosen.positions, slices=chosen.slices, times=chosen.times, channels=channels)
         require_whole(add_positions(bench, frames, wanted=wanted))
+
+
+def hashes_of(folder: Path, wanted: Wanted, into: Path) -> dict[str, str]:
+    """By its name, the hash that each position has as an image of the frames that are wanted; listings go into `into`.
+
+    Raises:
+        BadFile: There is no such folder, or no frame in it.
+    """
+    plan = chosen_fields(folder, wanted, into) if is_store(folder) else write_listings(frames_in(folder), into, wanted)
+    return {image.name: file_hash(image.path) for image in plan.images}
 
 
 def require_chosen(chosen: Chosen, folder: Path, rows: Sequence[FrameRow]) -> None:
@@ -171,28 +185,10 @@ def require_chosen(chosen: Chosen, folder: Path, rows: Sequence[FrameRow]) -> No
             raise BadInput(f"{name} names {absent[0]}, and {folder} has {found}. Correct it, or bring it back.")
 
 
-def _add_store(bench: Workbench, store: Path, chosen: Chosen) -> None:
-    """The fields of a plate, or those of them whose numbers, in the order of the metadata, were chosen; whole."""
-    fields = fields_in(store)
-    if absent := sorted(set(chosen.positions) - set(fields)):
-        raise BadInput(f"{store}: has positions {_numbers(fields)}, not {absent[0]}. Correct pos_ids.")
-    kept = [field for number, field in fields.items() if not chosen.positions or number in chosen.positions]
-    for field in kept:
-        t, _, z, *_ = field.shape
-        for ids, count, what in ((chosen.times, t, "time"), (chosen.slices, z, "slice")):
-            if ids and set(ids) != set(range(count)):
-                raise BadInput(
-                    f"{store}: {field.name} has {count} {what}s, {what}_ids names {len(set(ids))}, and networks are "
-                    f"taught and used on whole fields. Leave {what}_ids at -1."
-                )
-    paths = {field.path for field in kept}
+def _add_store(bench: Workbench, store: Path, wanted: Wanted) -> None:
+    """The fields of a plate, or those planes of them that are wanted."""
 
     def listed(path: Path) -> Plan:
-        every = from_folder(path)
-        return Plan([image for image in every.images if image.path in paths], every.left_out)
+        return chosen_fields(path, wanted, bench.project.folder / FOLDER)
 
     require_whole(bench.collection.add_images([store], layout="folder", plan_of=listed, author=bench.author))
-
-
-def _numbers(fields: Collection[int]) -> str:
-    return ", ".join(map(str, sorted(fields)[:10])) + (", ..." if len(fields) > 10 else "")

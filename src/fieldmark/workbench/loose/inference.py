@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fieldmark.checkpoint import header_of
-from fieldmark.collection.frames import frames_in
+from fieldmark.collection.frames import Wanted, frames_in
 from fieldmark.core.events import Event
 from fieldmark.errors import BadInput, BadRecipe, near_miss
 from fieldmark.recipes import PredictRecipe, load_recipe, validate
@@ -16,9 +16,9 @@ from fieldmark.recipes.dialects import microdl_predict
 from fieldmark.recipes.dialects.keys import dialect_of, grouped
 from fieldmark.recipes.dialects.microdl_channels import Channels
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.loose.fit import NUMBERS, TARGETS
+from fieldmark.workbench.loose.fit import NUMBERS, PLANES, TARGETS
 from fieldmark.workbench.loose.frame_masks import MaskFolder, by_position
-from fieldmark.workbench.loose.frames import add_frames, numbered_channels, prepared_in, require_chosen
+from fieldmark.workbench.loose.frames import add_frames, hashes_of, numbered_channels, prepared_in, require_chosen
 from fieldmark.workbench.loose.images import HIDDEN, assemble
 from fieldmark.workbench.loose.old import begin_folder
 from fieldmark.workbench.loose.stores import is_store, store_table
@@ -147,12 +147,13 @@ def follow_inference(plan: Plan) -> Iterator[Event]:
         plan = replace(plan, file=_placed(plan))
         yield from (_note(text) for text in plan.file.notes[told:])
         names = [record.name for record in records]
-        kept = yield from _to_compare(plan, records)
+        taught = _taught(plan, bench, records) if plan.file.metrics else frozenset()
+        kept = yield from _to_compare(plan, [name for name in names if name not in taught])
         beside: dict[str, Any] = {"targets": _targets(plan), "kept": kept, "gpus": plan.gpus}
         yield from bench.predict(str(plan.model), names, out=plan.out, form=plan.form, recipe=plan.recipe, **beside)
         if kept:
             yield from _compared(plan, bench, kept)
-        elif untaught := _to_judge(plan, records):
+        elif plan.file.metrics and _is_judged(plan) and (untaught := frozenset(names) - taught):
             yield from _judged(plan, bench, untaught)
 
 
@@ -246,8 +247,8 @@ def _targets(plan: Plan) -> tuple[int, ...]:
     return plan.file.targets if output_of(plan.header, plan.model.name) == "image" else ()
 
 
-def _to_compare(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, None, dict[str, Path]]:
-    """Images that are compared with their target channels, and where their predictions are kept for that."""
+def _to_compare(plan: Plan, names: Sequence[str]) -> Generator[Event, None, dict[str, Path]]:
+    """Where predictions are kept of images that taught nothing and are compared with their target channels."""
     if not plan.file.metrics:
         return {}
     if _is_judged(plan):
@@ -258,7 +259,6 @@ def _to_compare(plan: Plan, records: Sequence[ImageRecord]) -> Generator[Event, 
             "masks.mask_dir (mask_type: target). Of numbers: fieldmark evaluate."
         )
         return {}
-    names = [record.name for record in records if not _taught(plan, record)]
     if not names:
         yield _note("metrics: all of these images taught the model, and what taught it never scores it.")
     return {name: plan.out / HIDDEN / "compared" / f"{stem_of(name)}.ome.zarr" for name in names}
@@ -289,13 +289,6 @@ def _is_judged(plan: Plan) -> bool:
     return is_right and output_of(plan.header, plan.model.name) == "classes"
 
 
-def _to_judge(plan: Plan, records: Sequence[ImageRecord]) -> frozenset[str]:
-    """Images whose classes are compared with masks: those that taught nothing."""
-    if not (plan.file.metrics and _is_judged(plan)):
-        return frozenset()
-    return frozenset(record.name for record in records if not _taught(plan, record))
-
-
 def _judged(plan: Plan, bench: Workbench, names: frozenset[str]) -> Iterator[Event]:
     """Classes beside the masks that are right, as a report beside the predictions."""
     said: list[str] = []
@@ -316,12 +309,23 @@ def _masks(plan: Plan, bench: Workbench, names: frozenset[str]) -> Path | None:
     return by_position(masks, bench.project.folder / "masks")
 
 
-def _taught(plan: Plan, record: ImageRecord) -> bool:
-    """Whether an image taught the model: by its content, or, where a part of its planes is looked at, by its name."""
-    chosen = plan.file.frames
+def _taught(plan: Plan, bench: Workbench, records: Sequence[ImageRecord]) -> frozenset[str]:
+    """The images that taught the model, wholly or by some of their planes.
+
+    They are known by their content, as they are and by the planes that were chosen when the model was taught; where a
+    part of their planes is looked at, by their names too.
+    """
+    chosen, fit = plan.file.frames, plan.header.details.get(PLANES, {})
     hashes = {item.content_hash for item in plan.header.taught}
-    names = {item.image for item in plan.header.taught} if chosen.slices or chosen.times else set()
-    return record.content_hash in hashes or record.name in names
+    taught = {record.name for record in records if record.content_hash in hashes}
+    if chosen.slices or chosen.times:
+        taught |= {item.image for item in plan.header.taught}
+    slices, times = (tuple(fit.get(key, ())) for key in ("slices", "times"))
+    if (slices, times) != (chosen.slices, chosen.times):
+        wanted = Wanted(positions=chosen.positions, slices=slices, times=times)
+        then = hashes_of(plan.file.images, wanted, bench.project.folder / "taught")
+        taught |= {name for name, digest in then.items() if digest in hashes}
+    return frozenset(taught)
 
 
 def _note(text: str) -> Event:

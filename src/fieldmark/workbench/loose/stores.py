@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fieldmark.collection.frames import FrameRow, FrameTable
-from fieldmark.collection.importers import from_folder
-from fieldmark.core.fingerprint import file_hash
+from fieldmark.collection.frames import FrameRow, FrameTable, Wanted, position_name
+from fieldmark.collection.importers import Plan, from_folder
+from fieldmark.core.files import write_atomic
+from fieldmark.core.fingerprint import file_hash, fingerprint
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import open_image
 from fieldmark.images.picked import PickedSource
 from fieldmark.images.plates import fields_of, is_plate
+from fieldmark.images.readers import FRAMES_SUFFIX
+from fieldmark.images.readers.frames import FOLDER
+from fieldmark.images.readers.planes import Planes, planes_listing
 from fieldmark.images.zarr_folders import is_zarr_folder
 
 if TYPE_CHECKING:
@@ -86,9 +91,7 @@ def open_field(path: Path, shown: str, rows: Sequence[FrameRow]) -> ImageSource:
     Raises:
         BadInput: They are no full grid of times, channels and slices.
     """
-    times, channels, slices = (
-        sorted({getattr(row, name) for row in rows}) for name in ("time_idx", "channel_idx", "slice_idx")
-    )
+    times, channels, slices = _places(rows)
     source = open_image(path, shown=shown)
     t, c, z = source.shape[:3]
     if max(times) >= t or max(channels) >= c or max(slices) >= z:
@@ -102,6 +105,55 @@ def open_field(path: Path, shown: str, rows: Sequence[FrameRow]) -> ImageSource:
 def content_of(folder: Path, rows: Sequence[FrameRow]) -> list[list[str]]:
     """Name and hash of each field that rows name."""
     return [[name, file_hash(folder / name)] for name in sorted({row.file_name for row in rows})]
+
+
+def chosen_fields(store: Path, wanted: Wanted, into: Path) -> Plan:
+    """The fields of a store that are wanted, as images: themselves, or listings below `into` of the wanted planes.
+
+    A field without such planes is no image, and where positions are wanted nothing else is missed.
+    """
+    table, every = store_table(store), from_folder(store)
+    rows = _by_field(row for row in table.rows if wanted.has(row))
+    counts = Counter(row.file_name for row in table.rows)
+    in_part = {name: own for name, own in rows.items() if len(own) < counts[name]}
+    places = _write_listings(table.folder, in_part, into / store.resolve().name)
+    images = [replace(image, path=places.get(image.name, image.path)) for image in every.images if image.name in rows]
+    return Plan(images, [] if wanted.positions else every.left_out)
+
+
+def _write_listings(folder: Path, fields: Mapping[str, Sequence[FrameRow]], into: Path) -> dict[str, Path]:
+    """By its name, the listing of planes of each field; their place is named `into`, and after what is in them.
+
+    Args:
+        folder: What names begin at.
+        fields: The planes of each.
+        into: The beginning of the place's name.
+    """
+    texts = {
+        name: planes_listing(Planes(name, file_hash(folder / name), *_places(own))) for name, own in fields.items()
+    }
+    home = into.with_name(f"{into.name}-{fingerprint([text.decode() for text in texts.values()])[:8]}")
+    places = {name: home / f"{position_name(own[0].pos_idx)}{FRAMES_SUFFIX}" for name, own in fields.items()}
+    for name, place in places.items():
+        write_atomic(place, texts[name])
+    if texts:
+        write_atomic(home / FOLDER, f"{folder.resolve()}\n".encode())
+    return places
+
+
+def _by_field(rows: Iterable[FrameRow]) -> dict[str, list[FrameRow]]:
+    found: dict[str, list[FrameRow]] = {}
+    for row in rows:
+        found.setdefault(row.file_name, []).append(row)
+    return found
+
+
+def _places(rows: Sequence[FrameRow]) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+    """Times, channels and slices that rows name."""
+    times, channels, slices = (
+        tuple(sorted({getattr(row, name) for row in rows})) for name in ("time_idx", "channel_idx", "slice_idx")
+    )
+    return times, channels, slices
 
 
 def _field(name: str, path: Path) -> Field:
