@@ -39,8 +39,8 @@ def test_opening_a_png_imports_neither_zarr_nor_tifffile(tmp_path):
 
 
 def test_every_format_has_suffixes_and_a_summary():
-    # Listings of frames are written by `add`, known by their first bytes, and named by no suffix.
-    assert set(SUFFIXES) == {name for name, _ in READERS} - {"frames"}
+    # Listings of frames and of planes are our own, known by their first bytes, and named by no suffix.
+    assert set(SUFFIXES) == {name for name, _ in READERS} - {"frames", "planes"}
     assert all(entry.summary for _, entry in READERS)
 
 

@@ -18,8 +18,10 @@ class Tiny(nn.Module):
         self.head = self.refiner = self.image_head = None
 
 
-@pytest.mark.parametrize(("seconds", "on_disk"), [(10.0, [1, 2, 3, 4]), (0.3, [0, 2, 2, 4]), (0.001, [0, 0, 0, 4])])
-def test_steps_are_saved_by_the_clock_and_the_last_one_always(tmp_path, monkeypatch, seconds, on_disk):
+@pytest.mark.parametrize(
+    ("seconds", "on_disk"), [(10.0, [1, 2, 3, 4, 5]), (0.3, [1, 1, 3, 3, 5]), (0.001, [1, 1, 1, 1, 5])]
+)
+def test_the_first_and_last_step_are_saved_and_others_by_the_clock(tmp_path, monkeypatch, seconds, on_disk):
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
 
@@ -29,7 +31,7 @@ def test_steps_are_saved_by_the_clock_and_the_last_one_always(tmp_path, monkeypa
 
     net, state = Tiny(), FitState(tmp_path, "here")
     found = []
-    for _ in Estimate("solved", [solve] * 4).run(SoleProcess(), net, state):
+    for _ in Estimate("solved", [solve] * 5).run(SoleProcess(), net, state):
         again = FitState(tmp_path, "here")
         again.restore(Tiny())
         found.append(again.progress.get("solved", 0))

@@ -323,7 +323,6 @@ def test_surfaces_of_files_are_kept_with_the_model(tmp_path):
     [
         ({"flat_field": {"method": "file"}}, "names no folder"),
         ({"flat_field": {"channels": [1], "block": 8}}, "names channel 1; the network sees"),
-        ({"foreground": {"method": "folder"}}, "data.mask.folder"),
         (
             {"foreground": {"method": "folder"}, "normalize": {"scheme": "slice", "min_fraction": 0.5}},
             "data.mask.folder",

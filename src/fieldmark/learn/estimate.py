@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -26,7 +27,8 @@ BETWEEN_SAVES = 0.5
 class Estimate:
     """FLIM layers, k-means, linear heads: solved one after the other.
 
-    A crash costs the last step, or the last half second of steps.
+    A crash costs the last step, or the last half second of steps; the first is saved at once, so that a fit that goes
+    on is known to be the same one.
     """
 
     def __init__(self, name: str, solvers: Sequence[Solver]) -> None:
@@ -36,7 +38,7 @@ class Estimate:
         self.descends = False
 
     def run(self, engine: Engine, net: Net, state: FitState) -> Iterator[Event]:
-        saved = time.monotonic()
+        saved = -math.inf
         for step in range(state.progress.get(self.name, 0), self.total):
             net.cpu().eval()  # closed forms are solved where the features are read
             event = Event(self.name, step + 1, self.total, self.solvers[step](net))

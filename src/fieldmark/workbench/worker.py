@@ -24,6 +24,8 @@ from fieldmark.workbench.locks import alone
 
 PATIENCE_SECONDS = 60.0
 """How long a worker waits for one before it."""
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID")
+"""Where launchers write the number of a process among those that fit together, or of its machine."""
 GPU_IS_FULL = (
     "The GPU has no memory left for this. Take smaller pieces (predict: --tile; fit: train.crop, train.batch_size), "
     "free the GPU of other work, or compute on the processor: --accelerator cpu (fit: --set accelerator=cpu)."
@@ -67,8 +69,11 @@ def start(job: dict[str, Any]) -> Iterator[Event]:
 
 
 def _alone_at(lock: str | None) -> AbstractContextManager[None]:
-    """Where no other worker writes: a command that was killed leaves its worker behind until its next event."""
-    if lock is None:
+    """Where no other worker writes: a command that was killed leaves its worker behind until its next event.
+
+    Of processes that fit together, the first holds the lock for all.
+    """
+    if lock is None or any(os.environ.get(name, "0") != "0" for name in RANKS):
         return nullcontext()
     busy = f"{lock}: another worker is still writing there. Wait until it has ended, then run the command again."
     return alone(Path(lock), busy, patience=PATIENCE_SECONDS)
