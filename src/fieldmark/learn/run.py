@@ -128,7 +128,7 @@ def run_fit(job: FitJob) -> Iterator[Event]:
         yield Event("note", 0, 0, message=CLOSED_FORM.format(recipe.accelerator))
     engine = make_engine(recipe, phases)
     loggers = loggers_of(phases) if engine.is_global_zero else []
-    with kept_memory(net.spatial == 2):
+    with kept_memory(net.spatial == 2 and any(phase.descends for phase in phases)):
         yield from logged(fit(engine, net, phases, state), loggers, job.folder, recipe.model_dump(mode="json"))
     if not engine.is_global_zero:
         return
