@@ -109,6 +109,18 @@ def test_parts_of_a_class_are_the_objects_where_the_truth_holds_classes(bench, n
     assert result.summary["baselines"] == told.summary["baselines"]
 
 
+def test_nothing_beside_values_of_classes_leaves_them_classes(bench, numbered, tmp_path):
+    """The model writes no 0: where the truth has one, that pixel is of no class."""
+    for path in numbered.iterdir():
+        classes = np.where(pixels(path)[0, 0, 0] > 0, 2, 1).astype(np.uint8)
+        classes[0, 0] = 0
+        write_atomic(tmp_path / "classes" / path.name, encode_png(classes))
+    told = evaluate(bench, "tiny", numbered, instances=True)
+    result = evaluate(bench, "tiny", tmp_path / "classes", instances=True)
+    assert any("the connected parts of 'disc'" in note for note in result.notes)
+    assert result.summary["classes"] == told.summary["classes"]
+
+
 @pytest.mark.parametrize(("several", "reading", "unsure"), [(True, "classes", False), (False, "numbers", True)])
 def test_numbers_of_classes_in_several_places_are_classes(bench, numbered, several, reading, unsure):
     """Of a model that writes 0, 1 and 2: each value in one place may as well be an object's number."""
@@ -116,14 +128,16 @@ def test_numbers_of_classes_in_several_places_are_classes(bench, numbered, sever
     names = ("ground", "disc", "ring")
     header = replace(header, classes=tuple(ClassSpec(id=n, name=name, value=n) for n, name in enumerate(names)))
     truth = np.zeros((61, 75), np.uint8)
-    truth[5:9, 5:9], truth[20:30, 20:30], truth[50:55, 60:70] = 1, 2, 1 if several else 0
+    truth[5:9, 5:9], truth[20:30, 20:30] = 1, 2
+    truth[50:55, 60:70] = truth[40:44, 5:9] = 1 if several else 0
+    truth[50, 60] = 1  # alone, a stray pixel says nothing
     write_atomic(numbered / "drawn2.png", encode_png(truth))
     record = bench.collection.find("drawn2.png")
     case = Case(record, numbered / "drawn2.png", numbered / "drawn2.png", taught=False)
     recipe = validate(EvaluateRecipe, {"instances": True, "class_name": "disc"})
     judge = ObjectJudge.of(header, recipe, [case])
     assert (judge.reading, judge.unsure) == (reading, unsure)
-    assert judge.objects(truth).max() == 2
+    assert judge.objects(truth).max() == (3 if several else 2)
     assert np.array_equal(judge.objects(truth) > 0, truth == 1 if several else truth > 0)
     (said,) = judge.notes()
     assert ("write them from 3 on" in said) is several
@@ -429,3 +443,19 @@ def test_a_report_says_what_taught_which_images_chose_and_how_validation_went(be
     page = evaluate(bench, "tiny", numbered, instances=True).report.read_text()
     assert "strokes as they are now" in page
     assert "Chose the epoch" not in page
+
+
+def test_planes_of_frames_that_do_not_count_from_0_have_no_files_of_their_own(bench, tmp_path):
+    """`predict` names them by their frames, `labels export` by place: a file could be of either plane."""
+    from fieldmark.workbench.frames import add_frames
+
+    for z in (1, 2):
+        image = draw_discs(61, 75, seed=30 + z).image
+        for c in range(3):
+            file = tmp_path / "frames" / f"im_c{c:03d}_z{z:03d}_t000_p000.png"
+            write_atomic(file, encode_png(np.ascontiguousarray(image[..., c])))
+    add_frames(bench, [tmp_path / "frames"])
+    (name,) = (record.name for record in bench.collection.all() if record.shape[2] == 2)
+    write_atomic(tmp_path / "truth" / f"{name}_t0_z1.png", encode_png(np.ones((61, 75), np.uint8)))
+    with pytest.raises(BadInput, match=r"could be of two planes\. Give one stack as truth"):
+        bench.evaluate("tiny", tmp_path / "truth", only={name}, report=tmp_path / "report.html")

@@ -20,7 +20,7 @@ from fieldmark.evaluate.truth import Coding, Truth, label_map, read_truth
 from fieldmark.images import open_image
 from fieldmark.images.decode import values_in
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.predicting import HIDDEN
+from fieldmark.workbench.predicting import HIDDEN, numbers_of
 from fieldmark.workbench.runs import run_of
 
 if TYPE_CHECKING:
@@ -190,6 +190,11 @@ def paired(bench: Workbench, truth: Path, what: str = "reference masks", *, by_p
 
 def _require_within(record: ImageRecord, planes: Planes) -> None:
     times, depth = record.shape[0], record.shape[2]
+    if any(own != tuple(range(len(own))) for own in numbers_of(record)):
+        raise BadInput(
+            f"{record.name}: its frames are not numbered 0, 1, 2, ..., and files of single planes are named by places "
+            f"that count from 0, so {next(iter(planes.values())).name} could be of two planes. Give one stack as truth."
+        )
     for (t, z), file in planes.items():
         if t >= times or z >= depth:
             raise BadInput(

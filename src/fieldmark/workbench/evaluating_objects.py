@@ -70,7 +70,8 @@ class ObjectJudge:
         """The judge that fits the truth, by all its files together.
 
         Where these hold one value alone beside 0, they are masks. Where they hold nothing but values of the model's
-        classes, and one of these in several places of an image, or a class everywhere, they are maps of classes.
+        classes, in twice as many places of an image as values or more, or a class everywhere, they are maps of classes:
+        an object that something unknown cuts, or a stray pixel, is no sign of that.
         """
         judge = cls(header, object_class(header, recipe.class_name), recipe)
         classes = {spec.value for spec in header.classes}
@@ -79,14 +80,14 @@ class ObjectJudge:
         for labels, unknown in (unit[2:] for case in cases for unit in judge._units(case)):
             values = set(np.unique(labels[~unknown]).tolist())
             found |= values
-            recurs = recurs or (found <= classes and any(objects_of(labels == n).max() > 1 for n in values - {0}))
+            recurs = recurs or (found - {0} <= classes and _in_many_places(labels, values - {0}))
         if found and found <= classes and 0 not in found:
             return replace(judge, reading="classes")
         if len(found - {0}) < 2:
             return replace(judge, reading="mask")
-        if found <= classes and recurs:
+        if found - {0} <= classes and recurs:
             return replace(judge, reading="classes")
-        return replace(judge, unsure=found <= classes)
+        return replace(judge, unsure=found - {0} <= classes)
 
     @property
     def value(self) -> int:
@@ -171,6 +172,11 @@ class ObjectJudge:
         ignore = self.recipe.ignore
         unknown = np.zeros(labels.shape, bool) if ignore is None else labels == ignore
         return np.where(unknown, 0, labels), unknown
+
+
+def _in_many_places(labels: np.ndarray, values: set[int]) -> bool:
+    """Whether values have at least twice as many connected parts as there are of them."""
+    return bool(values) and sum(int(objects_of(labels == n).max()) for n in values) >= 2 * len(values)
 
 
 def _require_whole(case: Case, volume: Sequence[np.ndarray]) -> None:

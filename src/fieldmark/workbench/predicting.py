@@ -267,7 +267,7 @@ def _item(
         "instances": [str(out / f"{stem}-instances{suffix}")] if recipe.instances else [],
         "figures": _figures(record, stem, out) if recipe.figures else [],
         "figures_at": str((out / "figures" / stem).parent),
-        "numbers": _numbers(record) if form == "png" else ((), ()),
+        "numbers": numbers_of(record) if form == "png" else ((), ()),
         "work": str(hidden / "work" / f"{stem}{suffix}"),
         "stamp": str(hidden / "made" / f"{stem}{suffix}.json"),
         "stamps_beside": [
@@ -297,7 +297,7 @@ def _files_of(item: dict[str, Any], record: ImageRecord, form: str, channels: in
     yield from map(Path, item["figures"])
 
 
-def _numbers(record: ImageRecord) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def numbers_of(record: ImageRecord) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Of the times and slices of a position of frames, which each PNG keeps; others are counted from 0."""
     from fieldmark.images import open_image
     from fieldmark.images.source import plane_numbers
