@@ -407,14 +407,24 @@ def test_models_of_fits_at_the_same_time_are_both_kept(cli, tmp_path, monkeypatc
     assert [recipe["train"]["lr"] for recipe in recipes] == [1e-2, 1e-4]
 
 
-def test_files_of_another_program_are_not_written_over(cli, tmp_path):
-    """microDL writes a `history.csv` of its own beside its weights."""
+@pytest.mark.parametrize("name", ["history.csv", "weights-mine.safetensors"])
+def test_files_of_another_program_are_not_written_over(cli, tmp_path, name):
+    """microDL writes a `history.csv` of its own beside its weights; saving a model deletes earlier weights."""
     draw(tmp_path / "data")
     (tmp_path / "models/unet-resnet34").mkdir(parents=True)
-    (tmp_path / "models/unet-resnet34/history.csv").write_text("epoch,loss\n")
+    (tmp_path / "models/unet-resnet34" / name).write_text("epoch,loss\n")
     before = tree(tmp_path / "models")
     status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
     assert status == 1
-    assert "history.csv" in err
+    assert name in err
     assert "--name" in err
     assert tree(tmp_path / "models") == before
+
+
+def test_a_model_beside_ours_that_cannot_be_read_is_in_nobodys_way(cli, tmp_path):
+    draw(tmp_path / "data")
+    (tmp_path / "models/unet-resnet34-3").mkdir(parents=True)
+    (tmp_path / "models/unet-resnet34-3/model.json").write_text('{"architecture": "keras"}')
+    status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 0, err
+    assert (tmp_path / "models/unet-resnet34/model.json").is_file()

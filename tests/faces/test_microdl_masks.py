@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from fieldmark.checkpoint import load
 from fieldmark.images import encode_png
+from fieldmark.recipes.dialects.keys import ForeignPrepare
 from tests.faces.looking import read, table
 
 PLACES = [(p, z) for p in (0, 2, 3, 7) for z in range(3)]
@@ -152,6 +154,25 @@ def test_a_loss_looks_at_the_files_that_were_prepared(cli, number, kind, ending)
         files = [read(f"prepared/{kind}/im_c00{number}_z{z:03}_t000_p{p:03}.{ending}").squeeze() for z in range(3)]
         assert np.array_equal(looked, np.stack(files))
         assert len(np.unique(looked)) > 1
+
+
+def test_a_number_of_neither_masks_nor_weight_maps_is_refused(cli):
+    computed = "masks: {channels: [0, 1], mask_type: otsu, str_elem_radius: 1}\nmake_weight_map: true\n"
+    Path("prepare.yml").write_text(PREPARING.partition("masks:")[0] + computed)
+    assert cli("prepare", "--config", "prepare.yml")[0] == 0
+    Path("train.yml").write_text(TRAINING.replace("[5]", "[9]"))
+    status, _, err = cli("fit", "--config", "train.yml")
+    assert status == 1
+    assert "9 is no channel of the frames, and neither 2, the prepared masks, nor 3, the weight maps" in err
+
+
+@pytest.mark.parametrize(("own", "number", "weights"), [(5, 5, False), (5, 2, True), (2, 2, False), (2, 3, True)])
+def test_weight_maps_stand_behind_the_masks_of_a_person(own, number, weights):
+    from fieldmark.recipes.dialects.microdl_masks import _is_of_weights
+
+    folders = {"images": Path("frames"), "out": Path("prepared")}
+    prepared = ForeignPrepare(recipe={}, **folders, mask={"folder": "own"}, mask_channel=own)
+    assert _is_of_weights(prepared, number, SimpleNamespace(numbers=(0, 1))) is weights
 
 
 def test_weights_of_the_values_of_a_computed_mask(cli):

@@ -95,10 +95,23 @@ def loss_mask(
 
 
 def _is_of_weights(prepared: ForeignPrepare, number: int, there: Channels) -> bool:
+    """Whether a number means the weight maps. Raises BadRecipe where it is neither theirs nor that of computed masks.
+
+    They stand behind the masks, be these computed or a person's; a person's may have any other number.
+    """
     if prepared.mask is None or not there.numbers:
         return True
+    behind = max(there.numbers) + 1
     computed = "method" in prepared.mask
-    return number == max(there.numbers) + (2 if computed else 1)
+    weights = behind + 1 if computed or prepared.mask_channel == behind else behind
+    if computed and number not in (behind, weights):
+        raise refuse(
+            None,
+            "dataset.mask_channels",
+            f"{number} is no channel of the frames, and neither {behind}, the prepared masks, nor {weights}, the "
+            "weight maps. Name one of these.",
+        )
+    return number == weights
 
 
 def mask_ext_of(file: PreparationFile, source: object) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from re import fullmatch
 
 from fieldmark.checkpoint import header_of
-from fieldmark.errors import BadInput
+from fieldmark.errors import BadFile, BadInput
 
 ASKED = "asked"
 """In a model's details: the fingerprint of the settings and folders that it was asked for with."""
@@ -35,15 +35,25 @@ class Place:
     def now(self) -> Path:
         """The folder, as models lie now: that of an earlier model of the same settings, or else the first free one.
 
-        Of the name `unet` these are `unet`, `unet-2`, `unet-3`, ... Raises BadFile where a model there is damaged.
+        Of the name `unet` these are `unet`, `unet-2`, `unet-3`, ... Raises BadFile where the model of that
+        name is damaged.
         """
         if self.typed:
             return self.wanted
         models = [folder for folder in (self.wanted, *self._numbered()) if _is_model(folder)]
-        if same := [folder for folder in models if header_of(folder).details.get(ASKED) == self.asked]:
+        if same := [folder for folder in models if self._is_same(folder)]:
             return same[0]
         free = (folder for folder in self._names() if not folder.exists())
         return next(free) if self.wanted in models else self.wanted
+
+    def _is_same(self, folder: Path) -> bool:
+        """Whether a model was asked for with the same settings; one beside ours that cannot be read was not."""
+        try:
+            return header_of(folder).details.get(ASKED) == self.asked
+        except BadFile:
+            if folder == self.wanted:
+                raise
+            return False
 
     def told(self, folder: Path) -> list[str]:
         """A sentence where the model is put into another folder than the one of its name."""
@@ -78,8 +88,14 @@ def refuse_strangers(target: Path) -> None:
         raise BadInput(f"{target} is a file. Choose another folder for the model, or another --name.")
     if _is_model(target):
         header_of(target)
-    elif strange := [name for name in BESIDE if (target / name).exists()]:
+    elif strange := [*(name for name in BESIDE if (target / name).exists()), *_weights_in(target)]:
         raise BadInput(
             f"{target} holds no model of Fieldmark, and {' and '.join(strange)} of something else, which would be "
             "written over. Choose another folder for the model, or another --name."
         )
+
+
+def _weights_in(folder: Path) -> list[str]:
+    """Files that saving a model would delete as weights of an earlier one; what a killed save left is ours."""
+    named = (path.name for path in folder.glob("weights-*.safetensors"))
+    return sorted(name for name in named if not fullmatch(r"weights-[0-9a-f]{16}\.safetensors", name))
