@@ -110,14 +110,17 @@ def test_parts_of_a_class_are_the_objects_where_the_truth_holds_classes(bench, n
 
 
 def test_nothing_beside_values_of_classes_leaves_them_classes(bench, numbered, tmp_path):
-    """The model writes no 0: where the truth has one, that pixel is of no class."""
+    """The model writes no 0: where the truth has one, nobody has said what is there, and nothing is scored."""
     for path in numbered.iterdir():
-        classes = np.where(pixels(path)[0, 0, 0] > 0, 2, 1).astype(np.uint8)
-        classes[0, 0] = 0
+        numbers = pixels(path)[0, 0, 0]
+        classes = np.where(numbers > 0, 2, 1).astype(np.uint8)
+        classes[:, :30] = 0
         write_atomic(tmp_path / "classes" / path.name, encode_png(classes))
-    told = evaluate(bench, "tiny", numbered, instances=True)
+        numbers[:, :30] = 255
+        write_atomic(tmp_path / "known" / path.name, encode_png(numbers.astype(np.uint8)))
+    told = evaluate(bench, "tiny", tmp_path / "known", instances=True, ignore=255)
     result = evaluate(bench, "tiny", tmp_path / "classes", instances=True)
-    assert any("the connected parts of 'disc'" in note for note in result.notes)
+    assert any("the connected parts of 'disc'" in note and "; 0 is unknown" in note for note in result.notes)
     assert result.summary["classes"] == told.summary["classes"]
 
 

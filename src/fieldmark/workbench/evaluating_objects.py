@@ -100,10 +100,11 @@ class ObjectJudge:
         if self.reading == "mask":
             return ["The truth holds masks, not numbered objects: its connected parts are the objects."]
         if self.reading == "classes":
+            nothing = "; 0 is unknown" if all(spec.value for spec in self.header.classes) else ""
             return [
                 f"The truth holds classes, {named}, not numbered objects: the connected parts of {self.klass!r} are "
-                "the objects, and those that touch are one. Where these are numbers of objects, write them from "
-                f"{max(spec.value for spec in self.header.classes) + 1} on."
+                f"the objects, and those that touch are one{nothing}. Where these are numbers of objects, write them "
+                f"from {max(spec.value for spec in self.header.classes) + 1} on."
             ]
         if self.unsure:
             return [
@@ -171,6 +172,8 @@ class ObjectJudge:
         """What the truth holds, 0 where that is unknown, and where it is."""
         ignore = self.recipe.ignore
         unknown = np.zeros(labels.shape, bool) if ignore is None else labels == ignore
+        if self.reading == "classes" and all(spec.value for spec in self.header.classes):
+            unknown |= labels == 0  # of no class: nobody said that no object is there
         return np.where(unknown, 0, labels), unknown
 
 
