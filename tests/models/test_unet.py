@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from fieldmark.core.geometry import round_up
+from fieldmark.core.geometry import Box, round_up
 from fieldmark.errors import BadRecipe, MissingExtra
 from fieldmark.models.build import build
 from fieldmark.models.encoders import LiteEncoder, adapted
@@ -90,6 +91,43 @@ def test_nothing_beyond_the_radius_is_looked_at(change):
     rows = np.flatnonzero(x.grad[0, 0].abs().sum(dim=1).numpy())
     reach = max(80 - rows[0], rows[-1] - 80)
     assert reach <= net.radius <= reach + 8
+
+
+def parts_of(size: tuple[int, ...]) -> Iterator[Box]:
+    """The whole, its first pixel, its last one, one in the middle, and boxes drawn by chance."""
+    rng, whole = np.random.default_rng(0), Box.whole(size)
+    yield whole
+    for corner in ((0,) * len(size), tuple(n - 1 for n in size), tuple(n // 2 for n in size)):
+        yield Box(corner, tuple(n + 1 for n in corner))
+    for _ in range(5):
+        start = tuple(int(rng.integers(n)) for n in size)
+        yield Box(start, tuple(int(rng.integers(a, n)) + 1 for a, n in zip(start, size, strict=True)))
+
+
+@pytest.mark.parametrize("dims", ["2", "2.5", "3"])
+@pytest.mark.parametrize(
+    "change", [*CHANGES, {"kernel_size": 5, "convs_per_block": 3}, {"filters": (2, 3, 4, 5)}], ids=str
+)
+def test_a_part_is_answered_as_in_the_whole(change, dims):
+    size = {"2": (40, 48), "2.5": (4, 24, 32), "3": (16, 24, 32)}[dims]
+    settings = change | {"dims": dims}
+    for net, output in ((net_of(**settings), "classes"), (net_of(**settings, task="regress"), "image")):
+        x, net = noise(1, 1, *size).double(), net.double()
+        with torch.inference_mode():
+            whole = net.answer(x, output)
+            for part in parts_of(size):
+                inside = (slice(None), slice(None), *part.slices)
+                torch.testing.assert_close(net.answer_inside(x, output, part), whole[inside], rtol=0, atol=1e-12)
+
+
+def test_the_way_up_computes_what_a_part_needs_and_no_more():
+    """Two convolutions of 3 x 3 see 2 pixels beyond the 8; a pixel between enlarged ones, one of their neighbors."""
+    net, seen = net_of(), []
+    for block in net.body.up:
+        block.register_forward_hook(lambda _, given, __: seen.append(tuple(given[0].shape[2:])))
+    with torch.inference_mode():
+        net.answer_inside(noise(1, 1, 48, 64), "classes", Box((20, 20), (28, 44)))
+    assert seen == [(8 // 2 + 2 + 2 + 4, 24 // 2 + 2 + 2 + 4), (8 + 4, 24 + 4)]
 
 
 def test_a_stack_is_answered_slice_by_slice_from_its_windows():

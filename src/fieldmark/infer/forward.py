@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fieldmark.core.geometry import Box, round_up
+from fieldmark.core.geometry import Box, TilePlan, round_up
 from fieldmark.errors import BadInput
 from fieldmark.infer.device import device_of
 from fieldmark.infer.tiles import with_channels
@@ -21,10 +21,15 @@ from fieldmark.prepare import Whole, apply
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fieldmark.core.geometry import Tile, TilePlan
+    from fieldmark.core.geometry import Tile
     from fieldmark.images import ImageSource
+    from fieldmark.infer.tiles import AnyPlan
     from fieldmark.models.heads import Head, Seen
     from fieldmark.models.tally import Tally
+
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+"""How a batch lies in memory by its number of axes: convolutions are fastest with the channels of a pixel together."""
 
 
 class Survey:
@@ -72,11 +77,9 @@ class NetForward:
         self.image = image
         self.whole = whole
         self._box: Box | None = None
+        self._core: Box | None = None
         self.net = folded(net.eval())
-        # in float32, volumes are as fast with their channels first
-        self._last = {2: torch.channels_last, 3: torch.channels_last_3d if precision == "bf16" else None}[net.spatial]
-        if self._last is not None:
-            self.net = self.net.to(memory_format=self._last)  # type: ignore[call-overload]
+        _put_channels_last(self.net)
         self.preparation = preparation
         self.output = output
         self.precision = precision
@@ -87,14 +90,18 @@ class NetForward:
         self._survey = Survey()
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers."""
-        times, _, depth = block.shape[:3]
-        seen, box = self._survey.take(), self._box
-        self._box = None
+        """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers: of the core alone, where one was announced."""
+        seen, box, core = self._survey.take(), self._box, self._core
+        self._box = self._core = None
+        whole = Box.whole((block.shape[0], *block.shape[2:]))
+        (first, low, *start), (last, high, *stop) = (core or whole).start, (core or whole).stop
+        times = range(first, last)
         if self.net.spatial == 3:
-            return np.stack([self.plane(block[t], seen, _part(box, t)) for t in range(times)])
-        planes = [self.plane(block[t, :, z], seen, _part(box, t, z)) for t in range(times) for z in range(depth)]
-        stacked = np.stack(planes).reshape(times, depth, *planes[0].shape)
+            part = Box((low, *start), (high, *stop)) if core else None
+            return np.stack([self.plane(block[t], seen, _part(box, t), part) for t in times])
+        part = Box(tuple(start), tuple(stop)) if core else None
+        planes = [self.plane(block[t, :, z], seen, _part(box, t, z), part) for t in times for z in range(low, high)]
+        stacked = np.stack(planes).reshape(len(times), high - low, *planes[0].shape)
         return np.ascontiguousarray(stacked.transpose(0, 2, 1, 3, 4))
 
     def placed(self, block: np.ndarray, box: Box) -> np.ndarray:
@@ -102,30 +109,35 @@ class NetForward:
         self._box = box
         return self(block)
 
-    def plane(self, pixels: np.ndarray, seen: Seen = (), box: Box | None = None) -> np.ndarray:
+    def plane(self, pixels: np.ndarray, seen: Seen = (), box: Box | None = None, part: Box | None = None) -> np.ndarray:
         """(c, (z,) y, x) raw pixels to (k, (z,) y, x) float32 answers. Raises BadInput for pixels that are no numbers.
 
-        `box` is where they lie over t, z, y, x, for preparations that ask. A head with `rounds` takes the pixels to be
-        the whole plane where nothing was seen of it.
+        `box` is where they lie over t, z, y, x, for preparations that ask; `part` is what is answered of them, over
+        (z,) y, x, else all. A head with `rounds` takes the pixels to be the whole plane where nothing was seen of it.
         """
-        inside = tuple(map(slice, pixels.shape[1:]))
+        whole = Box.whole(pixels.shape[1:])
+        part = part or whole
         with torch.inference_mode(), self._autocast():
             x = self._prepared(pixels, box)
             with blamed(type(self.net), f"forward of {tuple(x.shape)} of {self.image}"):
-                answers = self._surveyed(x, inside, seen) if self.rounds else self.net.answer(x, self.output)
-        plane: np.ndarray = answers[0][(slice(None), *inside)].float().cpu().numpy()
+                if self.rounds:
+                    answers = self._surveyed(x, whole.slices, seen)[(slice(None), slice(None), *part.slices)]
+                else:
+                    answers = self.net.answer_inside(x, self.output, part)
+        plane: np.ndarray = answers[0].float().cpu().numpy()
         return plane
 
     def _surveyed(self, x: Tensor, inside: tuple[slice, ...], seen: Seen) -> Tensor:
         levels, size, head = self.net.levels(x), x.shape[2:], self._head()
         return self.net.refined(head.answer(levels, size, seen or head.survey_whole(levels, size, inside)), x)
 
-    def look(self, source: ImageSource, plan: TilePlan, tile: Tile) -> None:
-        """Be told where the next block lies, and see the whole plane, in as many rounds as the head asks for.
+    def look(self, source: ImageSource, plan: AnyPlan, tile: Tile) -> None:
+        """Be told where the next block lies and what of it to answer, and see the whole plane, as the head asks for it.
 
         The tallies of one plane are kept until another is asked for.
         """
         self._box = tile.read
+        self._core = tile.core.relative_to(tile.read) if isinstance(plan, TilePlan) else None
         if self.rounds:
             kept = 4 - self.net.spatial
             place = tile.core.start[:kept]
@@ -167,12 +179,19 @@ class NetForward:
 
     def _tensor(self, prepared: np.ndarray) -> Tensor:
         batch = torch.from_numpy(prepared)[None].to(self.device)
-        return batch if self._last is None else batch.contiguous(memory_format=self._last)
+        return batch.contiguous(memory_format=_LAST[batch.ndim])
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def _put_channels_last(net: Net) -> None:
+    """Lay weights as images are laid, those over planes and those over volumes: a network may hold both."""
+    for weight in net.parameters():
+        if weight.ndim in _LAST:
+            weight.data = weight.data.contiguous(memory_format=_LAST[weight.ndim])
 
 
 def _part(box: Box | None, t: int, z: int | None = None) -> Box | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fieldmark.images import ImageSource
 
 
-VOLUME_READ = 2_100_000
+VOLUME_READ = 3_300_000
 """Pixels that a tile of a 3-D model reads at most, halo and all: its maps must fit in memory."""
 VOLUME_STEP = 16
 """Sides of such tiles are tried in steps of about so many pixels."""
@@ -35,10 +35,10 @@ class Forward(Protocol):
 
 @runtime_checkable
 class Surveyor(Protocol):
-    """A forward that must know the whole plane before it answers for a tile of it."""
+    """A forward that is told before each tile what its next block is, and may look at the whole plane for it."""
 
     def look(self, source: ImageSource, plan: AnyPlan, tile: Tile) -> None:
-        """Called before each tile; the next block is this tile's."""
+        """The next block is this tile's; of a `TilePlan` its core alone is answered, else all that the tile reads."""
 
 
 @runtime_checkable
@@ -157,8 +157,9 @@ def predict_tiles(
         if sink.is_done(tile.index):
             continue
         answers = _answers(forward, source, plan, tile)
-        inner = with_channels(tile.core.relative_to(tile.read), answers.shape[1])
-        sink.write(tile.core, answers[inner.slices])
+        if not isinstance(forward, Surveyor):
+            answers = answers[with_channels(tile.core.relative_to(tile.read), answers.shape[1]).slices]
+        sink.write(tile.core, answers)
         sink.mark_done(tile.index)
         yield tile
 
@@ -191,7 +192,7 @@ def _blend_tiles(
 
 
 def _answers(forward: Forward, source: ImageSource, plan: AnyPlan, tile: Tile) -> np.ndarray:
-    """(t, k, z, y, x) of all that the tile reads."""
+    """(t, k, z, y, x) of all that the tile reads, or of its core (see `Surveyor`)."""
     if isinstance(forward, Reader):
         return forward.answer(source, tile.read)
     if isinstance(forward, Surveyor):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from fieldmark.core.geometry import round_up
+from fieldmark.core.geometry import Box, round_up
 from fieldmark.models.heads import Head, enlarge, enlarged_at
 from fieldmark.models.image_heads import ImageHead, Look
 from fieldmark.models.refine import REACH, Walker
@@ -198,6 +198,10 @@ class Net(nn.Module):
                 return self.features(x)
             case _:
                 raise ValueError(f"{type(self).__name__} gives no {output!r}")
+
+    def answer_inside(self, x: Tensor, output: str, part: Box) -> Tensor:
+        """What `answer` says of the pixels of a part, over (z,) y, x; a family may compute no more than they need."""
+        return self.answer(x, output)[(slice(None), slice(None), *part.slices)]
 
     def details(self) -> dict[str, Any]:
         """What the report shows of the training; JSON values."""

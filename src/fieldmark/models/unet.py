@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fieldmark.core.geometry import Box
 from fieldmark.models.encoders import RADIUS, STRIDE, encoded_unet
 from fieldmark.models.taught import TaughtNet
 from fieldmark.models.unet_blocks import LEAST_NORMED, Blocks, norms_maps_alone
@@ -106,5 +107,13 @@ class UNet(TaughtNet):
         return torch.cat(slices, dim=2)
 
     def values(self, x: Tensor) -> Tensor:
-        scores = super().values(x)
+        return self._painted(super().values(x))
+
+    def answer_inside(self, x: Tensor, output: str, part: Box) -> Tensor:
+        if self.window or not self.tile_exact or not isinstance(self.body, Blocks):
+            return super().answer_inside(x, output, part)
+        scores = self.body.scores_inside(x, part)
+        return self._painted(scores) if output == "image" else scores.softmax(dim=1)
+
+    def _painted(self, scores: Tensor) -> Tensor:
         return scores.sigmoid() if self.config.final_activation == "sigmoid" else scores

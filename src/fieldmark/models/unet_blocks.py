@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fieldmark.core.geometry import Box
 from fieldmark.recipes.unet import BlocksConfig, UNetConfig
 
 GROUPS = 8
@@ -101,9 +102,51 @@ class Blocks(nn.Module):
         scores: Tensor = self.last(maps)
         return scores
 
+    def scores_inside(self, x: Tensor, part: Box) -> Tensor:
+        """Scores of a part alone, a box over (z,) y, x: on the way up only what it needs is computed.
+
+        For planes and volumes, without norms that take statistics over space.
+        """
+        seen = seen_on_the_way(self, x)
+        needed = self._needed(part, [Box.whole(maps.shape[2:]) for maps in seen])
+        maps = seen.pop()
+        there = Box.whole(maps.shape[2:])
+        for riser, block, (below, across) in zip(self.risers, self.up, reversed(needed), strict=True):
+            raised = riser(_cut(maps, below, there))
+            larger = Box(_times(below.start, self.factor), _times(below.stop, self.factor))
+            maps = block(self._joined(_cut(raised, across, larger), _cut(seen.pop(), across)))
+            there = across
+        scores: Tensor = self.last(_cut(maps, part, there))
+        return scores
+
+    def _needed(self, part: Box, wholes: Sequence[Box]) -> list[tuple[Box, Box]]:
+        """For each block of the way up, the largest maps first: what it needs of the maps below, and of its own.
+
+        An enlarged pixel looks at the neighbors of the one that it lies in.
+        """
+        found = []
+        reach = self.config.convs_per_block * (self.config.kernel_size // 2)
+        for whole, smaller in pairwise(wholes):
+            across = part.grown((reach,) * self.axes, whole)
+            start = tuple(a // n for a, n in zip(across.start, self.factor, strict=True))
+            stop = tuple(-(-b // n) for b, n in zip(across.stop, self.factor, strict=True))
+            part = Box(start, stop).grown((1,) * self.axes, smaller)
+            found.append((part, across))
+        return found
+
     def _joined(self, raised: Tensor, across: Tensor) -> Tensor:
         """What a block of the way up sees; no name holds its parts while the block computes, for memory's sake."""
         return torch.cat([raised, across], dim=1) if self.config.skip == "concat" else raised + across
+
+
+def _cut(maps: Tensor, part: Box, origin: Box | None = None) -> Tensor:
+    """The part of maps (B, C, ...) whose first pixel is that of `origin`."""
+    inside = part if origin is None else part.relative_to(origin)
+    return maps[(slice(None), slice(None), *inside.slices)]
+
+
+def _times(place: tuple[int, ...], factor: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(a * n for a, n in zip(place, factor, strict=True))
 
 
 class Descent(nn.Module):
