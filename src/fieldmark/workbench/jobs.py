@@ -18,6 +18,10 @@ from fieldmark.errors import BadInput, Cancelled, FieldmarkError, WorkerFailed
 GRACE_SECONDS = 60.0
 """How long the event under way may take after a stop was asked for; what it had not saved is lost then."""
 WORKER = [sys.executable, "-m", "fieldmark.workbench.worker"]
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+"""Whether PyTorch asks Linux for them; read before its first large tensor."""
+SPINS = "GOMP_SPINCOUNT"
+"""How often a thread of GNU's OpenMP looks for work before it sleeps: about 10 microseconds' worth."""
 
 
 def run_job(job: dict[str, Any], file: Path, *, threads: int = 0) -> Generator[Event, None, None]:
@@ -54,11 +58,16 @@ def run_job(job: dict[str, Any], file: Path, *, threads: int = 0) -> Generator[E
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: bounded threads that wait without burning a core."""
+    """The environment of a worker: bounded threads that wait without burning a core; what the user set stands.
+
+    Threads that sleep at once are woken for each step of a loop: a fit of small images took a third longer. And large
+    tensors lie on huge pages: clearing those of 4 KiB was a third of a volume's prediction.
+    """
     count = str(threads or _cores())
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
     bounded = {name: os.environ.get(name, count) if not threads else count for name in names}
-    return {**os.environ, **bounded, "OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    own = {"OMP_WAIT_POLICY": "PASSIVE", "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    return {HUGE_PAGES: "1", SPINS: "1000", **os.environ, **bounded, **own}
 
 
 def _cores() -> int:
