@@ -187,6 +187,18 @@ def test_a_stopped_prediction_ends_in_the_same_bits(tmp_path, kind, stop):
     assert unbroken[0].std() > 0
 
 
+def test_a_prediction_that_was_cut_otherwise_begins_again(tmp_path, monkeypatch):
+    """As one of another version may be: its tiles of the same numbers lie elsewhere."""
+    source, model = ArraySource(volume((1, 2, 1, 100, 80))), model_of("2")
+    unbroken = classes_on_disk(model, source, tmp_path / "whole")
+    monkeypatch.setattr(predict, "FIXED_TILE", 32)
+    classes_on_disk(model, source, tmp_path / "broken")
+    monkeypatch.setattr(predict, "FIXED_TILE", 64)
+    again = classes_on_disk(model, source, tmp_path / "broken")
+    assert np.array_equal(again[0], unbroken[0])
+    assert again[1] == unbroken[1]
+
+
 def steps(values: np.ndarray, axis: int) -> np.ndarray:
     """Mean absolute difference of neighbors along an axis of (t, k, z, y, x), place by place."""
     change = np.abs(np.diff(values.astype(np.float64), axis=axis))

@@ -14,6 +14,7 @@ from fieldmark.core.geometry import Box, round_up
 from fieldmark.errors import BadRecipe, MissingExtra
 from fieldmark.models.build import build
 from fieldmark.models.encoders import LiteEncoder, adapted
+from fieldmark.models.unet import UNet
 from fieldmark.recipes import UNetConfig
 
 SMALL = {"filters": (4, 6, 8), "out_channels": 2, "task": "segment"}
@@ -118,6 +119,18 @@ def test_a_part_is_answered_as_in_the_whole(change, dims):
             for part in parts_of(size):
                 inside = (slice(None), slice(None), *part.slices)
                 torch.testing.assert_close(net.answer_inside(x, output, part), whole[inside], rtol=0, atol=1e-12)
+
+
+def test_a_part_of_ones_own_u_net_is_what_it_says_itself():
+    class Louder(UNet):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    torch.manual_seed(0)
+    net, x = Louder(1, UNetConfig.model_validate(SMALL)).eval(), noise(1, 1, 16, 16)
+    with torch.inference_mode():
+        found = net.answer_inside(x, "classes", Box((4, 4), (8, 8)))
+        torch.testing.assert_close(found, net.answer(x, "classes")[:, :, 4:8, 4:8])
 
 
 def test_the_way_up_computes_what_a_part_needs_and_no_more():

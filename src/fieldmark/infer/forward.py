@@ -93,15 +93,13 @@ class NetForward:
         """(t, c, z, y, x) raw pixels to (t, k, z, y, x) float32 answers: of the core alone, where one was announced."""
         seen, box, core = self._survey.take(), self._box, self._core
         self._box = self._core = None
-        whole = Box.whole((block.shape[0], *block.shape[2:]))
-        (first, low, *start), (last, high, *stop) = (core or whole).start, (core or whole).stop
-        times = range(first, last)
+        core = core or Box.whole((block.shape[0], *block.shape[2:]))
+        part = Box(core.start[-self.net.spatial :], core.stop[-self.net.spatial :])
+        times, depths = (range(core.start[axis], core.stop[axis]) for axis in (0, 1))
         if self.net.spatial == 3:
-            part = Box((low, *start), (high, *stop)) if core else None
             return np.stack([self.plane(block[t], seen, _part(box, t), part) for t in times])
-        part = Box(tuple(start), tuple(stop)) if core else None
-        planes = [self.plane(block[t, :, z], seen, _part(box, t, z), part) for t in times for z in range(low, high)]
-        stacked = np.stack(planes).reshape(len(times), high - low, *planes[0].shape)
+        planes = [self.plane(block[t, :, z], seen, _part(box, t, z), part) for t in times for z in depths]
+        stacked = np.stack(planes).reshape(len(times), len(depths), *planes[0].shape)
         return np.ascontiguousarray(stacked.transpose(0, 2, 1, 3, 4))
 
     def placed(self, block: np.ndarray, box: Box) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 
 from fieldmark.core.axes import AS_IS
 from fieldmark.core.events import Event
+from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.heap import kept_memory
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.deliver import CHUNK
@@ -251,9 +252,10 @@ def predict_image(
     """
     forward = forward_of(model, recipe, image=image, source=source)
     values = np.array([item.value for item in model.header.classes])
-    with closing(DoneLog(done, made_from)) as log:
+    plan = plan_for(model, source, recipe, image)
+    with closing(_done_log(done, made_from, plan)) as log:
         sink = ClassSink(labels, values.astype(value_dtype(values)), log, probabilities, shares)
-        yield from _written(model, forward, source, recipe, sink, image)
+        yield from _written(model, forward, source, plan, sink, image)
 
 
 def predict_values(
@@ -280,15 +282,20 @@ def predict_values(
         made_from: Fingerprint of model, image and recipe: another one starts anew.
     """
     forward = forward_of(model, recipe, "image", image=image, source=source)
-    with closing(DoneLog(done, made_from)) as log:
+    plan = plan_for(model, source, recipe, image)
+    with closing(_done_log(done, made_from, plan)) as log:
         sink = ImageSink(writer, partial(in_target_units, model.header), dtype, log)
-        yield from _written(model, forward, source, recipe, sink, image)
+        yield from _written(model, forward, source, plan, sink, image)
+
+
+def _done_log(path: Path, made_from: str, plan: AnyPlan) -> DoneLog:
+    """The log of the tiles of one plan: those of another one, as another version may cut, are not finished here."""
+    return DoneLog(path, f"{made_from} {fingerprint(repr(plan))}")
 
 
 def _written(
-    model: Model, forward: Sighted, source: ImageSource, recipe: PredictRecipe, sink: LoggedSink, image: str
+    model: Model, forward: Sighted, source: ImageSource, plan: AnyPlan, sink: LoggedSink, image: str
 ) -> Iterator[Event]:
-    plan = plan_for(model, source, recipe, image)
     with kept_memory(model.net.spatial == 2):
         for tile in predict_tiles(forward, source, plan, sink, sink.done.path.parent):
             yield Event("predict", tile.index + 1, len(plan), message=image)

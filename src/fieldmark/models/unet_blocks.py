@@ -112,10 +112,11 @@ class Blocks(nn.Module):
         maps = seen.pop()
         there = Box.whole(maps.shape[2:])
         for riser, block, (below, across) in zip(self.risers, self.up, reversed(needed), strict=True):
-            raised = riser(_cut(maps, below, there))
             larger = Box(_times(below.start, self.factor), _times(below.stop, self.factor))
-            maps = block(self._joined(_cut(raised, across, larger), _cut(seen.pop(), across)))
-            there = across
+            raised = _cut(riser(_cut(maps, below, there)), across, larger)
+            maps, there = self._joined(raised, _cut(seen.pop(), across)), across
+            del raised
+            maps = block(maps)
         scores: Tensor = self.last(_cut(maps, part, there))
         return scores
 
