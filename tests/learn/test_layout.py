@@ -85,3 +85,11 @@ def test_kernels_of_markers_lie_as_weights_do():
     assert module.weight is weight
     assert module.weight.is_contiguous(memory_format=torch.channels_last)
     assert module.kernels.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("make", [nn.Conv2d, nn.Conv3d])
+def test_kernels_of_one_pixel_or_over_one_channel_are_laid_too(make):
+    """Their numbers lie one way only, but by their strides torch chooses how their maps lie."""
+    for conv in (make(1, 4, 3), make(4, 4, 1)):
+        lay_channels_last(conv)
+        assert conv.weight.stride()[1] == 1
