@@ -133,6 +133,15 @@ def test_a_part_of_ones_own_u_net_is_what_it_says_itself():
         torch.testing.assert_close(found, net.answer(x, "classes")[:, :, 4:8, 4:8])
 
 
+def test_a_part_of_what_a_u_net_gives_beside_its_answer_is_that_of_the_whole():
+    net, x, part = net_of(), noise(1, 1, 16, 16), Box((4, 4), (8, 12))
+    with torch.inference_mode():
+        found = net.answer_inside(x, "features", part)
+        torch.testing.assert_close(found, net.answer(x, "features")[:, :, 4:8, 4:12])
+        with pytest.raises(ValueError, match="UNet gives no 'feature'"):
+            net.answer_inside(x, "feature", part)
+
+
 def test_the_way_up_computes_what_a_part_needs_and_no_more():
     """Two convolutions of 3 x 3 see 2 pixels beyond the 8; a pixel between enlarged ones, one of their neighbors."""
     net, seen = net_of(), []

@@ -21,6 +21,7 @@ from fieldmark.core.written import write_ours
 from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.device import device_of
 from fieldmark.infer.forward import pad_to_stride, require_numbers
+from fieldmark.models.layout import channels_last, lay_channels_last
 from fieldmark.prepare import apply, whole_of
 
 if TYPE_CHECKING:
@@ -98,8 +99,9 @@ def answer_image(model: Model, source: ImageSource, image: str, output: str = "i
         )
     pixels = read_whole(model, source, image)
     # one layout of the weights, whatever the network was used for before: another one rounds differently
-    net = model.net.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    seen = see_image(net, pixels, model.header.preparation).contiguous(memory_format=torch.channels_last)
+    net = model.net.eval()
+    lay_channels_last(net)
+    seen = channels_last(see_image(net, pixels, model.header.preparation))
     with torch.inference_mode():
         row: np.ndarray = net.answer(seen, output)[0].cpu().numpy()
     return row

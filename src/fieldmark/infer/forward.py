@@ -15,6 +15,7 @@ from fieldmark.infer.device import device_of
 from fieldmark.infer.tiles import with_channels
 from fieldmark.models.base import Net
 from fieldmark.models.folding import folded
+from fieldmark.models.layout import channels_last, lay_channels_last
 from fieldmark.models.own_code import blamed
 from fieldmark.prepare import Whole, apply
 
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
     from fieldmark.infer.tiles import AnyPlan
     from fieldmark.models.heads import Head, Seen
     from fieldmark.models.tally import Tally
-
-
-_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
-"""How a batch lies in memory by its number of axes: convolutions are fastest with the channels of a pixel together."""
 
 
 class Survey:
@@ -79,7 +76,7 @@ class NetForward:
         self._box: Box | None = None
         self._core: Box | None = None
         self.net = folded(net.eval())
-        _put_channels_last(self.net)
+        lay_channels_last(self.net)
         self.preparation = preparation
         self.output = output
         self.precision = precision
@@ -176,20 +173,12 @@ class NetForward:
         return self._tensor(fit_to_net(apply(pixels, steps), self.net))
 
     def _tensor(self, prepared: np.ndarray) -> Tensor:
-        batch = torch.from_numpy(prepared)[None].to(self.device)
-        return batch.contiguous(memory_format=_LAST[batch.ndim])
+        return channels_last(torch.from_numpy(prepared)[None].to(self.device))
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
-
-
-def _put_channels_last(net: Net) -> None:
-    """Lay weights as images are laid, those over planes and those over volumes: a network may hold both."""
-    for weight in net.parameters():
-        if weight.ndim in _LAST:
-            weight.data = weight.data.contiguous(memory_format=_LAST[weight.ndim])
 
 
 def _part(box: Box | None, t: int, z: int | None = None) -> Box | None:

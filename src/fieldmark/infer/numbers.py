@@ -11,6 +11,7 @@ from fieldmark.errors import BadInput, InputMismatch
 from fieldmark.infer.answers import MOST_PIXELS, require_whole, whole_tensor
 from fieldmark.infer.device import device_of
 from fieldmark.infer.forward import fit_to_net, require_numbers
+from fieldmark.models.layout import channels_last, lay_channels_last
 from fieldmark.prepare import Whole, apply, inverse
 
 if TYPE_CHECKING:
@@ -57,8 +58,8 @@ def number_row(model: Model, source: ImageSource, image: str) -> np.ndarray:
     require_seen(net, source.shape, image)
     seen = whole_input(net, source, model.header.preparation, image).to(device_of(net))
     if net.spatial == 2:
-        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        seen = seen.contiguous(memory_format=torch.channels_last)
+        lay_channels_last(net)
+        seen = channels_last(seen)
     with torch.inference_mode():
         row = net.answer(seen, "numbers")[0].cpu().numpy()
     steps = model.header.target_preparation

@@ -111,7 +111,8 @@ class UNet(TaughtNet):
 
     def answer_inside(self, x: Tensor, output: str, part: Box) -> Tensor:
         changed = type(self) is not UNet  # somebody's own network may say more than the body does
-        if changed or self.window or not self.tile_exact or not isinstance(self.body, Blocks):
+        other = output not in ("classes", "image")
+        if changed or other or self.window or not self.tile_exact or not isinstance(self.body, Blocks):
             return super().answer_inside(x, output, part)
         scores = self.body.scores_inside(x, part)
         return self._painted(scores) if output == "image" else scores.softmax(dim=1)

@@ -13,6 +13,7 @@ from fieldmark.learn.descend import Descend
 from fieldmark.learn.lessons import LessonBatches, Shape
 from fieldmark.learn.losses import build_loss
 from fieldmark.learn.optimizers import descend, make_optimizer
+from fieldmark.models.layout import lay_channels_last
 from fieldmark.models.own_code import blamed
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class OnTargets:
 
     def set_up(self, engine: Fabric) -> None:
         if engine.device.type == "cuda" or self.net.spatial == 2:
-            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            lay_channels_last(self.net)
         module = torch.compile(self.net) if self.config.compile else self.net
         self._module, self._stepper = engine.setup(module, self.optimizer)
         self.batches.share(engine.global_rank, engine.world_size)
