@@ -104,3 +104,40 @@ def test_planes_of_one_image_have_files_of_their_own_where_that_is_asked_for():
     for both in (["s.png", "s_t0_z1.png"], ["s_t0_z1.png", "s_t0_z1_mask.png"], ["s.png", "s_t0_z0.png"]):
         with pytest.raises(BadInput, match=r"both of s\.tif"):
             pair_files(["s.tif"], {name: Path(name) for name in both}, by_plane=True)
+
+
+def linked(folder: Path, links: dict[str, str]) -> Path:
+    """A folder of pictures that are links, by name and where they lead."""
+    folder.mkdir()
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    return folder
+
+
+def test_links_are_named_by_where_they_stand(tmp_path):
+    images = {f"{name}.png": tmp_path / "images" / f"{name}.png" for name in "ab"}
+    truth = linked(tmp_path / "truth", {"a.png": "pool/b.png", "b_mask.png": "pool/x.png"})
+    (truth / "pool").mkdir()
+    for name in ("b", "x"):
+        (truth / "pool" / f"{name}.png").write_bytes(encode_png(np.zeros((2, 2), np.uint8)))
+    with pytest.raises(BadInput, match=r"b_mask\.png and .*pool/b\.png are both of b\.png"):
+        pair_folder(images, truth, "masks")
+    (truth / "b_mask.png").unlink()
+    assert pair_folder(images, truth, "masks").files == {"a.png": truth / "a.png", "b.png": truth / "pool/b.png"}
+
+
+@pytest.mark.parametrize(("name", "stem"), [("a_mask.png", "a.png"), ("b.frames", "b.png"), ("b_t0_z1.png", "b.png")])
+def test_a_file_that_is_a_link_out_of_its_folder_is_refused_and_never_passed_over(tmp_path, name, stem):
+    images = {f"{name}.png": tmp_path / "images" / f"{name}.png" for name in "abc"}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"x{Path(name).suffix}").write_bytes(encode_png(np.zeros((2, 2), np.uint8)))
+    truth = linked(tmp_path / "truth", {name: f"../out/x{Path(name).suffix}", "other.png": "nowhere.png"})
+    (truth / "folder.txt").write_text("frames\n")
+    (truth / "c.png").write_bytes(encode_png(np.zeros((2, 2), np.uint8)))
+    said = (
+        rf"truth/{name}, which is named as {stem}, is a link that leads out of the folder\. Put the file itself there"
+    )
+    with pytest.raises(BadInput, match=said):
+        pair_folder(images, truth, "masks", by_plane=True)
+    (truth / name).unlink()
+    assert pair_folder(images, truth, "masks").files == {"c.png": truth / "c.png"}

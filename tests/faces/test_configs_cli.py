@@ -18,7 +18,8 @@ from fieldmark.recipes import load_recipe
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.workbench import fitting, worker
 from fieldmark.workbench.locks import alone
-from fieldmark.workbench.loose.fit import follow_plan, plan_fit
+from fieldmark.workbench.loose.fit import follow_plan, opened, plan_fit
+from fieldmark.workbench.targets import facts_of
 from tests.faces.looking import read, tree
 
 pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
@@ -171,6 +172,25 @@ def test_several_folders_are_one_data_set(cli, tmp_path):
     assert status == 0, err
     header = load(Path(json.loads(out)["folder"]))[0]
     assert len(header.taught) == 5
+
+
+def test_linked_images_of_several_folders_keep_their_own_label_maps(tmp_path):
+    """Two links to one file were one image, and the maps behind them went to its neighbors."""
+    for part, names in (("a", ("1", "2", "3")), ("b", ("4",))):
+        for place, what in ((0, "images"), (1, "labels")):
+            (tmp_path / part / what).mkdir(parents=True)
+            for name in names:
+                values = np.full((64, 64), 10 * place + int(name), np.uint8)
+                tifffile.imwrite(tmp_path / part / what / f"{name}.tif", values)
+    (tmp_path / "a/images/1.tif").unlink()
+    (tmp_path / "a/images/1.tif").symlink_to("3.tif")
+    text = "data_paths: [a/images, b/images]\nlabel_paths: [a/labels, b/labels]\nsave_path: models\n"
+    plan = plan_fit(write(tmp_path, text), overrides=tuple(SMALL[1::2]))
+    with opened(plan) as (bench, recipe):
+        facts = facts_of(bench.collection.all(), recipe.data)
+    assert {fact["name"]: int(tifffile.imread(fact["target"])[0, 0]) for fact in facts} == {
+        f"{name}.tif": 10 + name for name in range(1, 5)
+    }
 
 
 def test_train_is_the_same_command_and_begins_with_given_weights(cli, tmp_path):

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from fieldmark.collection.frames import listings_in
 from fieldmark.errors import BadInput, some
 from fieldmark.images import find_images
+from fieldmark.images.find import link_reason
 
 ENDINGS = {
     "markers": ("-seeds", "_seeds", "-markers", "_markers"),
@@ -22,6 +23,9 @@ ENDINGS = {
 _PLANE = re.compile(r"_t(\d{1,9})_z(\d{1,9})$")
 _LONG_SUFFIXES = (".ome.zarr", ".ome.tif", ".ome.tiff", ".nii.gz")
 
+
+COPY_LINKS = "Put the file itself there, or name the folder that holds it."
+"""What to do about a link that is not followed."""
 
 Planes = dict[tuple[int, int], Path]
 """The file of each plane (t, z)."""
@@ -136,8 +140,10 @@ def pair_folder(images: Mapping[str, Path], folder: Path, what: str, *, by_plane
     if not folder.is_dir():
         raise BadInput(f"{folder} is no folder. Name a folder of {what}.")
     own = {path.resolve() for path in images.values()}
-    files = {name: path for name, path in named_below(folder).items() if path not in own}
+    below = look_below(folder)
+    files = {name: path for name, path in below.files.items() if path.resolve() not in own}
     pairs = pair_files(list(images), files, by_plane=by_plane)
+    refuse_links([name for name in images if name not in pairs.files], below, by_plane=by_plane)
     if not pairs.files:
         raise BadInput(
             f"No file in {folder} has the stem of an image. Images: {some(images, 3)}; {what}: {some(files, 3)}. "
@@ -146,11 +152,41 @@ def pair_folder(images: Mapping[str, Path], folder: Path, what: str, *, by_plane
     return pairs
 
 
-def named_below(folder: Path) -> dict[str, Path]:
-    """The pictures and listings of frames in a folder and its subfolders, by their names relative to it."""
-    root = folder.resolve()
-    found = [*(path for path, _ in find_images(folder).images), *listings_in(folder)]
-    return {path.resolve().relative_to(root).as_posix(): path.resolve() for path in found}
+@dataclass(frozen=True, slots=True)
+class Below:
+    """Pictures and listings of frames in a folder and its subfolders, named relative to it, each where it stands."""
+
+    folder: Path
+    files: dict[str, Path]
+    links: dict[str, str]
+    """Those that are links which are not followed, and why; not among the files."""
+
+
+def look_below(folder: Path) -> Below:
+    """What lies in a folder and its subfolders; of links only those to files inside of it."""
+    found, listings = find_images(folder), listings_in(folder)
+    reasons = {listing: link_reason(listing, folder.resolve()) for listing in listings if listing.is_symlink()}
+    files = [*(path for path, _ in found.images), *(listing for listing in listings if not reasons.get(listing))]
+    links = [*((Path(name), why) for name, why in found.links), *reasons.items()]
+    return Below(
+        folder,
+        {path.relative_to(folder).as_posix(): path.absolute() for path in files},
+        {path.relative_to(folder).as_posix(): why for path, why in links if why},
+    )
+
+
+def refuse_links(images: Sequence[str], below: Below, *, by_plane: bool = False) -> None:
+    """Raise BadInput where the file of an image is a link that is not followed.
+
+    Args:
+        images: Names of those that have no other file.
+        below: What lies in the folder of files.
+        by_plane: See `pair_files`.
+    """
+    links = {name: below.folder / name for name in below.links}
+    for image, path in pair_files(images, links, by_plane=by_plane).files.items():
+        why = below.links[path.relative_to(below.folder).as_posix()]
+        raise BadInput(f"{path}, which is named as {image}, is {why}. {COPY_LINKS}")
 
 
 def stem_of(name: str) -> str:
