@@ -427,6 +427,19 @@ def test_models_of_fits_at_the_same_time_are_both_kept(cli, tmp_path, monkeypatc
     assert [recipe["train"]["lr"] for recipe in recipes] == [1e-2, 1e-4]
 
 
+@pytest.mark.parametrize("link", ["models/unet-resnet34", "models"])
+def test_a_link_that_leads_nowhere_is_found_before_anything_is_learned(cli, tmp_path, monkeypatch, link):
+    monkeypatch.setattr(fitting, "run_job", None)
+    draw(tmp_path / "data")
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to("unplugged/there")
+    status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 1
+    assert f"{tmp_path / link} is a link that leads nowhere (unplugged/there)" in err
+    assert "make the folder that it leads to. Choose another folder for the model, or another --name." in err
+    assert not (tmp_path / "models/.fieldmark").exists()
+
+
 @pytest.mark.parametrize("name", ["history.csv", "weights-mine.safetensors"])
 def test_files_of_another_program_are_not_written_over(cli, tmp_path, name):
     """microDL writes a `history.csv` of its own beside its weights; saving a model deletes earlier weights."""
