@@ -403,7 +403,11 @@ def test_a_model_of_other_settings_stays_beside_the_new_one(cli, tmp_path):
     tifffile.imwrite(tmp_path / "data/labels/cell0.tif", np.ones((64, 64), np.uint8))  # corrected, and learned again
     status, out, err = cli("fit", "--config", config, *again, "--json")
     assert json.loads(out)["folder"] == str(tmp_path / "models/unet-resnet34-2"), err
-    assert cli("fit", "--config", config, *again, "--name", "unet-resnet34")[0] == 0  # typed: replaced
+    status, _, err = cli("fit", "--config", config, *again, "--name", "unet-resnet34")  # typed: replaced
+    assert status == 0, err
+    assert (
+        "unet-resnet34 holds a model of other settings or images; when this one is learned, it takes its place" in err
+    )
     changed = {path.name for path, before in kept.items() if tree(path) != before}
     assert changed == {"unet-resnet34", "unet-resnet34-2"}
 

@@ -59,7 +59,12 @@ class Place:
             return False
 
     def told(self, folder: Path) -> list[str]:
-        """A sentence where the model is put into another folder than the one of its name."""
+        """A sentence where the model is put into another folder than the one of its name, or replaces another one."""
+        if self.typed and _is_model(folder) and not self._is_same(folder):
+            return [
+                f"{folder} holds a model of other settings or images; when this one is learned, it takes its place. "
+                "To keep the other one, stop here and choose another folder, or another --name."
+            ]
         if folder == self.wanted:
             return []
         return [
