@@ -46,6 +46,41 @@ def test_whole_names_count_before_their_last_part(files, found):
     assert pairs(["a/one.tif", "b/one.tif", "c/two.png"], files)[0] == found
 
 
+@pytest.mark.parametrize(
+    ("image", "file", "paired"),
+    [
+        ("images/a.tif", "labels/a.tif", True),
+        ("a.tif", "x/y/z/a.png", True),
+        ("x/y/z/a.tif", "a.png", True),
+        ("images/day1/a.tif", "labels/day1/a.tif", True),
+        ("data/images/day1/a.tif", "labels/day1/a_mask.tif", True),
+        ("day1/images/a.tif", "day1/labels/a.tif", True),
+        ("day1/images/a.tif", "day2/labels/a.tif", False),
+        ("day1/one/a.tif", "day2/two/a.tif", False),
+        ("B/1/0", "0.png", True),
+        ("B/1/0", "masks/0.png", True),
+        ("B/1/0", "A/1/0", False),
+        ("B/1/0", "B/2/0", False),
+        ("2/1/0", "1/1/0", False),  # rows may have numbers
+        ("plate.zarr/B/1/0", "B/1/0", True),
+        ("plate.zarr/B/1/0", "A/1/0", False),
+        ("B/1/0", "masks/B/1/0.tif", True),
+        ("B/1/0", "masks/A/1/0.tif", False),
+        ("B/1/0.tif", "A/1/0.tif", False),
+        ("images/B01/s1.tif", "labels/B1/s1.tif", True),
+        ("B01/s1.tif", "A01/s1.tif", False),
+    ],
+)
+def test_the_last_part_counts_where_folders_may_mean_the_same(image, file, paired):
+    assert pairs([image], [file]) == (({image: file}, ()) if paired else ({}, (file,)))
+
+
+def test_a_well_says_which_of_several_images_is_meant():
+    images = [f"{well}/{field}" for well in ("A/1", "B/1", "B/2") for field in (0, 1)]
+    files = [f"masks/{image}.tif" for image in images]
+    assert pairs(images, files)[0] == dict(zip(images, files, strict=True))
+
+
 def test_an_image_outside_of_folders_is_meant_by_its_whole_name():
     assert pairs(["one.png", "sub/one.png"], ["one.tif", "sub/one.tif"])[0] == {
         "one.png": "one.tif",
