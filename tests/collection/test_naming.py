@@ -46,6 +46,41 @@ def test_whole_names_count_before_their_last_part(files, found):
     assert pairs(["a/one.tif", "b/one.tif", "c/two.png"], files)[0] == found
 
 
+@pytest.mark.parametrize(
+    ("image", "file", "paired"),
+    [
+        ("images/a.tif", "labels/a.tif", True),
+        ("a.tif", "x/y/z/a.png", True),
+        ("x/y/z/a.tif", "a.png", True),
+        ("images/day1/a.tif", "labels/day1/a.tif", True),
+        ("data/images/day1/a.tif", "labels/day1/a_mask.tif", True),
+        ("day1/images/a.tif", "day1/labels/a.tif", True),
+        ("day1/images/a.tif", "day2/labels/a.tif", False),
+        ("day1/one/a.tif", "day2/two/a.tif", False),
+        ("B/1/0", "0.png", True),
+        ("B/1/0", "masks/0.png", True),
+        ("B/1/0", "A/1/0", False),
+        ("B/1/0", "B/2/0", False),
+        ("2/1/0", "1/1/0", False),  # rows may have numbers
+        ("plate.zarr/B/1/0", "B/1/0", True),
+        ("plate.zarr/B/1/0", "A/1/0", False),
+        ("B/1/0", "masks/B/1/0.tif", True),
+        ("B/1/0", "masks/A/1/0.tif", False),
+        ("B/1/0.tif", "A/1/0.tif", False),
+        ("images/B01/s1.tif", "labels/B1/s1.tif", True),
+        ("B01/s1.tif", "A01/s1.tif", False),
+    ],
+)
+def test_the_last_part_counts_where_folders_may_mean_the_same(image, file, paired):
+    assert pairs([image], [file]) == (({image: file}, ()) if paired else ({}, (file,)))
+
+
+def test_a_well_says_which_of_several_images_is_meant():
+    images = [f"{well}/{field}" for well in ("A/1", "B/1", "B/2") for field in (0, 1)]
+    files = [f"masks/{image}.tif" for image in images]
+    assert pairs(images, files)[0] == dict(zip(images, files, strict=True))
+
+
 def test_an_image_outside_of_folders_is_meant_by_its_whole_name():
     assert pairs(["one.png", "sub/one.png"], ["one.tif", "sub/one.tif"])[0] == {
         "one.png": "one.tif",
@@ -104,3 +139,40 @@ def test_planes_of_one_image_have_files_of_their_own_where_that_is_asked_for():
     for both in (["s.png", "s_t0_z1.png"], ["s_t0_z1.png", "s_t0_z1_mask.png"], ["s.png", "s_t0_z0.png"]):
         with pytest.raises(BadInput, match=r"both of s\.tif"):
             pair_files(["s.tif"], {name: Path(name) for name in both}, by_plane=True)
+
+
+def linked(folder: Path, links: dict[str, str]) -> Path:
+    """A folder of pictures that are links, by name and where they lead."""
+    folder.mkdir()
+    for name, target in links.items():
+        (folder / name).symlink_to(target)
+    return folder
+
+
+def test_links_are_named_by_where_they_stand(tmp_path):
+    images = {f"{name}.png": tmp_path / "images" / f"{name}.png" for name in "ab"}
+    truth = linked(tmp_path / "truth", {"a.png": "pool/b.png", "b_mask.png": "pool/x.png"})
+    (truth / "pool").mkdir()
+    for name in ("b", "x"):
+        (truth / "pool" / f"{name}.png").write_bytes(encode_png(np.zeros((2, 2), np.uint8)))
+    with pytest.raises(BadInput, match=r"b_mask\.png and .*pool/b\.png are both of b\.png"):
+        pair_folder(images, truth, "masks")
+    (truth / "b_mask.png").unlink()
+    assert pair_folder(images, truth, "masks").files == {"a.png": truth / "a.png", "b.png": truth / "pool/b.png"}
+
+
+@pytest.mark.parametrize(("name", "stem"), [("a_mask.png", "a.png"), ("b.frames", "b.png"), ("b_t0_z1.png", "b.png")])
+def test_a_file_that_is_a_link_out_of_its_folder_is_refused_and_never_passed_over(tmp_path, name, stem):
+    images = {f"{name}.png": tmp_path / "images" / f"{name}.png" for name in "abc"}
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / f"x{Path(name).suffix}").write_bytes(encode_png(np.zeros((2, 2), np.uint8)))
+    truth = linked(tmp_path / "truth", {name: f"../out/x{Path(name).suffix}", "other.png": "nowhere.png"})
+    (truth / "folder.txt").write_text("frames\n")
+    (truth / "c.png").write_bytes(encode_png(np.zeros((2, 2), np.uint8)))
+    said = (
+        rf"truth/{name}, which is named as {stem}, is a link that leads out of the folder\. Put the file itself there"
+    )
+    with pytest.raises(BadInput, match=said):
+        pair_folder(images, truth, "masks", by_plane=True)
+    (truth / name).unlink()
+    assert pair_folder(images, truth, "masks").files == {"c.png": truth / "c.png"}

@@ -18,7 +18,8 @@ from fieldmark.recipes import load_recipe
 from fieldmark.testing.drawn import draw_discs
 from fieldmark.workbench import fitting, worker
 from fieldmark.workbench.locks import alone
-from fieldmark.workbench.loose.fit import follow_plan, plan_fit
+from fieldmark.workbench.loose.fit import follow_plan, opened, plan_fit
+from fieldmark.workbench.targets import facts_of
 from tests.faces.looking import read, tree
 
 pytestmark = pytest.mark.usefixtures("worker_here", "own_folder")
@@ -171,6 +172,25 @@ def test_several_folders_are_one_data_set(cli, tmp_path):
     assert status == 0, err
     header = load(Path(json.loads(out)["folder"]))[0]
     assert len(header.taught) == 5
+
+
+def test_linked_images_of_several_folders_keep_their_own_label_maps(tmp_path):
+    """Two links to one file were one image, and the maps behind them went to its neighbors."""
+    for part, names in (("a", ("1", "2", "3")), ("b", ("4",))):
+        for place, what in ((0, "images"), (1, "labels")):
+            (tmp_path / part / what).mkdir(parents=True)
+            for name in names:
+                values = np.full((64, 64), 10 * place + int(name), np.uint8)
+                tifffile.imwrite(tmp_path / part / what / f"{name}.tif", values)
+    (tmp_path / "a/images/1.tif").unlink()
+    (tmp_path / "a/images/1.tif").symlink_to("3.tif")
+    text = "data_paths: [a/images, b/images]\nlabel_paths: [a/labels, b/labels]\nsave_path: models\n"
+    plan = plan_fit(write(tmp_path, text), overrides=tuple(SMALL[1::2]))
+    with opened(plan) as (bench, recipe):
+        facts = facts_of(bench.collection.all(), recipe.data)
+    assert {fact["name"]: int(tifffile.imread(fact["target"])[0, 0]) for fact in facts} == {
+        f"{name}.tif": 10 + name for name in range(1, 5)
+    }
 
 
 def test_train_is_the_same_command_and_begins_with_given_weights(cli, tmp_path):
@@ -383,7 +403,11 @@ def test_a_model_of_other_settings_stays_beside_the_new_one(cli, tmp_path):
     tifffile.imwrite(tmp_path / "data/labels/cell0.tif", np.ones((64, 64), np.uint8))  # corrected, and learned again
     status, out, err = cli("fit", "--config", config, *again, "--json")
     assert json.loads(out)["folder"] == str(tmp_path / "models/unet-resnet34-2"), err
-    assert cli("fit", "--config", config, *again, "--name", "unet-resnet34")[0] == 0  # typed: replaced
+    status, _, err = cli("fit", "--config", config, *again, "--name", "unet-resnet34")  # typed: replaced
+    assert status == 0, err
+    assert (
+        "unet-resnet34 holds a model of other settings or images; when this one is learned, it takes its place" in err
+    )
     changed = {path.name for path, before in kept.items() if tree(path) != before}
     assert changed == {"unet-resnet34", "unet-resnet34-2"}
 
@@ -405,6 +429,19 @@ def test_models_of_fits_at_the_same_time_are_both_kept(cli, tmp_path, monkeypatc
     assert "unet-resnet34-2" in err
     recipes = [load_recipe(tmp_path / "models" / name / "recipe.yaml") for name in ("unet-resnet34", "unet-resnet34-2")]
     assert [recipe["train"]["lr"] for recipe in recipes] == [1e-2, 1e-4]
+
+
+@pytest.mark.parametrize("link", ["models/unet-resnet34", "models"])
+def test_a_link_that_leads_nowhere_is_found_before_anything_is_learned(cli, tmp_path, monkeypatch, link):
+    monkeypatch.setattr(fitting, "run_job", None)
+    draw(tmp_path / "data")
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to("unplugged/there")
+    status, _, err = cli("fit", "--config", write(tmp_path), *SMALL)
+    assert status == 1
+    assert f"{tmp_path / link} is a link that leads nowhere (unplugged/there)" in err
+    assert "make the folder that it leads to. Choose another folder for the model, or another --name." in err
+    assert not (tmp_path / "models/.fieldmark").exists()
 
 
 @pytest.mark.parametrize("name", ["history.csv", "weights-mine.safetensors"])

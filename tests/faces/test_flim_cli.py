@@ -487,6 +487,16 @@ def test_a_strangers_folder_is_never_replaced(cli, here):
     assert "no model folder" in err
 
 
+def test_a_link_that_leads_nowhere_is_found_before_anything_is_learned(cli, here):
+    (here / "outputs").mkdir(exist_ok=True)
+    (here / "outputs/m").symlink_to("unplugged/m")
+    status, _, err = cli(*TRAIN, "-mn", "m")
+    assert status == 1
+    assert "outputs/m is a link that leads nowhere (unplugged/m)" in err
+    assert "Choose another -mn or -od" in err
+    assert not (here / "outputs/.fieldmark").exists()
+
+
 def test_splits_keep_the_shares_of_classes(cli, here):
     status, out, err = cli("split", "-d", "lids-dataset", "-n", "parts/s", "-ts", "0.5", "-vs", "2")
     assert status == 0, err

@@ -16,6 +16,7 @@ from fieldmark.checkpoint import header_of
 from fieldmark.errors import BadInput
 from fieldmark.images import encode_png
 from fieldmark.infer import jobs
+from fieldmark.workbench.loose.fit import follow_plan, plan_fit
 from tests.faces.looking import read, table
 
 POSITIONS, SLICES, SIDES = 8, 3, (40, 48)
@@ -92,6 +93,16 @@ def test_a_column_of_frames_meta_parts_positions(cli):
     assert code == 1
     assert "split_by_column in a file of microDL) is 'doner'" in err
     assert "Did you mean 'donor'?" in err
+
+
+def test_a_model_of_other_settings_is_named_before_it_is_replaced(cli):
+    trained(cli, epochs=1)
+    said = "model holds a model of other settings or images; when this one is learned, it takes its place"
+    for epochs in (1, 2):
+        Path("train.yml").write_text(TRAINING.format(epochs=epochs, callbacks="{}", by="pos_idx"))
+        events = follow_plan(plan_fit(Path("train.yml")))
+        assert (said in next(events).message) == (epochs == 2)
+        events.close()
 
 
 def test_held_out_positions_are_predicted_drawn_and_measured(cli):

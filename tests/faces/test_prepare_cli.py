@@ -237,6 +237,29 @@ def test_own_masks_decide_and_are_never_copied(cli):
     assert "no mask of position 1, time 0, slice 0" in err
 
 
+@pytest.mark.parametrize(("own", "value", "which"), [(False, 300, "No"), (True, 0, "No"), (True, 255, "Every")])
+def test_masks_that_tell_nothing_apart_are_named_once(cli, own, value, which):
+    draw(Path("in"), slices=2)
+    masks = "masks: {channels: [1], str_elem_radius: 2, mask_type: 'otsu', mask_ext: '.png'}"
+    text = CONFIG.replace("estimate: True, block_size: 8, correct: True", "estimate: False, correct: False")
+    if own:
+        (Path("masks")).mkdir()
+        for p, z in itertools.product(range(4), range(2)):
+            alike = p in (1, 3) or (p, z) == (0, 1)
+            mask = np.full(SIDES, value) if alike else raw(2, z, p) > 0
+            Image.fromarray(mask.astype(np.uint8)).save(f"masks/im_c007_z{z:03d}_t000_p{p:03d}.png")
+        text = text.replace(masks, "masks: {mask_dir: masks}")
+    else:
+        for p, z in [(1, 0), (1, 1), (3, 0), (3, 1), (0, 1)]:
+            tifffile.imwrite(f"in/im_c001_z{z:03d}_t000_p{p:03d}.tif", np.full(SIDES, value, np.uint16))
+    status, _, err = cli("prepare", "--config", write(text))
+    assert status == 0, err
+    said = f"masks: {which} pixel is foreground in 2 of 4 positions (p001, p003)."
+    assert err.count(said) == 1
+    assert err.count("pixel is foreground") == 1
+    assert ("masks.mask_dir" in err) == own
+
+
 def test_stopped_anywhere_it_ends_the_same(cli, tmp_path):
     draw(Path("in"), positions=2, slices=2)
     config = write(CONFIG + "make_weight_map: True\n")

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from fieldmark.errors import BadInput
 from fieldmark.infer.forward import NetForward
@@ -217,6 +218,31 @@ def test_preparations_that_look_at_an_image_say_what_to_leave_out(tmp_path):
     model = fitted(tmp_path, taught(prepare={"normalize": {"scheme": "slice"}}))
     with pytest.raises(BadInput, match=r"prepare\.normalize\.scheme=dataset"):
         to_onnx(model.net, model.header, "classes")
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda own, x: own(x), None),
+        (
+            lambda own, x: torch.cat([own(x[place : place + 1]) for place in range(len(x))]),
+            r"answers one image, and not two at once .*Let forward count or loop over no images in Python",
+        ),
+        (lambda own, x: own(x) * len(x), "not two at once"),
+        (lambda own, x: own(x) * int(x.shape[3]), "images of other sizes, .*nothing in Python from the size"),
+        (lambda own, x: own(x) * int(x.shape[2]), "images of other sizes"),
+    ],
+)
+def test_a_network_of_ones_own_is_traced_for_any_number_and_size_of_images(tmp_path, monkeypatch, answer, said):
+    model = fitted(tmp_path, taught())
+    own = model.net.answer
+    monkeypatch.setattr(model.net, "answer", lambda x, output: answer(lambda some: own(some, output), x))
+    typed = replace(model.header, family="my_lab.nets:Net")
+    if said is None:
+        assert to_onnx(model.net, typed, "classes")
+        return
+    with pytest.raises(BadInput, match=said):
+        to_onnx(model.net, typed, "classes")
 
 
 def test_a_network_of_volumes_is_not_sent_where_it_is_refused_too(tmp_path):

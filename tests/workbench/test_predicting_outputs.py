@@ -335,6 +335,38 @@ def test_figures_read_true_masks_as_evaluating_does(bench, tmp_path, top):
         predict(bench, tmp_path / "other", figures=True, truth=tmp_path / "binary")
 
 
+def test_figures_show_true_masks_of_single_planes(bench, tmp_path, folder):
+    """As `evaluate --truth` takes them; planes without one are black."""
+    image = pixels(Path(bench.collection.find("drawn2.png").uri))
+    np.save(folder / "stack.npy", np.repeat(image, 3, axis=2))
+    bench.add([folder / "stack.npy"])
+    drawn_masks(tmp_path / "masks", images=3)
+    truth = pixels(tmp_path / "masks" / "drawn2.png")[0, 0, 0]
+    np.save(tmp_path / "stack.npy", np.repeat(truth[None, None, None], 3, axis=2))
+    for place, name in (("whole", "stack.npy"), ("planes", "")):
+        (tmp_path / place).mkdir()
+        if name:
+            shutil.copy(tmp_path / name, tmp_path / place / name)
+    for z in (0, 2):
+        write_atomic(tmp_path / "planes" / f"stack_t0_z{z}_mask.png", encode_png(truth.astype(np.uint8)))
+    for place in ("whole", "planes"):
+        predict(bench, tmp_path / f"with {place}", images=["stack.npy"], figures=True, truth=tmp_path / place)
+    whole, planes = (pixels(tmp_path / f"with {place}" / "figures" / "stack.png") for place in ("whole", "planes"))
+    assert whole.shape == planes.shape
+    known, black = np.ones(whole.shape[3], bool), slice(65, 65 + 61)
+    known[black] = False
+    assert np.array_equal(whole[:, :, :, known], planes[:, :, :, known])
+    assert whole[:, :, :, black, 79 : 79 + 75].any()
+    assert not planes[:, :, :, black, 79 : 79 + 75].any()
+    write_atomic(tmp_path / "planes" / "stack_t0_z7.png", encode_png(truth.astype(np.uint8)))
+    with pytest.raises(BadInput, match=r"stack_t0_z7\.png: is named as plane t0, z7 of stack\.npy, which has 1 times"):
+        predict(bench, tmp_path / "no", images=["stack.npy"], figures=True, truth=tmp_path / "planes")
+    (tmp_path / "planes" / "stack_t0_z7.png").unlink()
+    shutil.copy(tmp_path / "stack.npy", tmp_path / "planes" / "stack_t0_z1.npy")
+    with pytest.raises(BadInput, match=r"stack_t0_z1\.npy: is named as one plane, and holds several"):
+        predict(bench, tmp_path / "no", images=["stack.npy"], figures=True, truth=tmp_path / "planes")
+
+
 def test_stacks_fill_several_sheets_and_are_a_png_for_each_slice(bench, tmp_path, folder):
     image = pixels(Path(bench.collection.find("drawn2.png").uri))
     np.save(folder / "stack.npy", np.repeat(image, 11, axis=2))

@@ -206,6 +206,38 @@ def test_maps_of_several_folders_stay_with_their_images(tmp_path):
             assert source.read(Box.whole(source.shape)).item() == int(Path(fact["uri"]).stem)
 
 
+@pytest.mark.parametrize("pair_by", ["stem", "order"])
+def test_a_label_map_that_is_a_link_out_of_its_folder_is_refused(bench, tmp_path, pair_by):
+    """Passed over, it left its image without a target, and by order gave it the map of another."""
+    maps = labels(tmp_path / "maps")
+    put(tmp_path / "elsewhere" / "d.png", np.zeros((61, 75)))
+    (maps / "drawn1.png").unlink()
+    (maps / "drawn1.png").symlink_to("../elsewhere/d.png")
+    with pytest.raises(BadInput, match=r"drawn1\.png.* is a link that leads out of the folder\. Put the file itself"):
+        facts_of(bench.collection.all(), data(maps, pair_by=pair_by))
+    (maps / "drawn1.png").unlink()
+    (maps / "drawn1.png").symlink_to("drawn2.png")
+    facts = facts_of(bench.collection.all(), data(maps, pair_by=pair_by))
+    assert facts[1]["target_hash"] == file_hash(maps / "drawn2.png")
+
+
+def test_a_folder_of_nothing_but_links_says_why_it_holds_no_image(bench, tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps/other.png").symlink_to("../images/drawn0.png")
+    with pytest.raises(BadInput, match=r"other\.png is a link that leads out of the folder"):
+        facts_of(bench.collection.all(), data(tmp_path / "maps"))
+
+
+def test_pairs_of_which_one_is_a_link_out_of_its_folder_are_refused(tmp_path):
+    """Linked on both sides, they were silently left out of the fit."""
+    for what in ("images", "maps"):
+        put(tmp_path / what / "1.png", [[1]])
+        put(tmp_path / "elsewhere" / what / "2.png", [[1]])
+        (tmp_path / what / "2.png").symlink_to(f"../elsewhere/{what}/2.png")
+    with pytest.raises(BadInput, match=r"images/2\.png is a link that leads out of the folder"):
+        pairs_in(tmp_path / "images", tmp_path / "maps")
+
+
 @pytest.mark.parametrize(
     ("images", "files", "said"),
     [

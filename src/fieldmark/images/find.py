@@ -17,6 +17,7 @@ COMPANIONS = frozenset(
     {".txt", ".csv", ".tsv", ".json", ".xml", ".md", ".rst", ".yaml", ".yml", ".toml", ".html", ".pdf", ".log", ".db"}
 )
 """Suffixes of files that belong beside images; they are passed over without a word."""
+_LINK = "a link "
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,11 @@ class FoundImages:
     """Where each is, and its name as the user would type it, in natural order."""
     left_out: list[tuple[str, str]] = field(default_factory=list)
     """The name of what was left out, and the reason."""
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """Of what was left out the links that are named as images."""
+        return [(name, why) for name, why in self.left_out if why.startswith(_LINK) and is_image_name(name)]
 
 
 def find_images(path: str | Path | Iterable[str | Path], *, shown: str | None = None) -> FoundImages:
@@ -113,7 +119,7 @@ def _folder(place: Path, name: str, root: Path) -> Iterator[tuple[Path, str, str
 
 def _file_reason(entry: os.DirEntry[str], place: Path, root: Path) -> str | None:
     """Why a file is left out; None for an image."""
-    if entry.is_symlink() and (reason := _link_reason(place, root)):
+    if entry.is_symlink() and (reason := link_reason(place, root)):
         return reason
     if not is_image_name(entry.name):
         return "not an image format that Fieldmark reads"
@@ -122,14 +128,15 @@ def _file_reason(entry: os.DirEntry[str], place: Path, root: Path) -> str | None
     return None
 
 
-def _link_reason(place: Path, root: Path) -> str | None:
+def link_reason(place: Path, root: Path) -> str | None:
+    """Why a link is not followed; None for one to a file below `root`, which is a resolved path."""
     try:
         target = place.resolve(strict=True)
     except (OSError, RuntimeError):
-        return "a link that leads nowhere"
+        return f"{_LINK}that leads nowhere"
     if not target.is_relative_to(root):
-        return "a link that leads out of the folder"
-    return None if target.is_file() else "a link to something that is not a file"
+        return f"{_LINK}that leads out of the folder"
+    return None if target.is_file() else f"{_LINK}to something that is not a file"
 
 
 def _is_companion(name: str) -> bool:

@@ -24,6 +24,7 @@ SIDE = 384
 """Longest side of a picture in pixels; larger planes are shown smaller."""
 _STRIP = 512
 NO_CODES: Mapping[int, int] = MappingProxyType({})
+NO_PLANES: Mapping[tuple[int, int], Path] = MappingProxyType({})
 
 Shown = tuple["ImageSource", "Sequence[int]"]
 """An image and those of its channels that are shown; empty for the first ones."""
@@ -37,6 +38,7 @@ def draw_figures(
     truth: Path | None = None,
     channels: Sequence[int] = (),
     codes: Mapping[int, int] = NO_CODES,
+    true_planes: Mapping[tuple[int, int], Path] = NO_PLANES,
 ) -> None:
     """Write contact sheets: a row a plane, in the order t, z, and its pictures side by side.
 
@@ -51,6 +53,7 @@ def draw_figures(
         truth: What is right: a class map or an image of the same planes; None to leave it out.
         channels: Those of the truth that are meant; empty for its first ones.
         codes: What the model writes for each value of a true class map; empty where that holds the model's own values.
+        true_planes: True class maps of single planes (t, z), instead of one file; the others are black.
     """
     from fieldmark.images import encode_png, open_image
 
@@ -60,10 +63,12 @@ def draw_figures(
     if made.name == "image.ome.zarr":
         colors = {}
     with open_image(made) as said:
-        right = open_image(truth, expand_palette=not colors) if truth is not None else None
+        right = open_image(truth, expand_palette=not colors) if truth is not None and not true_planes else None
         for page, target in enumerate(targets):
             here = planes[page * FIGURE_PLANES : (page + 1) * FIGURE_PLANES]
-            if colors:
+            if true_planes:
+                rows = [_with_true_plane((source, seen), said, true_planes, codes, plane, colors) for plane in here]
+            elif colors:
                 rows = [_class_pictures((source, seen), said, (right, codes), plane, colors) for plane in here]
             else:
                 rows = [_image_pictures((source, seen), said, (right, channels), plane) for plane in here]
@@ -89,6 +94,25 @@ def _class_pictures(
     truth = [] if map_of is None else [_coded(sampled(map_of, _inside(map_of, plane), size), codes)]
     maps = [overlay(blank, one, colors, alpha=1.0) for one in (*truth, labels)]
     return [seen, *maps, overlay(seen, labels, colors)]
+
+
+def _with_true_plane(
+    source: Shown,
+    said: ImageSource,
+    files: Mapping[tuple[int, int], Path],
+    codes: Mapping[int, int],
+    plane: tuple[int, ...],
+    colors: dict[int, RGB],
+) -> list[np.ndarray]:
+    """The same where planes have files of their own; truth is black where there is none."""
+    from fieldmark.images import open_image
+
+    t, z = plane
+    if (t, z) not in files:
+        seen, *others = _class_pictures(source, said, (None, codes), plane, colors)
+        return [seen, np.zeros_like(seen), *others]
+    with open_image(files[t, z], expand_palette=False) as right:
+        return _class_pictures(source, said, (right, codes), plane, colors)
 
 
 def _coded(labels: np.ndarray, codes: Mapping[int, int]) -> np.ndarray:

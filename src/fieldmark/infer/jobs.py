@@ -371,7 +371,8 @@ def _draw(model: Model, item: dict[str, Any], source: ImageSource, made: Path) -
         sheets = [Path(path) for path in item["figures"]]
         right = Path(truth) if truth else None
         codes = dict(item.get("truth_codes", ()))
-        draw_figures(model, source, made, sheets, right, item.get("truth_channels", ()), codes)
+        planes = {(t, z): Path(file) for t, z, file in item.get("truth_planes", ())}
+        draw_figures(model, source, made, sheets, right, item.get("truth_channels", ()), codes, planes)
 
 
 def _deliver(model: Model, recipe: PredictRecipe, item: dict[str, Any], made: Path, form: str, count: int) -> None:

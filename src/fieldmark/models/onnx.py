@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 OPSET = 18
 """The first that resizes and scatters as these networks do."""
+_ONE_GRAPH = "which one graph for all cannot do."
+_AS_KERNELS = "Export its kernels: --format libift."
 AXES = {0: "batch", 2: "height", 3: "width"}
 
 
@@ -262,28 +264,38 @@ def _require_exportable(net: Net, header: Header, output: str) -> None:
 
 
 def _require_any_size(data: bytes, raw: RawNet, header: Header) -> None:
-    """Run the graph on an image of another size than it was traced with, where its sizes might have become constants.
+    """Run the graph on one image, and on two, of other sizes than it was traced with, of which it may hold constants.
 
     Raises BadInput where it answers otherwise than the network.
     """
+    typed = is_typed(header.family)
+    if not isinstance(raw.net, FlimGraphNet) and not typed:
+        return
+    height, width = raw.net.least
+    wide, high = (3 * height + 1, 4 * width + 2), (4 * height + 3, 3 * width + 2)
+    if not _holds(data, raw, (1, header.channels, *wide)) or not _holds(data, raw, (1, header.channels, *high)):
+        instead = "Let forward compute nothing in Python from the size of its input." if typed else _AS_KERNELS
+        raise BadInput(f"This model answers otherwise for images of other sizes, {_ONE_GRAPH} {instead}")
+    if not _holds(data, raw, (2, header.channels, *wide)):
+        instead = "Let forward count or loop over no images in Python (len(x), x.shape[0])." if typed else _AS_KERNELS
+        raise BadInput(
+            f"The graph of this model answers one image, and not two at once as the model, {_ONE_GRAPH} {instead}"
+        )
+
+
+def _holds(data: bytes, raw: RawNet, shape: tuple[int, ...]) -> bool:
+    """Whether the graph answers as the network."""
     from onnx.reference import ReferenceEvaluator
 
-    net = raw.net
-    if not isinstance(net, FlimGraphNet) and not is_typed(header.family):
-        return
-    height, width = net.least
-    pixels = torch.rand(1, header.channels, 3 * height + 1, 4 * width + 2) * 255
+    pixels = torch.rand(shape) * 255
     with torch.inference_mode():
         ours = raw(pixels).numpy()
     try:
         theirs = ReferenceEvaluator(data).run(None, {"pixels": pixels.numpy()})[0]
     except (RuntimeError, ValueError, IndexError, TypeError):
-        theirs = np.empty(0)
-    if theirs.shape != ours.shape or not np.allclose(theirs, ours, atol=1e-3 * max(1.0, float(np.abs(ours).max()))):
-        said = "This model answers otherwise for images of other sizes, which one graph for all cannot do."
-        if is_typed(header.family):
-            raise BadInput(f"{said} Let forward compute nothing in Python from the size of its input.")
-        raise BadInput(f"{said} Export its kernels: --format libift.")
+        return False
+    close = 1e-3 * max(1.0, float(np.abs(ours).max()))
+    return theirs.shape == ours.shape and bool(np.allclose(theirs, ours, atol=close))
 
 
 def _with_facts(data: bytes, header: Header, output: str) -> bytes:

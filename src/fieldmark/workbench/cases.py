@@ -20,7 +20,7 @@ from fieldmark.evaluate.truth import Coding, Truth, label_map, read_truth
 from fieldmark.images import open_image
 from fieldmark.images.decode import values_in
 from fieldmark.recipes.evaluate import EvaluateRecipe
-from fieldmark.workbench.predicting import HIDDEN, numbers_of
+from fieldmark.workbench.predicting import HIDDEN, require_one_plane, require_within
 from fieldmark.workbench.runs import run_of
 
 if TYPE_CHECKING:
@@ -182,25 +182,10 @@ def paired(bench: Workbench, truth: Path, what: str = "reference masks", *, by_p
     places = {name: record.path for name, record in records.items()}
     pairing = pair_folder(places, truth, what, by_plane=by_plane)
     for image, planes in pairing.planes.items():
-        _require_within(records[image], planes)
+        require_within(records[image], planes)
     pairs = [(records[image], file) for image, file in pairing.files.items()]
     without = [record for name, record in records.items() if name not in pairing.files]
     return Found(pairs, without, pairing.unused, pairing.planes)
-
-
-def _require_within(record: ImageRecord, planes: Planes) -> None:
-    times, depth = record.shape[0], record.shape[2]
-    if any(own != tuple(range(len(own))) for own in numbers_of(record)):
-        raise BadInput(
-            f"{record.name}: its frames are not numbered 0, 1, 2, ..., and files of single planes are named by places "
-            f"that count from 0, so {next(iter(planes.values())).name} could be of two planes. Give one stack as truth."
-        )
-    for (t, z), file in planes.items():
-        if t >= times or z >= depth:
-            raise BadInput(
-                f"{file}: is named as plane t{t}, z{z} of {record.name}, which has {times} times and {depth} slices, "
-                "counted from 0. Correct the name."
-            )
 
 
 def values_of(header: Header) -> dict[str, int]:
@@ -247,8 +232,8 @@ def _opened(case: Case, file: Path, place: tuple[int, int] | None) -> Iterator[I
     with open_image(file, expand_palette=False) as mask:
         if place is None:
             _require_planes(mask, case)
-        elif (mask.shape[0], mask.shape[2]) != (1, 1):
-            raise BadInput(f"{file.name}: is named as one plane, and holds several. Give a picture of that plane.")
+        else:
+            require_one_plane(mask, file)
         yield mask
 
 

@@ -24,7 +24,7 @@ from fieldmark.recipes.places import placed
 from fieldmark.recipes.registry import FAMILIES
 from fieldmark.workbench.jobs import run_job
 from fieldmark.workbench.numbers import completed
-from fieldmark.workbench.project import Project, checked_name
+from fieldmark.workbench.project import Project, checked_name, refuse_nowhere
 from fieldmark.workbench.runs import JOB, Run, is_fit, new_run, recorded, this_process, write_run
 from fieldmark.workbench.targets import by_legend, classes_for, facts_of
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MARKS = "marks.json"
 LOCK = "worker.lock"
+OTHER_NAME = "Or choose another --name."
 
 
 def read_fit_recipe(
@@ -114,6 +115,7 @@ def begin_fit(bench: Workbench, recipe: FitRecipe, name: str | None, *, gpus: Se
     recipe = recipe.model_copy(update={"data": data})
     facts = facts_of(images, data)
     classes = classes_for(facts, data, own, legend)
+    refuse_nowhere(bench.project.models / model, OTHER_NAME)
     run = new_run(bench.project, recipe.family, model)
     places = {spec.id: place for place, spec in enumerate(own)}
     answers = collect_answers(bench.labels, images, own) if recipe.image_head.kind != "none" else {}
@@ -141,6 +143,7 @@ def follow_fit(project: Project, run: Run, *, allow: Sequence[str] = ()) -> Iter
     job = read_json(run.folder / JOB) | {"allow": list(allow), "lock": str(run.folder / LOCK)}
     recipe = validate(FitRecipe, job.get("recipe", {}), source=run.folder / JOB)
     check_net(recipe, allow, source=f"Run {run.id}")
+    refuse_nowhere(project.models / run.model, OTHER_NAME)
     run = replace(run, status="running", process=this_process())
     write_run(run)
     status = "stopped"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fieldmark import __version__
 from fieldmark.checkpoint import Header, header_of, write_bundle
 from fieldmark.checkpoint.bundle import read_json
-from fieldmark.collection.naming import pair_folder
+from fieldmark.collection.naming import Planes, pair_folder
 from fieldmark.core.events import Event
 from fieldmark.core.fingerprint import GONE, fingerprint
 from fieldmark.errors import BadFile, BadInput, NotFound, near_miss, some
@@ -30,6 +31,7 @@ from fieldmark.workbench.originals import refuse_inside, refuse_originals
 
 if TYPE_CHECKING:
     from fieldmark.collection import ImageRecord
+    from fieldmark.images import ImageSource
     from fieldmark.recipes import PredictRecipe
     from fieldmark.workbench.bench import Workbench
 
@@ -126,8 +128,9 @@ def predict(
     refuse_inside(out, [truth] if truth is not None else [])
     _refuse_clashes(items)
     _refuse_strangers(items)
-    right = _own_channels(records, targets) if targets else _truth_of(records, truth)
-    codes = _truth_codes(header, [Path(path) for path, _ in right.values()], truth) if output == "classes" else []
+    right = _own_channels(records, targets) if targets else _truth_of(records, truth, by_plane=output == "classes")
+    maps = [file for one in right.values() for file in one.files]
+    codes = _truth_codes(header, maps, truth) if output == "classes" else []
     job = {
         "kind": "predict",
         "model": str(folder),
@@ -142,7 +145,9 @@ def predict(
     }
     with alone(out / HIDDEN / "predict.lock", busy_text(out)):
         for item, record in zip(items, records, strict=True):
-            item["truth"], shown = right.get(record.id, (None, ""))
+            own = right.get(record.id)
+            item["truth"], shown = (str(own.whole), own.shown) if own is not None else (None, "")
+            item["truth_planes"] = [[t, z, str(file)] for (t, z), file in own.planes.items()] if own is not None else []
             item["truth_channels"] = list(targets)
             item["truth_codes"] = codes
             item["kept"] = str(kept[record.name]) if record.name in kept and output == "image" else ""
@@ -193,13 +198,58 @@ def _require_possible(header: Header, name: str, output: str, form: str, recipe:
         raise BadInput("PNG holds whole numbers: leave --dtype at uint16 or uint8, or write tiff, ome-zarr or npy.")
 
 
-def _truth_of(records: list[ImageRecord], truth: Path | None) -> dict[int, tuple[str, str]]:
-    """Image id to the file that is right for it, by stem, and a word that changes when the file does."""
+@dataclass(frozen=True, slots=True)
+class _Right:
+    """What is right for an image: a file, or one for each known plane (t, z); and a word that changes with them."""
+
+    whole: Path
+    shown: str
+    planes: Planes = field(default_factory=dict)
+
+    @property
+    def files(self) -> list[Path]:
+        return [*self.planes.values()] or [self.whole]
+
+
+def _truth_of(records: list[ImageRecord], truth: Path | None, *, by_plane: bool) -> dict[int, _Right]:
+    """Image id to what is right for it, by stem."""
     if truth is None:
         return {}
-    ids = {record.name: record.id for record in records}
-    pairs = pair_folder({record.name: record.path for record in records}, truth, "class maps or images").files
-    return {ids[image]: (str(own), f"{own} {own.stat().st_mtime_ns}") for image, own in pairs.items()}
+    named = {record.name: record for record in records}
+    places = {name: record.path for name, record in named.items()}
+    pairs = pair_folder(places, truth, "class maps or images", by_plane=by_plane)
+    found = {}
+    for image, own in pairs.files.items():
+        planes = pairs.planes.get(image, {})
+        require_within(named[image], planes)
+        for file in planes.values():
+            with open_image(file, expand_palette=False) as source:
+                require_one_plane(source, file)
+        shown = [f"{file} {file.stat().st_mtime_ns}" for file in (*planes.values(),) or (own,)]
+        found[named[image].id] = _Right(own, "; ".join(shown), planes)
+    return found
+
+
+def require_within(record: ImageRecord, planes: Planes) -> None:
+    """Refuse files of planes that an image has not, or that may be of several. Raises BadInput."""
+    times, depth = record.shape[0], record.shape[2]
+    if any(own != tuple(range(len(own))) for own in numbers_of(record)):
+        raise BadInput(
+            f"{record.name}: its frames are not numbered 0, 1, 2, ..., and files of single planes are named by places "
+            f"that count from 0, so {next(iter(planes.values())).name} could be of two planes. Give one stack as truth."
+        )
+    for (t, z), file in planes.items():
+        if t >= times or z >= depth:
+            raise BadInput(
+                f"{file}: is named as plane t{t}, z{z} of {record.name}, which has {times} times and {depth} slices, "
+                "counted from 0. Correct the name."
+            )
+
+
+def require_one_plane(source: ImageSource, file: Path) -> None:
+    """Refuse a file that is named as a plane and holds several. Raises BadInput."""
+    if (source.shape[0], source.shape[2]) != (1, 1):
+        raise BadInput(f"{file.name}: is named as one plane, and holds several. Give a picture of that plane.")
 
 
 def _truth_codes(header: Header, files: Sequence[Path], folder: Path | None) -> list[list[int]]:
@@ -221,9 +271,9 @@ def _truth_codes(header: Header, files: Sequence[Path], folder: Path | None) -> 
     return [[value, written] for value, written in truth_coding(folder, found, values).mapping.items()] if found else []
 
 
-def _own_channels(records: list[ImageRecord], targets: Sequence[int]) -> dict[int, tuple[str, str]]:
+def _own_channels(records: list[ImageRecord], targets: Sequence[int]) -> dict[int, _Right]:
     """The same where channels of the images themselves are right."""
-    return {record.id: (str(record.path), f"channels {list(targets)}") for record in records}
+    return {record.id: _Right(record.path, f"channels {list(targets)}") for record in records}
 
 
 def unique_stems(records: list[ImageRecord]) -> dict[int, str]:

@@ -53,6 +53,23 @@ def plan_project(folder: Path, name: str | None = None) -> Project:
     return project
 
 
+def refuse_nowhere(target: Path, instead: str) -> None:
+    """Raise BadInput where a model could not be written in the end: its folder is a file, or a link that leads nowhere.
+
+    Args:
+        target: The model's folder; of those above it links are looked at too.
+        instead: What else could be done.
+    """
+    for place in (target, *target.parents):
+        if place.is_symlink() and not place.exists():
+            raise BadInput(
+                f"{place} is a link that leads nowhere ({place.readlink()}), so no model can be written to {target}. "
+                f"Remove the link, or make the folder that it leads to. {instead}"
+            )
+    if target.exists() and not target.is_dir():
+        raise BadInput(f"{target} is a file, where the model's folder is to be. {instead}")
+
+
 @contextmanager
 def beginning(project: Project) -> Iterator[None]:
     """Make the folder of a project; where the block fails, nothing is left of it, nor of folders made for it.

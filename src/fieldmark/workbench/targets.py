@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,11 +12,19 @@ import numpy as np
 
 from fieldmark.checkpoint import ClassSpec
 from fieldmark.collection.columns import column_names, column_values
-from fieldmark.collection.frames import listings_in
-from fieldmark.collection.naming import ENDINGS, pair_files, readings_of, stem_of
+from fieldmark.collection.naming import (
+    COPY_LINKS,
+    ENDINGS,
+    Below,
+    look_below,
+    pair_files,
+    readings_of,
+    refuse_links,
+    stem_of,
+)
 from fieldmark.core.fingerprint import file_hash
 from fieldmark.errors import BadFile, BadInput, some
-from fieldmark.images import find_images, open_image
+from fieldmark.images import open_image
 from fieldmark.images.decode import values_in
 from fieldmark.images.find import order_of
 from fieldmark.images.source import channel_dtypes
@@ -85,8 +94,11 @@ def _columns(images: Sequence[ImageRecord], split: SplitConfig) -> list[str]:
 def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: bool) -> None:
     """Put the path and hash of each image's file into its facts."""
     own = {Path(fact["uri"]).resolve() for fact in facts}
-    files = [path for path in _files(folder) if path.resolve() not in own]
+    below = _below(folder)
+    named = {name: path for name, path in below.files.items() if path.resolve() not in own}
+    files = list(named.values())
     if by_order:
+        refuse_any_link(folder, below.links)
         if len(files) != len(facts):
             raise BadInput(
                 f"{folder} holds {len(files)} files and there are {len(facts)} images; they are paired in the order of "
@@ -96,8 +108,8 @@ def _attach(facts: list[dict[str, Any]], folder: Path, what: str, *, by_order: b
         refuse_crossed(names, files, folder)
         pairs = dict(zip(names, files, strict=True))
     else:
-        named = {path.relative_to(folder).as_posix(): path for path in files}
         pairs = pair_files([fact["name"] for fact in facts], named).files
+        refuse_links([fact["name"] for fact in facts if fact["name"] not in pairs], below)
     if not pairs:
         raise BadInput(
             f"No file in {folder} has the stem of an image. Images: {some([fact['name'] for fact in facts], 3)}; "
@@ -144,14 +156,27 @@ def _meant(label_map: Path, images: Collection[str]) -> str:
     return next((name for name in readings_of(stem, ENDINGS["masks"]) if name in images), stem)
 
 
-def _files(folder: Path) -> list[Path]:
+def _below(folder: Path) -> Below:
+    """The files of a folder, in order."""
     if not folder.is_dir():
         raise BadFile(folder, "there is no such folder. Correct data.target.folder or data.mask.folder.")
-    found = [*(path for path, _ in find_images(folder).images), *listings_in(folder)]
-    files = sorted(found, key=lambda path: order_of(path.as_posix()))
-    if not files:
+    below = look_below(folder)
+    if not below.files:
+        refuse_any_link(folder, below.links)
         raise BadInput(f"{folder} holds no image. Correct data.target.folder or data.mask.folder.")
-    return files
+    ordered = sorted(below.files.items(), key=lambda item: order_of(item[1].as_posix()))
+    return replace(below, files=dict(ordered))
+
+
+def refuse_any_link(folder: Path, links: Mapping[str, str]) -> None:
+    """Raise BadInput where a picture is a link that is not followed: by their order, all those behind had another's.
+
+    Args:
+        folder: Where it lies.
+        links: Names and why.
+    """
+    for name, why in links.items():
+        raise BadInput(f"{folder / name} is {why}. {COPY_LINKS}")
 
 
 def by_legend(config: DataConfig, classes: Sequence[ClassRecord]) -> tuple[DataConfig, dict[int, int]]:

@@ -152,8 +152,8 @@ def _highest_label(bench: Workbench, markers: Path, offset: int | None) -> int:
 
 
 def _answer(bench: Workbench, split: Sequence[LidsImage]) -> None:
-    by_place = {record.path.resolve(): record for record in bench.collection.all()}
-    rows = [(by_place[one.path.resolve()].name, str(one.klass), "yes") for one in split]
+    by_place = {record.uri: record for record in bench.collection.all()}
+    rows = [(by_place[uri_of(one.path)].name, str(one.klass), "yes") for one in split]
     table = bench.project.folder / "answers.csv"
     write_atomic(table, write_rows(("image", "class", "value"), rows))
     bench.import_labels(table, "answers")

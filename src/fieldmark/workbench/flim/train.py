@@ -33,7 +33,7 @@ from fieldmark.workbench.flim.vectors import (
     require_no_filters,
 )
 from fieldmark.workbench.originals import refuse_inside
-from fieldmark.workbench.project import checked_name
+from fieldmark.workbench.project import checked_name, refuse_nowhere
 from fieldmark.workbench.runs import JOB, Run, list_runs
 
 MODEL = "model"
@@ -223,6 +223,7 @@ def _fit(bench: Workbench, recipe: FitRecipe, options: TrainOptions) -> Generato
 
 def _refuse_strangers(target: Path) -> None:
     """A file or folder that is no model is never overwritten."""
+    refuse_nowhere(target, "Choose another -mn or -od.")
     if not target.exists():
         return
     if not (target / "model.json").is_file():

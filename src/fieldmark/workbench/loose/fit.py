@@ -12,6 +12,7 @@ from typing import Any
 
 from fieldmark import __version__
 from fieldmark.checkpoint import header_of, load, save
+from fieldmark.collection.catalog import uri_of
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.core.fingerprint import fingerprint
@@ -291,8 +292,8 @@ def _fill(bench: Workbench, plan: Plan, pairs: Sequence[Pairs]) -> None:
         return
     add_whole(bench, [path for one in pairs for path in one.images])
     if not stands_alone(pairs):
-        by_place = {record.path.resolve(): record.name for record in bench.collection.all()}
-        names = [by_place[path.resolve()] for one in pairs for path in one.images]
+        by_place = {record.uri: record.name for record in bench.collection.all()}
+        names = [by_place[uri_of(path)] for one in pairs for path in one.images]
         gather(pairs, names, bench.project.folder / GATHERED)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fieldmark.collection.frames import FrameRow, Wanted, frames_in, position_name, write_listings
-from fieldmark.collection.naming import named_below, pair_files
+from fieldmark.collection.naming import look_below, pair_files
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadInput
 from fieldmark.recipes.dialects.keys import Chosen
@@ -54,7 +54,7 @@ def by_position(masks: MaskFolder, into: Path) -> Path:
     frames = (store_table(masks.images) if stored else frames_in(masks.images)).rows
     names = {row.pos_idx: row.file_name if stored else position_name(row.pos_idx) for row in frames}
     planes = _planes(masks, frames, names)
-    if pair_files(sorted({names[position] for position, *_ in planes}), named_below(masks.folder)).files:
+    if pair_files(sorted({names[position] for position, *_ in planes}), look_below(masks.folder).files).files:
         return masks.folder
     table = frames_in(masks.folder)
     channel = _channel(masks, table.rows)

@@ -10,12 +10,15 @@ from re import fullmatch
 
 from fieldmark.checkpoint import header_of
 from fieldmark.errors import BadFile, BadInput
+from fieldmark.workbench.project import refuse_nowhere
 
 ASKED = "asked"
 """In a model's details: the fingerprint of the settings and folders that it was asked for with."""
 MODEL = "model.json"
 BESIDE = ("recipe.yaml", "history.csv", "report.html")
 """What is written beside a model's weights."""
+
+_OTHER = "Choose another folder for the model, or another --name."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ class Place:
         models = [folder for folder in (self.wanted, *self._numbered()) if _is_model(folder)]
         if same := [folder for folder in models if self._is_same(folder)]:
             return same[0]
-        free = (folder for folder in self._names() if not folder.exists())
+        free = (folder for folder in self._names() if not (folder.exists() or folder.is_symlink()))
         return next(free) if self.wanted in models else self.wanted
 
     def _is_same(self, folder: Path) -> bool:
@@ -56,7 +59,12 @@ class Place:
             return False
 
     def told(self, folder: Path) -> list[str]:
-        """A sentence where the model is put into another folder than the one of its name."""
+        """A sentence where the model is put into another folder than the one of its name, or replaces another one."""
+        if self.typed and _is_model(folder) and not self._is_same(folder):
+            return [
+                f"{folder} holds a model of other settings or images; when this one is learned, it takes its place. "
+                "To keep the other one, stop here and choose another folder, or another --name."
+            ]
         if folder == self.wanted:
             return []
         return [
@@ -84,14 +92,13 @@ def _is_model(folder: Path) -> bool:
 
 def refuse_strangers(target: Path) -> None:
     """What is no model of ours is never overwritten. Raises BadInput, or BadFile for a damaged model."""
-    if target.exists() and not target.is_dir():
-        raise BadInput(f"{target} is a file. Choose another folder for the model, or another --name.")
+    refuse_nowhere(target, _OTHER)
     if _is_model(target):
         header_of(target)
     elif strange := [*(name for name in BESIDE if (target / name).exists()), *_weights_in(target)]:
         raise BadInput(
             f"{target} holds no model of Fieldmark, and {' and '.join(strange)} of something else, which would be "
-            "written over. Choose another folder for the model, or another --name."
+            f"written over. {_OTHER}"
         )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from fieldmark.errors import BadFile, BadInput
 from fieldmark.images import find_images
 from fieldmark.images.find import order_of
-from fieldmark.workbench.targets import refuse_crossed, told_odd
+from fieldmark.workbench.targets import refuse_any_link, refuse_crossed, told_odd
 
 _PLACES = (("images", "labels"), ("train/images", "train/labels"), (".", "labels"), ("train", "train/labels"))
 """Where images and label maps lie below a data folder; the first that is there counts."""
@@ -64,8 +64,10 @@ def pairs_in(images: Path, labels: Path) -> Pairs:
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The images directly in a folder, sorted by name."""
-    own = [path for path, _ in find_images(folder).images if path.parent == folder]
+    """The images directly in a folder, sorted by name. Raises BadInput for links that are not followed."""
+    found = find_images(folder)
+    refuse_any_link(folder, {Path(name).name: why for name, why in found.links if Path(name).parent == folder})
+    own = [path for path, _ in found.images if path.parent == folder]
     return sorted(own, key=lambda path: order_of(path.name))
 
 

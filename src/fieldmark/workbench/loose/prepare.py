@@ -63,10 +63,13 @@ from fieldmark.workbench.loose.prepared_files import (
     write_frames_meta,
     write_tile_list,
 )
-from fieldmark.workbench.loose.prepared_tables import Looked, numbers_of, write_meta, write_statistics
+from fieldmark.workbench.loose.prepared_tables import Looked, numbers_of, told_of_masks, write_meta, write_statistics
 from fieldmark.workbench.originals import refuse_inside
 
 VERBS = {"microdl-fit": "fit", "openfibsem": "fit", "microdl-predict": "predict"}
+
+FOUND_MASKS = "Look with --preview, and change mask_type, channels or str_elem_radius of masks."
+OWN_MASKS = "Look at the files in masks.mask_dir: what is not 0 is foreground."
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +206,8 @@ class Work:
                         number += 1
                         yield Event("planes", number, total)
         self._write_tables()
+        instead = OWN_MASKS if self.own is not None else FOUND_MASKS
+        yield from (_note(f"{text} {instead}") for text in told_of_masks(self.places))
 
     def _volume(self, planes: Sequence[Plane]) -> Iterator[None]:
         """The planes of one time of one position, and the tiles of them that show enough."""

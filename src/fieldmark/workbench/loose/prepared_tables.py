@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fieldmark.collection.frames import META_COLUMNS
+from fieldmark.collection.frames import META_COLUMNS, position_name
+from fieldmark.errors import some
 from fieldmark.workbench.loose.prepared_files import Where, write_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,18 @@ class Looked:
     where: Where
     share: float | None
     numbers: Numbers | None
+
+
+def told_of_masks(places: Sequence[Looked]) -> Iterator[str]:
+    """A sentence where the masks of all planes of a position are empty, and one where they are full."""
+    shares: dict[int, list[float]] = {}
+    for looked in places:
+        if looked.share is not None:
+            shares.setdefault(looked.where[0], []).append(looked.share)
+    for share, which in ((0.0, "No pixel"), (1.0, "Every pixel")):
+        alike = [position_name(position) for position, own in shares.items() if set(own) == {share}]
+        if alike:
+            yield f"masks: {which} is foreground in {len(alike)} of {len(shares)} positions ({some(alike)})."
 
 
 def numbers_of(steps: Sequence[dict[str, Any]], places: Sequence[Looked]) -> dict[Where, Numbers]:
