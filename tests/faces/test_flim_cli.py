@@ -422,6 +422,31 @@ def test_flags_reach_the_recipe(cli, here):
     assert len(load(here / "outputs/m")[0].classes) == 5
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("-lr", "0", "not in the range x>0"),
+        ("-lr", "nan", "nan is no finite number"),
+        ("-lr", "1e400", "1e400 is no finite number"),
+        ("-wd", "-1", "not in the range x>=0"),
+        ("-wd", "inf", "inf is no finite number"),
+    ],
+)
+def test_a_wrong_number_is_named_by_its_flag(cli, here, flag, value, told):
+    status, _, err = cli(*TRAIN, "-mn", "m", flag, value)
+    assert status == 2
+    assert f"'{flag}'" in err
+    assert told in err
+    assert "image_head" not in err
+
+
+def test_a_border_that_leaves_nothing_is_named_by_its_flag(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s", "-rb", 99)
+    assert status == 1
+    assert "A border of 99 leaves nothing" in err
+    assert "(-rb)" in err
+
+
 def test_validate_draws_too(cli, here):
     assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
     score = ("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m")
@@ -518,6 +543,34 @@ def test_a_split_holds_what_its_readers_take(cli, here):
     assert status == 1
     assert "-ts 0: no image would be left to train on" in err
     assert not (here / "t-train.txt").exists()
+
+
+def test_a_part_without_images_is_not_written(cli, here):
+    status, out, err = cli("split", "-d", "lids-dataset", "-n", "all", "-ts", "12", "-vs", "0")
+    assert (status, out) == (0, "all-train.txt: 12 images\n"), err
+    assert "No image is left for all-test.txt, and it was not written" in err
+    assert sorted(path.name for path in here.glob("all-*")) == ["all-train.txt"]
+
+
+def test_files_of_another_split_are_not_left_beside_this_one(cli, here):
+    assert cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "4", "-vs", "4")[0] == 0
+    before = {path.name: path.read_bytes() for path in here.glob("s-*")}
+    status, _, err = cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "8")
+    assert status == 1
+    assert "s-val.txt is there already, of another split" in err
+    assert "(-vs)" in err
+    assert {path.name: path.read_bytes() for path in here.glob("s-*")} == before
+    (here / "s-val.txt").unlink()
+    assert cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "8")[0] == 0
+    assert "s-test.txt is there already" in cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "12")[2]
+
+
+def test_a_model_is_not_scored_on_an_empty_split(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
+    (here / "none.txt").write_text("\n")
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "none.txt", "-mp", "outputs/m")
+    assert status == 1
+    assert "none.txt: it names no image" in err
 
 
 @pytest.mark.parametrize("how", [("-r",), ("--how", "cover"), ()])

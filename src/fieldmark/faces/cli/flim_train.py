@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,16 @@ from fieldmark.workbench.flim.options import FORMATS, TrainOptions
 _FILE = click.Path(path_type=Path)
 
 
+class _Finite(click.FloatRange):
+    """A number in a range; NaN and infinity, which no comparison keeps out, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
 @click.command(cls=ManyCommand)
 @click.option("-md", "--markers-dir", type=_FILE, help="Marker files; their images beside them, or in -d.")
 @click.option("-d", "--dataset-dir", type=_FILE, help="Images named CLASS_ID.EXT, or their features: an OPF .zip.")
@@ -23,8 +34,10 @@ _FILE = click.Path(path_type=Path)
 @click.option("-mn", "--model-filename", required=True, help="The model's name; it becomes a folder in -od.")
 @click.option("-e", "--epochs", type=click.IntRange(0), default=TrainOptions.epochs, show_default=True)
 @click.option("-bs", "--batch-size", type=click.IntRange(1), default=TrainOptions.batch_size, show_default=True)
-@click.option("-lr", "--learning-rate", type=float, default=TrainOptions.learning_rate, show_default=True)
-@click.option("-wd", "--weight-decay", type=float, default=TrainOptions.weight_decay, show_default=True)
+@click.option(
+    "-lr", "--learning-rate", type=_Finite(0, min_open=True), default=TrainOptions.learning_rate, show_default=True
+)
+@click.option("-wd", "--weight-decay", type=_Finite(0), default=TrainOptions.weight_decay, show_default=True)
 @click.option(
     "-st",
     "--step",
