@@ -1063,6 +1063,19 @@ def test_marker_pictures_teach_as_marker_files_do(cli, here, ending):
     assert all(np.array_equal(a, b) for a, b in zip(found, truth, strict=True))
 
 
+def test_marker_files_without_a_marked_pixel(cli, here):
+    """One beside others teaches nothing; alone it is told, in the words of these commands."""
+    write_marks(here / "markers-dir/000001_00000001.txt", [])
+    status, _, err = cli(*TRAIN, "-mn", "m", "-e", 1)
+    assert status == 0, err
+    write_marks(here / "empty/000001_00000001.txt", [])
+    status, _, err = cli("train", "-d", "lids-dataset", "-md", "empty", "-od", "outputs", "-mn", "n")
+    assert status == 1
+    assert "empty: its files mark no pixel" in err
+    assert "labels import" not in err
+    assert ": ." not in err
+
+
 def test_markers_of_no_image(cli, here):
     for file in list((here / "markers-dir").iterdir()):
         file.rename(file.with_name(f"other{file.name}"))
