@@ -145,7 +145,7 @@ def test_what_cannot_be_learned_from_is_refused(drawn):
         small().fit(images, [markers[0] / 2, None])
     with pytest.raises(BadInput, match="goes into a list"):
         small().fit(images[0], markers)
-    with pytest.raises(BadInput, match="image 1 has 2 channels, and image 0 has 3"):
+    with pytest.raises(BadInput, match="3 channels: image 0; 2 channels: image 1"):
         small().fit([images[0], images[1][:, :, :2]], markers)
     with pytest.raises(InputMismatch, match="image 0"):
         small().fit(images, markers).transform([images[0][:, :, :2]])

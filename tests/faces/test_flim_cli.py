@@ -339,6 +339,21 @@ def test_images_of_different_sizes(cli, here):
     assert "image_head.size" in err
 
 
+def test_gray_images_among_colors_are_named(cli, here):
+    """A file of one channel is not known to be gray, so none is taken for RGB of equal channels by itself."""
+    gray = "000001_00000002.png"
+    (here / "lids-dataset" / gray).write_bytes(encode_png(stripes(1, 12)[:, :, 0]))
+    status, _, err = cli(*TRAIN, "-mn", "m", "-e", 1)
+    assert status == 1
+    assert f"1 channel: {gray}. Leave one kind out, or write all images alike (a gray image as RGB" in err
+    (here / "train_split.txt").write_text((here / "train_split.txt").read_text().replace(f"{gray}\n", ""))
+    assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
+    (here / "val_split.txt").write_text(f"{gray}\n")
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m")
+    assert status == 1
+    assert gray in err
+
+
 def test_a_zip_of_images_of_different_sizes_is_refused_before_anything_is_learned(cli, here):
     (here / "lids-dataset/000001_00000001.png").write_bytes(encode_png(stripes(1, 5, side=31)))
     layers = ("-ad", "arch.json", "-i", "-l", "pool1")

@@ -93,7 +93,7 @@ def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list
         report = bench.import_labels(teaching.markers, "markers", label_offset=teaching.label_offset)
         if not report.strokes:
             raise NothingLabelled(
-                f"{teaching.markers}: its files mark no pixel, and filters are learned from marked ones."
+                f"{teaching.markers}: its files mark no pixel, and filters are learned from marked ones. Draw some."
             )
         notes += report.notes + [f"{name} was left out: {why}." for name, why in report.left_out]
     if teaching.split:
