@@ -339,7 +339,12 @@ def _silences(job: FitJob) -> Iterator[str]:
 
 
 def check_channels(samples: Samples) -> int:
-    """The channels that all images share. Raises BadInput, which names those of each kind, BadFile for one that has changed."""
+    """The channels that all images share.
+
+    Raises:
+        BadInput: There is no image, or images differ: the error names those of each kind.
+        BadFile: An image has changed.
+    """
     if not samples.images:
         raise BadInput("There is no image to learn from. Add some (`fieldmark add`).")
     samples.require_unchanged()
