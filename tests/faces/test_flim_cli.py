@@ -322,6 +322,28 @@ def test_two_markers_on_one_pixel_the_last_counts(cli, here):
     assert "1 pixels carry two labels; the last in the file was taken" in err
 
 
+@pytest.mark.parametrize("head", [("head.kind=forest",), ("head.kind=adaptive", "head.decoder=mean")])
+def test_pixels_are_classified_where_a_head_is_asked_for(cli, here, capsys, head):
+    """The page's example; without a head a model gives features, and `predict` says how to get classes."""
+    image = here / "lids-dataset/000001_00000000.png"
+    write_marks(here / "both/000001_00000000.txt", [(x, y, 1 + (y > 11)) for y in (8, 9, 14, 15) for x in range(6, 16)])
+    train = ("train", "-md", "both", "-d", "lids-dataset", "-od", "outputs", "-mn")
+    status, _, err = cli(*train, "features")
+    assert status == 0, err
+    with pytest.raises(SystemExit, match="1"):
+        main(["predict", "outputs/features", str(image), "--out", "none"])
+    assert "without a classifier of pixels (head.kind none" in capsys.readouterr().err
+    assert not (here / "none").exists()
+    status, _, err = cli(*train, "pixels", "--set", *head)
+    assert status == 0, err
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", "outputs/pixels", str(image), "--out", "maps", "--format", "png"])
+    with open_image(here / "maps/000001_00000000.png") as source:
+        found = source.read(Box.whole(source.shape))[0, 0, 0]
+    assert set(np.unique(found)) <= {1, 2}
+    assert (found[8:10, 6:16] == 1).mean() > 0.7
+
+
 def test_a_class_with_no_marker_is_told_where_pixels_are_classified(cli, here):
     (here / "markers-dir/000002_00000000.txt").unlink()
     status, _, err = cli(*TRAIN, "-mn", "m", "-i", "--set", "head.kind=logistic")
