@@ -467,6 +467,7 @@ def test_flags_reach_the_recipe(cli, here):
         ("-lr", "1e400", "1e400 is no finite number"),
         ("-wd", "-1", "not in the range x>=0"),
         ("-wd", "inf", "inf is no finite number"),
+        ("-smi", "0", "0 iterations train no machine"),
     ],
 )
 def test_a_wrong_number_is_named_by_its_flag(cli, here, flag, value, told):
@@ -475,6 +476,13 @@ def test_a_wrong_number_is_named_by_its_flag(cli, here, flag, value, told):
     assert f"'{flag}'" in err
     assert told in err
     assert "image_head" not in err
+
+
+def test_a_machine_needs_iterations_by_its_setting_too(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s", "--set", "image_head.svm_max_iter=0")
+    assert status == 1
+    assert "image_head.svm_max_iter: 0 iterations train no machine" in err
+    assert not (here / "outputs/m").exists()
 
 
 def test_a_border_that_leaves_nothing_is_named_by_its_flag(cli, here):

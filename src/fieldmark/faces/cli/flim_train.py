@@ -25,6 +25,16 @@ class _Finite(click.FloatRange):
         return number
 
 
+class _Iterations(click.IntRange):
+    """A number above 0, or -1 for no limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number == 0:
+            self.fail("0 iterations train no machine; give 1 or more, or -1 for as many as it needs.", param, ctx)
+        return number
+
+
 @click.command(cls=ManyCommand)
 @click.option("-md", "--markers-dir", type=_FILE, help="Marker files; their images beside them, or in -d.")
 @click.option("-d", "--dataset-dir", type=_FILE, help="Images named CLASS_ID.EXT, or their features: an OPF .zip.")
@@ -51,7 +61,7 @@ class _Finite(click.FloatRange):
 )
 @click.option("-dstd", "--default-std", type=float, cls=UnusedOption, help="the architecture's epsilon does its work.")
 @click.option("-s", "--svm", is_flag=True, help="Classify by a linear support vector machine.")
-@click.option("-smi", "--svm-max-iter", type=click.IntRange(-1), default=TrainOptions.svm_max_iter, show_default=True)
+@click.option("-smi", "--svm-max-iter", type=_Iterations(-1), default=TrainOptions.svm_max_iter, show_default=True)
 @click.option("-smn", "--svm-filename", cls=UnusedOption, help="the machine is a part of the model.")
 @click.option("-b", "--backpropagation", is_flag=True, help="Train the whole network, the filters too.")
 @click.option(
