@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
-from sklearn.base import clone
+from sklearn import config_context
+from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import get_tags
 
 import fieldmark
 from fieldmark.errors import BadInput, InputMismatch, NothingLabelled
@@ -145,7 +151,7 @@ def test_what_cannot_be_learned_from_is_refused(drawn):
         small().fit(images, [markers[0] / 2, None])
     with pytest.raises(BadInput, match="goes into a list"):
         small().fit(images[0], markers)
-    with pytest.raises(BadInput, match="image 1 has 2 channels, and image 0 has 3"):
+    with pytest.raises(BadInput, match="3 channels: image 0; 2 channels: image 1"):
         small().fit([images[0], images[1][:, :, :2]], markers)
     with pytest.raises(InputMismatch, match="image 0"):
         small().fit(images, markers).transform([images[0][:, :, :2]])
@@ -192,3 +198,65 @@ def test_volumes_are_refused_with_what_takes_them():
         small().fit([volume], [np.ones((4, 8, 8), int)])
     with pytest.raises(BadInput, match=r"image 0 has shape \(4, 8, 8, 1\).*fieldmark flim train"):
         small().fit([volume[..., None]], [np.ones((4, 8, 8), int)])
+
+
+def test_a_fit_that_fails_leaves_what_was_learned(drawn):
+    model = small().fit(drawn[0], drawn[1])
+    before = model.predict(drawn[0])[1]
+    for images, markers in ((drawn[0], [None, None]), ([drawn[0][0], drawn[0][1][:, :, :1]], [drawn[1][0] + 1, None])):
+        with pytest.raises(BadInput):
+            model.fit(images, markers)
+        assert np.array_equal(model.predict(drawn[0])[1], before)
+    assert model.classes_.tolist() == [2, 7]
+
+
+@pytest.mark.parametrize("arch", [None, {"features": {"layers": {"conv1": {"operation": "conv2d", "params": {
+    "kernel_size": 3, "padding": 1, "out_channels": 5, "number_of_kernels_per_marker": 5}},
+    "pool1": {"operation": "max_pool2d", "params": {"kernel_size": 3, "stride": 2, "padding": 1}}}}}])  # fmt: skip
+def test_features_have_names(drawn, arch):
+    model = fieldmark.FLIM(arch, net=SMALL if arch is None else None, head="none")
+    with pytest.raises(NotFittedError):
+        model.get_feature_names_out()
+    count = model.fit(drawn[0], drawn[1]).transform(drawn[0])[0].shape[-1]
+    assert model.get_feature_names_out().tolist() == [f"flim{place}" for place in range(count)]
+    assert Pipeline([("flim", model)]).get_feature_names_out().tolist() == model.get_feature_names_out().tolist()
+
+
+def test_features_stay_maps_where_tables_are_asked_for(drawn, fitted):
+    """Maps of pixels are no table: what other steps give may be, in one process with this one."""
+    with config_context(transform_output="pandas"):
+        assert fitted.transform(drawn[0])[0].shape[:2] == (61, 75)
+    assert not hasattr(fitted, "set_output")
+
+
+def test_it_says_what_it_takes():
+    tags = get_tags(small())
+    assert tags.target_tags.required
+    assert (tags.input_tags.two_d_array, tags.input_tags.three_d_array) == (False, True)
+    assert not is_classifier(small())
+
+
+def test_copies_answer_alike(drawn, fitted, tmp_path):
+    fitted.save(tmp_path / "model")
+    expected = fitted.predict_proba(drawn[0])[1]
+    loaded = fieldmark.FLIM.load(tmp_path / "model")
+    for copy in (deepcopy(fitted), loaded, deepcopy(loaded)):
+        assert np.array_equal(copy.predict_proba(drawn[0])[1], expected)
+    assert not hasattr(clone(fitted), "classes_")
+    assert "FLIM" in fitted._repr_html_()
+
+
+def test_a_pipeline_fits_and_answers(drawn):
+    images, markers, _ = drawn
+    two = [image[:, :, :2] for image in images]
+    line = clone(Pipeline([("bands", FunctionTransformer(_two_bands)), ("flim", small())])).fit(images, markers)
+    assert np.array_equal(line.predict(images)[1], small().fit(two, markers).predict(two)[1])
+    assert line.named_steps["flim"].n_features_in_ == 2
+    both = [images[0], images[0][:, ::-1].copy()], [markers[0], markers[0][:, ::-1].copy()]
+    search = GridSearchCV(line, {"flim__random_state": [1, 2]}, cv=2).fit(*both)
+    assert search.best_score_ > 0.9
+    assert search.best_estimator_.predict(images)[0].shape == (61, 75)
+
+
+def _two_bands(images):
+    return [image[:, :, :2] for image in images]

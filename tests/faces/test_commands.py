@@ -347,6 +347,7 @@ def test_a_model_without_labels_learns_but_gives_no_classes(cli, tmp_path):
     status, _, err = cli("-C", project, "predict", "autoencoder", "--out", tmp_path / "out")
     assert status == 1
     assert "gives no classes: it was fitted without labels" in err
+    assert "head.kind=forest" in err
     assert not (tmp_path / "out").exists()
 
 

@@ -322,6 +322,28 @@ def test_two_markers_on_one_pixel_the_last_counts(cli, here):
     assert "1 pixels carry two labels; the last in the file was taken" in err
 
 
+@pytest.mark.parametrize("head", [("head.kind=forest",), ("head.kind=adaptive", "head.decoder=mean")])
+def test_pixels_are_classified_where_a_head_is_asked_for(cli, here, capsys, head):
+    """The page's example; without a head a model gives features, and `predict` says how to get classes."""
+    image = here / "lids-dataset/000001_00000000.png"
+    write_marks(here / "both/000001_00000000.txt", [(x, y, 1 + (y > 11)) for y in (8, 9, 14, 15) for x in range(6, 16)])
+    train = ("train", "-md", "both", "-d", "lids-dataset", "-od", "outputs", "-mn")
+    status, _, err = cli(*train, "features")
+    assert status == 0, err
+    with pytest.raises(SystemExit, match="1"):
+        main(["predict", "outputs/features", str(image), "--out", "none"])
+    assert "without a classifier of pixels (head.kind none" in capsys.readouterr().err
+    assert not (here / "none").exists()
+    status, _, err = cli(*train, "pixels", "--set", *head)
+    assert status == 0, err
+    with pytest.raises(SystemExit, match="0"):
+        main(["predict", "outputs/pixels", str(image), "--out", "maps", "--format", "png"])
+    with open_image(here / "maps/000001_00000000.png") as source:
+        found = source.read(Box.whole(source.shape))[0, 0, 0]
+    assert set(np.unique(found)) <= {1, 2}
+    assert (found[8:10, 6:16] == 1).mean() > 0.7
+
+
 def test_a_class_with_no_marker_is_told_where_pixels_are_classified(cli, here):
     (here / "markers-dir/000002_00000000.txt").unlink()
     status, _, err = cli(*TRAIN, "-mn", "m", "-i", "--set", "head.kind=logistic")
@@ -337,6 +359,21 @@ def test_images_of_different_sizes(cli, here):
     assert status == 1
     assert "31 x 31" in err
     assert "image_head.size" in err
+
+
+def test_gray_images_among_colors_are_named(cli, here):
+    """A file of one channel is not known to be gray, so none is taken for RGB of equal channels by itself."""
+    gray = "000001_00000002.png"
+    (here / "lids-dataset" / gray).write_bytes(encode_png(stripes(1, 12)[:, :, 0]))
+    status, _, err = cli(*TRAIN, "-mn", "m", "-e", 1)
+    assert status == 1
+    assert f"1 channel: {gray}. Leave one kind out, or write all images alike (a gray image as RGB" in err
+    (here / "train_split.txt").write_text((here / "train_split.txt").read_text().replace(f"{gray}\n", ""))
+    assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
+    (here / "val_split.txt").write_text(f"{gray}\n")
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "val_split.txt", "-mp", "outputs/m")
+    assert status == 1
+    assert gray in err
 
 
 def test_a_zip_of_images_of_different_sizes_is_refused_before_anything_is_learned(cli, here):
@@ -420,6 +457,39 @@ def test_flags_reach_the_recipe(cli, here):
     found = [descend[name] for name in ("epochs", "batch_size", "lr", "weight_decay", "step_epochs")]
     assert found == [2, 3, 0.02, 0.03, 4]
     assert len(load(here / "outputs/m")[0].classes) == 5
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "told"),
+    [
+        ("-lr", "0", "not in the range x>0"),
+        ("-lr", "nan", "nan is no finite number"),
+        ("-lr", "1e400", "1e400 is no finite number"),
+        ("-wd", "-1", "not in the range x>=0"),
+        ("-wd", "inf", "inf is no finite number"),
+        ("-smi", "0", "0 iterations train no machine"),
+    ],
+)
+def test_a_wrong_number_is_named_by_its_flag(cli, here, flag, value, told):
+    status, _, err = cli(*TRAIN, "-mn", "m", flag, value)
+    assert status == 2
+    assert f"'{flag}'" in err
+    assert told in err
+    assert "image_head" not in err
+
+
+def test_a_machine_needs_iterations_by_its_setting_too(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s", "--set", "image_head.svm_max_iter=0")
+    assert status == 1
+    assert "image_head.svm_max_iter: 0 iterations train no machine" in err
+    assert not (here / "outputs/m").exists()
+
+
+def test_a_border_that_leaves_nothing_is_named_by_its_flag(cli, here):
+    status, _, err = cli(*TRAIN, "-mn", "m", "-s", "-rb", 99)
+    assert status == 1
+    assert "A border of 99 leaves nothing" in err
+    assert "(-rb)" in err
 
 
 def test_validate_draws_too(cli, here):
@@ -528,6 +598,34 @@ def test_a_split_holds_what_its_readers_take(cli, here):
     assert status == 1
     assert "-ts 0: no image would be left to train on" in err
     assert not (here / "t-train.txt").exists()
+
+
+def test_a_part_without_images_is_not_written(cli, here):
+    status, out, err = cli("split", "-d", "lids-dataset", "-n", "all", "-ts", "12", "-vs", "0")
+    assert (status, out) == (0, "all-train.txt: 12 images\n"), err
+    assert "No image is left for all-test.txt, and it was not written" in err
+    assert sorted(path.name for path in here.glob("all-*")) == ["all-train.txt"]
+
+
+def test_files_of_another_split_are_not_left_beside_this_one(cli, here):
+    assert cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "4", "-vs", "4")[0] == 0
+    before = {path.name: path.read_bytes() for path in here.glob("s-*")}
+    status, _, err = cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "8")
+    assert status == 1
+    assert "s-val.txt is there already, of another split" in err
+    assert "(-vs)" in err
+    assert {path.name: path.read_bytes() for path in here.glob("s-*")} == before
+    (here / "s-val.txt").unlink()
+    assert cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "8")[0] == 0
+    assert "s-test.txt is there already" in cli("split", "-d", "lids-dataset", "-n", "s", "-ts", "12")[2]
+
+
+def test_a_model_is_not_scored_on_an_empty_split(cli, here):
+    assert cli(*TRAIN, "-mn", "m", "-e", 1)[0] == 0
+    (here / "none.txt").write_text("\n")
+    status, _, err = cli("validate", "-d", "lids-dataset", "-vs", "none.txt", "-mp", "outputs/m")
+    assert status == 1
+    assert "none.txt: it names no image" in err
 
 
 @pytest.mark.parametrize("how", [("-r",), ("--how", "cover"), ()])
@@ -1018,6 +1116,19 @@ def test_marker_pictures_teach_as_marker_files_do(cli, here, ending):
     assert status == 0, err
     found = [np.load(file, allow_pickle=False) for file in sorted(folder.iterdir())]
     assert all(np.array_equal(a, b) for a, b in zip(found, truth, strict=True))
+
+
+def test_marker_files_without_a_marked_pixel(cli, here):
+    """One beside others teaches nothing; alone it is told, in the words of these commands."""
+    write_marks(here / "markers-dir/000001_00000001.txt", [])
+    status, _, err = cli(*TRAIN, "-mn", "m", "-e", 1)
+    assert status == 0, err
+    write_marks(here / "empty/000001_00000001.txt", [])
+    status, _, err = cli("train", "-d", "lids-dataset", "-md", "empty", "-od", "outputs", "-mn", "n")
+    assert status == 1
+    assert "empty: its files mark no pixel" in err
+    assert "labels import" not in err
+    assert ": ." not in err
 
 
 def test_markers_of_no_image(cli, here):

@@ -213,6 +213,15 @@ def test_maps_of_nothing_say_nothing(plot: Project) -> None:
     assert not plot.classes_of(1).any()
 
 
+def test_files_without_a_label_say_so_in_a_whole_sentence(plot: Project) -> None:
+    put_markers(plot, "one.txt")
+    assert bring(plot, "markers").notes == ["The files hold no label."]
+    assert bring(plot, "markers", label_offset=3).notes == ["The files hold no label."]
+    put_markers(plot, "one.txt", (5, 2, 1))
+    with pytest.raises(BadFile, match=r"2 egg; As asked, -5 was added to every value\.\) Add the class"):
+        bring(plot, "markers", label_offset=-5)
+
+
 def test_a_value_can_mean_unknown(plot: Project) -> None:
     values = np.full((30, 40), 255, np.uint8)
     values[:5], values[5:9] = 0, 1

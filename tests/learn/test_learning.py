@@ -192,8 +192,10 @@ def test_the_rate_warms_up_and_then_follows_half_a_cosine():
 def test_a_fit_of_no_image_and_of_other_channels(tmp_path):
     with pytest.raises(BadInput, match="no image to learn from"):
         check_channels(Samples([], Marks.none(), 0))
-    samples = samples_of(tmp_path, {"a.npy": np.zeros((3, 4, 4), np.uint8), "b.npy": np.zeros((1, 4, 4), np.uint8)})
-    with pytest.raises(BadInput, match=r"b\.npy has 1 channel, and a\.npy has 3"):
+    counts = {"a.npy": 3, "b.npy": 1, "c.npy": 3, "d.npy": 1}
+    samples = samples_of(tmp_path, {name: np.zeros((count, 4, 4), np.uint8) for name, count in counts.items()})
+    told = r"differ\. 3 channels: a\.npy, c\.npy; 1 channel: b\.npy, d\.npy\. Leave one kind out.*gray image as RGB"
+    with pytest.raises(BadInput, match=told):
         check_channels(samples)
 
 

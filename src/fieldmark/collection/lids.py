@@ -133,11 +133,16 @@ def stratified(
 
 
 def write_splits(name: Path, parts: dict[str, list[LidsImage]]) -> dict[str, Path]:
-    """Write `NAME-PART.txt` for each part, one file name a line; the files by part."""
-    files = {part: name.with_name(f"{name.name}-{part}.txt") for part in parts}
+    """Write `NAME-PART.txt` for each part that has images, one file name a line; the files by part."""
+    files = {part: split_file(name, part) for part, own in parts.items() if own}
     for part, file in files.items():
         write_atomic(file, "".join(f"{one.name}\n" for one in parts[part]).encode())
     return files
+
+
+def split_file(name: Path, part: str) -> Path:
+    """`NAME-PART.txt`."""
+    return name.with_name(f"{name.name}-{part}.txt")
 
 
 def from_lids(path: Path) -> Plan:

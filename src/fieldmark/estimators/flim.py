@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -28,6 +28,8 @@ from fieldmark.models.tensors import arrays_of
 from fieldmark.recipes import FitRecipe, PredictRecipe, validate
 
 if TYPE_CHECKING:
+    from sklearn.utils import Tags
+
     from fieldmark.images import ImageSource
 
 Images = Sequence[np.ndarray] | np.ndarray
@@ -40,7 +42,12 @@ MOST_VALUE = np.iinfo(np.uint32).max
 """Label maps hold the values of classes in 32 bits."""
 
 
-class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class _Transformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin):  # type: ignore[misc]
+    """A transformer whose features have names."""
+
+
+# features are maps of pixels: no table of pandas holds them, whatever scikit-learn is told to wrap answers in
+class FLIM(_Transformer, BaseEstimator, auto_wrap_output_keys=None):  # type: ignore[misc, call-arg]
     """An encoder whose kernels are learned from markers, without backpropagation, and a classifier of pixels.
 
     Args:
@@ -53,7 +60,7 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         n_features_in_: Channels of an image.
-        classes_: (K,) int64, the marker values that occur.
+        classes_: (K,) int64, the marker values that occur. Like all that is learned, it stays where a fit fails.
         header_: What the saved model says of itself.
 
     >>> features = FLIM().fit(images, markers).transform(images)  # doctest: +SKIP
@@ -87,19 +94,20 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         """
         arrays = [_channels_first(image, place) for place, image in enumerate(images)]
         maps = _checked_markers(markers, arrays)
-        self.classes_ = np.unique(np.concatenate([np.unique(one[one > 0]) for one in maps]))
-        if not len(self.classes_):
+        classes = np.unique(np.concatenate([np.unique(one[one > 0]) for one in maps]))
+        if not len(classes):
             raise NothingLabelled("No marker has a pixel above 0. Mark some pixels of each class: 1, 2, ...")
         with tempfile.TemporaryDirectory(prefix="fieldmark-") as folder:
             job = FitJob(
                 recipe=self._recipe(),
-                samples=_ArraySamples(arrays, _marks(maps, self.classes_), len(self.classes_)),
-                classes=tuple(ClassSpec(id=int(v), name=str(v), value=int(v)) for v in self.classes_),
+                samples=_ArraySamples(arrays, _marks(maps, classes), len(classes)),
+                classes=tuple(ClassSpec(id=int(v), name=str(v), value=int(v)) for v in classes),
                 folder=Path(folder),
             )
             for _ in run_fit(job):
                 pass
             self._take(Path(folder) / MODEL)
+        self.classes_ = classes
         return self
 
     def transform(self, images: Images) -> Any:
@@ -141,6 +149,18 @@ class FLIM(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         made._take(Path(folder))
         made.classes_ = np.array([spec.value for spec in made.header_.classes], np.int64)
         return made
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        """What `get_feature_names_out` asks for. Raises AttributeError, which it expects, before a fit."""
+        return int(self._answer(np.zeros((self.n_features_in_, 1, 1), np.uint8), 0, "features").shape[-1])
 
     def _take(self, folder: Path) -> None:
         self.header_, net = load_net(folder)

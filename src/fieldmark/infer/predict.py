@@ -87,7 +87,7 @@ def forward_of(
     if output not in model.header.outputs:
         raise BadInput(
             f"Model {model.name!r} gives {', '.join(model.header.outputs)}, not {output!r}. "
-            "Label some pixels and fit it again to get classes."
+            "For classes, fit it again with labelled pixels and a head that is not none."
         )
     made = NetForward(
         model.net,

@@ -339,18 +339,32 @@ def _silences(job: FitJob) -> Iterator[str]:
 
 
 def check_channels(samples: Samples) -> int:
-    """The channels that all images share. Raises BadInput for one that differs, BadFile for one that has changed."""
+    """The channels that all images share.
+
+    Raises:
+        BadInput: There is no image, or images differ: the error names those of each kind.
+        BadFile: An image has changed.
+    """
     if not samples.images:
         raise BadInput("There is no image to learn from. Add some (`fieldmark add`).")
     samples.require_unchanged()
-    channels = [samples.shape(index)[1] for index in range(len(samples.images))]
-    for image, found in zip(samples.images, channels, strict=True):
-        if found != channels[0]:
-            raise BadInput(
-                f"{image.name} has {found} channel{'s' * (found > 1)}, and {samples.images[0].name} has {channels[0]}: "
-                "a fit sees images with the same channels. Leave one kind out, or write all images alike."
-            )
-    return channels[0]
+    kinds: dict[int, list[str]] = {}
+    for index, image in enumerate(samples.images):
+        kinds.setdefault(samples.shape(index)[1], []).append(image.name)
+    if len(kinds) > 1:
+        raise BadInput(_told_of_kinds(kinds))
+    (channels,) = kinds
+    return channels
+
+
+def _told_of_kinds(kinds: dict[int, list[str]]) -> str:
+    """Images by their numbers of channels; that one channel is gray, and three are colors, no file says for sure."""
+    listed = "; ".join(f"{count} channel{'s' * (count > 1)}: {some(names, 5)}" for count, names in kinds.items())
+    gray = " (a gray image as RGB holds its values three times)" if {1, 3} <= set(kinds) else ""
+    return (
+        f"A fit sees images with the same channels, and these differ. {listed}. Leave one kind out, or write all "
+        f"images alike{gray}."
+    )
 
 
 def header_of_fit(job: FitJob, net: Net, config: dict[str, Any]) -> Header:

@@ -302,7 +302,7 @@ def trimmed(level: Tensor, border: int) -> Tensor:
     if 2 * border >= min(height, width):
         raise BadInput(
             f"A border of {border} leaves nothing of a map of {height} x {width}. "
-            "Choose a smaller `image_head.remove_border`, or larger images."
+            "Choose a smaller `image_head.remove_border` (-rb), or larger images."
         )
     return level[..., border : height - border, border : width - border]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import BaseModel, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from fieldmark.core.fingerprint import files_hash
 from fieldmark.recipes.data import DataConfig
@@ -105,6 +105,13 @@ class ImageHeadConfig(BaseModel, frozen=True, extra="forbid", allow_inf_nan=Fals
     """Which of several classes with as many votes is answered: the one that won by more, or the first."""
     svm_max_iter: int = Field(default=-1, ge=-1)
     """Iterations of the solver for each pair of classes; -1 for as many as it needs."""
+
+    @field_validator("svm_max_iter")
+    @classmethod
+    def _some_iterations(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("0 iterations train no machine; give 1 or more, or -1 for as many as it needs")
+        return value
 
 
 class BeginConfig(BaseModel, frozen=True, extra="forbid"):

@@ -180,7 +180,10 @@ def output_of(header: Header, name: str) -> str:
     for output in ROWS:
         if output in header.outputs:
             return output
-    raise BadInput(f"Model {name!r} gives no classes: it was fitted without labels. Label pixels and fit it again.")
+    raise BadInput(
+        f"Model {name!r} gives no classes: it was fitted without labels, or without a classifier of pixels (head.kind "
+        "none, as by `fieldmark flim train`). Label pixels, say head.kind=forest, and fit it again."
+    )
 
 
 def _require_possible(header: Header, name: str, output: str, form: str, recipe: PredictRecipe) -> None:

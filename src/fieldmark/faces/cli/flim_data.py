@@ -66,7 +66,10 @@ def split(
     if left_out:
         note(f"{len(left_out)} images were left out, whose names begin with no class: {some(left_out)}.")
     for path, count in files:
-        say(f"{path}: {count} images")
+        if count:
+            say(f"{path}: {count} images")
+        else:
+            note(f"No image is left for {path}, and it was not written.")
 
 
 @click.command(cls=ManyCommand)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,26 @@ from fieldmark.workbench.flim.options import FORMATS, TrainOptions
 _FILE = click.Path(path_type=Path)
 
 
+class _Finite(click.FloatRange):
+    """A number in a range; NaN and infinity, which no comparison keeps out, are none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"{value} is no finite number.", param, ctx)
+        return number
+
+
+class _Iterations(click.IntRange):
+    """A number above 0, or -1 for no limit."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if number == 0:
+            self.fail("0 iterations train no machine; give 1 or more, or -1 for as many as it needs.", param, ctx)
+        return number
+
+
 @click.command(cls=ManyCommand)
 @click.option("-md", "--markers-dir", type=_FILE, help="Marker files; their images beside them, or in -d.")
 @click.option("-d", "--dataset-dir", type=_FILE, help="Images named CLASS_ID.EXT, or their features: an OPF .zip.")
@@ -23,8 +44,10 @@ _FILE = click.Path(path_type=Path)
 @click.option("-mn", "--model-filename", required=True, help="The model's name; it becomes a folder in -od.")
 @click.option("-e", "--epochs", type=click.IntRange(0), default=TrainOptions.epochs, show_default=True)
 @click.option("-bs", "--batch-size", type=click.IntRange(1), default=TrainOptions.batch_size, show_default=True)
-@click.option("-lr", "--learning-rate", type=float, default=TrainOptions.learning_rate, show_default=True)
-@click.option("-wd", "--weight-decay", type=float, default=TrainOptions.weight_decay, show_default=True)
+@click.option(
+    "-lr", "--learning-rate", type=_Finite(0, min_open=True), default=TrainOptions.learning_rate, show_default=True
+)
+@click.option("-wd", "--weight-decay", type=_Finite(0), default=TrainOptions.weight_decay, show_default=True)
 @click.option(
     "-st",
     "--step",
@@ -38,7 +61,7 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("-dstd", "--default-std", type=float, cls=UnusedOption, help="the architecture's epsilon does its work.")
 @click.option("-s", "--svm", is_flag=True, help="Classify by a linear support vector machine.")
-@click.option("-smi", "--svm-max-iter", type=click.IntRange(-1), default=TrainOptions.svm_max_iter, show_default=True)
+@click.option("-smi", "--svm-max-iter", type=_Iterations(-1), default=TrainOptions.svm_max_iter, show_default=True)
 @click.option("-smn", "--svm-filename", cls=UnusedOption, help="the machine is a part of the model.")
 @click.option("-b", "--backpropagation", is_flag=True, help="Train the whole network, the filters too.")
 @click.option(

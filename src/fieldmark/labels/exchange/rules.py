@@ -69,7 +69,8 @@ def rule_for(
     unknown = frozenset({0}) if ignore is None and offset == 0 else _set_of(ignore)
     class_of = {one.position - offset: one.id for one in classes if one.position >= offset}
     class_of = {value: class_id for value, class_id in class_of.items() if value not in unknown}
-    return Rule(class_of, unknown, f"{why}: {_listed(class_of, classes, values)}.")
+    said = _stated(why, class_of, classes, values) if values - unknown else "The files hold no label."
+    return Rule(class_of, unknown, said)
 
 
 def legend_names(folder: Path, kind: str) -> dict[int, str] | None:
@@ -112,7 +113,8 @@ def read_legend(folder: Path, kind: str, classes: Sequence[ClassRecord]) -> Rule
     if missing:
         raise BadFile(path, f"{NotFound('class', missing[0], ids)} Add the class, or delete the legend.")
     class_of = {value: ids[name] for value, name in names.items()}
-    return Rule(class_of, frozenset({0}), f"{path.name} says: {_listed(class_of, classes, set(class_of))}.")
+    words = _stated(f"{path.name} says", class_of, classes, set(class_of)) if names else f"{path.name} names no class."
+    return Rule(class_of, frozenset({0}), words)
 
 
 def write_legend(kind: str, classes: Sequence[ClassRecord]) -> bytes:
@@ -149,9 +151,11 @@ def _offset(kind: str, values: set[int], forced: int | None, ignore: int | None)
     return 0, "0 means unknown, other values are the places of classes"
 
 
-def _listed(class_of: dict[int, int], classes: Sequence[ClassRecord], values: set[int]) -> str:
+def _stated(why: str, class_of: dict[int, int], classes: Sequence[ClassRecord], values: set[int]) -> str:
+    """A sentence: why values mean what they mean, and which class each that occurs is; none may be one."""
     names = {one.id: one.name for one in classes}
-    return ", ".join(f"{value} is {names[class_of[value]]!r}" for value in sorted(class_of) if value in values)
+    listed = ", ".join(f"{value} is {names[class_of[value]]!r}" for value in sorted(class_of) if value in values)
+    return f"{why}: {listed}." if listed else f"{why}."
 
 
 def _set_of(value: int | None) -> frozenset[int]:

@@ -63,7 +63,7 @@ def assemble(folder: Path, teaching: Teaching) -> tuple[Workbench, list[str]]:
 
     Raises:
         BadFile: A marker file is damaged, of another image, or marks pixels outside of it; an image cannot be read.
-        BadInput: There is no marker file, or two files are about one image.
+        BadInput: There is no marker file, none marks a pixel, or two files are about one image.
     """
     if (folder / _READY).is_file():
         return Workbench.open(folder), []
@@ -91,6 +91,10 @@ def _fill(bench: Workbench, teaching: Teaching, beside: list[Path], marked: list
     notes = []
     if teaching.markers is not None:
         report = bench.import_labels(teaching.markers, "markers", label_offset=teaching.label_offset)
+        if not report.strokes:
+            raise NothingLabelled(
+                f"{teaching.markers}: its files mark no pixel, and filters are learned from marked ones. Draw some."
+            )
         notes += report.notes + [f"{name} was left out: {why}." for name, why in report.left_out]
     if teaching.split:
         _answer(bench, teaching.split)

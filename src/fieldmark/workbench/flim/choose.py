@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 
 from fieldmark.checkpoint import header_of
-from fieldmark.collection.lids import LidsImage, read_dataset, read_split, stratified, with_class, write_splits
+from fieldmark.collection.lids import (
+    LidsImage,
+    read_dataset,
+    read_split,
+    split_file,
+    stratified,
+    with_class,
+    write_splits,
+)
 from fieldmark.core.events import Event
 from fieldmark.core.files import write_atomic
 from fieldmark.errors import BadFile, BadInput, BadRecipe
@@ -25,6 +33,8 @@ from fieldmark.workbench.originals import refuse_inside
 
 SIDE = 16
 """Without a model, images are compared by their colors at SIDE x SIDE pixels."""
+FLAGS = {"train": "-ts", "val": "-vs", "test": "-tts"}
+"""What says how large each part of a split is."""
 
 
 class Choosing:
@@ -96,11 +106,13 @@ def split_dataset(
         seed: Decides the draw.
 
     Returns:
-        The files with the number of names in each, and the images without a class, which no split can hold.
+        The files with the number of names in each, 0 for one that was not written, and the images without a class,
+        which no split can hold.
 
     Raises:
         BadFile: No image has a class.
-        BadInput: Sizes that cannot be, or no image to train on.
+        BadInput: Sizes that cannot be, no image to train on, or a file of another split that would be taken for a part
+            of this one.
     """
     require_folder(folder, "-d")
     refuse_inside(Path(f"{name}-train.txt").parent, [folder], "-d")
@@ -108,8 +120,21 @@ def split_dataset(
     parts = stratified(with_class(images, folder), train, val, test, seed=seed)
     if not parts["train"]:
         raise BadInput(f"-ts {train:g}: no image would be left to train on. Ask for more.")
-    files = write_splits(Path(name), parts)
-    return [(files[part], len(own)) for part, own in parts.items()], [one.name for one in images if not one.klass]
+    _refuse_leftovers(Path(name), parts)
+    write_splits(Path(name), parts)
+    files = [(split_file(Path(name), part), len(own)) for part, own in parts.items()]
+    return files, [one.name for one in images if not one.klass]
+
+
+def _refuse_leftovers(name: Path, parts: dict[str, list[LidsImage]]) -> None:
+    """Raise BadInput, before anything is written, for a file of an earlier split that this one has no images for."""
+    for part, flag in FLAGS.items():
+        file = split_file(name, part)
+        if not parts.get(part) and file.exists():
+            raise BadInput(
+                f"{file} is there already, of another split, and this one has no images for it. Move it away, ask for "
+                f"such images ({flag}), or choose another name (-n)."
+            )
 
 
 def write_architecture(layers: Path, target: Path) -> None:
