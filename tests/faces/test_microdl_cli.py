@@ -336,6 +336,17 @@ def test_planes_that_were_held_out_are_named(cli):
     assert f"dataset.slice_ids: [{test}]" in err
 
 
+def test_planes_that_were_held_out_are_named_by_their_frames_numbers(cli):
+    """Where the frames' slices do not begin at 0, a plane's place would name another one, which may have taught."""
+    for file in sorted(Path("frames").glob("*.png"), reverse=True):
+        head, tail = file.name.split("_z")
+        file.rename(file.with_name(f"{head}_z{int(tail[:3]) + 5:03}{tail[3:]}"))
+    trained(cli, epochs=1, by="slice_idx")
+    (test,) = header_of(Path("model")).details["split"]["planes"]["test"]
+    _, _, err = cli("predict", "--config", inference())
+    assert f"dataset.slice_ids: [{test + 5}]" in err
+
+
 def test_the_finder_sweeps_the_epochs_of_its_file_and_draws_where_it_says(cli):
     finder = "{LearningRateScheduler: {lr_find: true, base_lr: 0.0001, max_lr: 0.5, max_epochs: 2, fig_fname: lr.png}}"
     Path("find.yml").write_text(TRAINING.format(epochs=1, callbacks=finder, by="pos_idx"))

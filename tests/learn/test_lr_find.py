@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 
 from fieldmark.errors import BadInput
@@ -123,6 +124,20 @@ def test_rates_can_cycle_between_the_bounds(means):
     StepsConfig(schedule="cyclic", lr=found.base_lr, cycle={"max_lr": found.max_lr})
     assert found.max_lr == max([0.1, 0.2, 0.4, 0.8][means.index(min(means))] / 2, 0.1)
     assert found.base_lr <= found.max_lr / 2
+
+
+def test_the_picture_shows_how_far_the_loss_itself_falls(monkeypatch, tmp_path):
+    """The running mean comes after it."""
+    shown = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (shown.extend(self.axes), save(self, *a, **k))[1])
+    sweep, _ = swept(1.0, base_lr=1e-3, max_lr=0.5, steps=12)
+    found = sweep.found()
+    assert min(found.losses) < 0.8 * min(found.smoothed)
+    write_found(tmp_path, found)
+    lowest, highest = shown[0].get_ylim()
+    assert lowest < min(found.losses)
+    assert highest > found.smoothed[0]
 
 
 def test_what_is_left_in_the_folder(tmp_path):

@@ -123,6 +123,12 @@ def predict(change: dict[str, Any] | None = None):
     return microdl_predict.predict_of(values(INFERENCE, change), beside=BESIDE, source="config.yml")
 
 
+def test_a_structure_that_is_said_to_be_uniform_is_taken_where_the_example_files_say_it():
+    within = prepare({"normalize.uniform_struct": True})
+    assert [note for note in within.notes if "normalize.uniform_struct" in note]
+    assert within.recipe == prepare().recipe
+
+
 def test_files_are_told_by_their_keys():
     assert [dialect_of(parse_yaml(text)) for text in (TRAINING, PREPARATION, INFERENCE)] == [
         "microdl-fit",

@@ -230,6 +230,13 @@ def _short(rate: float) -> float:
     return float(f"{rate:.4g}")
 
 
+def _heights(found: Found) -> tuple[float, float]:
+    """What the picture shows: all that lies below the first loss, and of a sweep that diverges its beginning."""
+    first = next(value for value in found.smoothed if math.isfinite(value))
+    least = min(value for value in (*found.smoothed, *found.losses) if math.isfinite(value))
+    return least - 0.1 * abs(least), first + 0.5 * abs(first)
+
+
 def _picture(found: Found) -> bytes:
     """PNG: loss against rate, the suggested bounds as lines."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -242,8 +249,7 @@ def _picture(found: Found) -> bytes:
     axes.plot(found.rates, found.smoothed, color="C0", label="running mean")
     for name, rate, color in (("base_lr", found.base_lr, "C2"), ("max_lr", found.max_lr, "C3")):
         axes.axvline(rate, color=color, linestyle="--", label=f"{name} {rate:.2g}")
-    known = [value for value in found.smoothed if math.isfinite(value)]
-    axes.set_ylim(min(known) - 0.1 * abs(min(known)), known[0] + 0.5 * abs(known[0]))
+    axes.set_ylim(*_heights(found))
     axes.set_xscale("log")
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss")

@@ -34,6 +34,7 @@ from fieldmark.recipes.loading import validate
 
 _LISTED = "chosen tiles are listed; they are copied where --write-tiles asks for it."
 _SHOWN = "progress is shown on a terminal."
+_ALIKE = "images need not be alike."
 SCHEMES: dict[str, dict[str, str]] = {
     "dataset": {"scheme": "dataset", "statistic": "median-iqr"},
     "volume": {"scheme": "volume", "statistic": "median-iqr"},
@@ -61,6 +62,8 @@ class FlatField(Group, frozen=True, extra="forbid"):
 class Normalize(Group, frozen=True, extra="forbid"):
     """Center and spread."""
 
+    ACCEPTED: ClassVar[dict[str, str]] = {"uniform_struct": _ALIKE}
+
     @model_validator(mode="before")
     @classmethod
     def _null_is_none(cls, values: Any) -> Any:
@@ -72,6 +75,8 @@ class Normalize(Group, frozen=True, extra="forbid"):
     min_fraction: float = Field(default=0.0, ge=0, le=1)
     normalize_channels: tuple[bool, ...] = ()
     hist_clip_limits: tuple[float, float] | None = None
+    uniform_struct: bool = True
+    """microDL's own example files have it here."""
 
 
 class Resize(Group, frozen=True, extra="forbid"):
@@ -148,8 +153,8 @@ class PreparationFile(Group, frozen=True, extra="forbid"):
         "verbose": _SHOWN,
         "num_workers": "planes are prepared one after the other.",
         "file_format": "formats are recognized by their content.",
-        "uniform_struct": "images need not be alike.",
-        "uniform_structure": "images need not be alike.",
+        "uniform_struct": _ALIKE,
+        "uniform_structure": _ALIKE,
         "tile_stack": _LISTED,
         "crop_2x": "images are padded and cut back, never cropped.",
     }

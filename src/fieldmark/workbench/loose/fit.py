@@ -19,6 +19,8 @@ from fieldmark.core.fingerprint import fingerprint
 from fieldmark.core.geometry import round_up
 from fieldmark.core.registry import is_typed
 from fieldmark.errors import BadRecipe, near_miss
+from fieldmark.images import open_image
+from fieldmark.images.source import plane_numbers
 from fieldmark.recipes import FitRecipe, load_recipe, validate
 from fieldmark.recipes.dialects import microdl, openfibsem
 from fieldmark.recipes.dialects.keys import ForeignFit, dialect_of, grouped
@@ -46,7 +48,7 @@ NUMBERS = "frame_channels"
 TARGETS = "frame_targets"
 """There: the numbers of those that it answers, in the order of its answers."""
 PLANES = "frame_planes"
-"""There: the slices and times of the frames that were chosen; nothing for all."""
+"""There: the slices and times of the frames that were chosen, nothing for all; and the numbers of those there are."""
 SET_HINT = (
     "Beside another system's file --set takes keys of Fieldmark's recipe, such as train.epochs, train.lr or "
     "net.encoder (recipe.yaml beside a model holds them all); the keys of {0} are changed in the file."
@@ -174,9 +176,10 @@ def follow_plan(plan: Plan) -> Iterator[Event]:
     yield from (_note(text) for text in (*plan.place.told(target), *plan.notes))
     with opened(plan) as (bench, recipe):
         run = yield from _fit(bench, recipe, plan)
+        planes = _plane_numbers(bench) if plan.fit.layout == "frames" else {}
     if (found := plan.place.now()) != target:  # another fit of this name has ended meanwhile
         yield from (_note(text) for text in plan.place.told(found))
-    _deliver(run, found, plan)
+    _deliver(run, found, plan, planes)
 
 
 @contextmanager
@@ -336,7 +339,16 @@ def _fit(bench: Workbench, recipe: FitRecipe, plan: Plan) -> Generator[Event, No
     return run
 
 
-def _deliver(run: Run, target: Path, plan: Plan) -> None:
+def _plane_numbers(bench: Workbench) -> dict[str, list[int]]:
+    """The numbers that times and slices have in the names of the frames; none where they differ from one to another."""
+    found = set()
+    for record in bench.collection.all():
+        with open_image(record.path, shown=record.name) as source:
+            found.add(plane_numbers(source))
+    return dict(zip(("time", "slice"), map(list, found.pop()), strict=True)) if len(found) == 1 else {}
+
+
+def _deliver(run: Run, target: Path, plan: Plan, planes: dict[str, list[int]]) -> None:
     """The model under its name, and beside its weights what the run says of it."""
     header, weights = load(run.folder / "model")
     fit = plan.fit
@@ -344,7 +356,8 @@ def _deliver(run: Run, target: Path, plan: Plan) -> None:
     if fit.channels and "image" in header.outputs:
         numbers["target_channels"] = [f"channel {number}" for number in fit.targets]
     if fit.layout == "frames":
-        numbers[PLANES] = {"slices": list(fit.frames.slices), "times": list(fit.frames.times)}
+        chosen = {"slices": list(fit.frames.slices), "times": list(fit.frames.times)}
+        numbers[PLANES] = chosen | ({"numbers": planes} if planes else {})
     told = {"run": run.id, ASKED: plan.place.asked}
     save(target, replace(header, details={**header.details, **numbers, **told}), weights)
     for name in BESIDE:

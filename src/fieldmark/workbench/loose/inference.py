@@ -180,9 +180,11 @@ def names_of_part(header: Header, split: str) -> frozenset[str] | None:
                 f"data_split: {split}: the model's images were parted along {parts['along']}, and that part is empty. "
                 "Set data_split: all, or train with more of them, or with a larger share (split_ratio)."
             )
+        own = header.details.get(PLANES, {}).get("numbers", {}).get(parts["along"])
+        named = f": {[own[place] for place in planes]}" if own else f" (of each position those at {planes}, from 0)"
         raise BadInput(
             f"data_split: {split}: the model's images were parted along {parts['along']}. Name the planes instead: "
-            f"data_split: all with dataset.{key}: {planes}."
+            f"data_split: all with dataset.{key}{named}."
         )
     return frozenset(parts.get(PARTS[split], []))
 
