@@ -58,10 +58,11 @@ def run_job(job: dict[str, Any], file: Path, *, threads: int = 0) -> Generator[E
 
 
 def worker_environment(threads: int) -> dict[str, str]:
-    """The environment of a worker: bounded threads that wait without burning a core; what the user set stands.
+    """The environment of a worker: bounded threads that wait without burning a core.
 
     Threads that sleep at once are woken for each step of a loop: a fit of small images took a third longer. And large
-    tensors lie on huge pages: clearing those of 4 KiB was a third of a volume's prediction.
+    tensors lie on huge pages: clearing those of 4 KiB was a third of a volume's prediction. For these two, and for the
+    threads where `threads` is 0, what the user set stands.
     """
     count = str(threads or _cores())
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
