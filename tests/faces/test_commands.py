@@ -369,7 +369,7 @@ def test_images_of_other_channels_stop_a_fit_by_name(cli, tmp_path):
     assert cli("-C", project, "add", tmp_path / "gray.png")[0] == 0
     status, _, err = cli("-C", project, "fit", "flim")
     assert status == 1
-    assert "gray.png has 1 channel, and drawn0.png has 3" in err
+    assert "3 channels: drawn0.png; 1 channel: gray.png." in err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes are a Linux thing")
