@@ -81,8 +81,7 @@ class OnTargets:
         return [self.optimizer]
 
     def set_up(self, engine: Fabric) -> None:
-        if engine.device.type == "cuda" or self.net.spatial == 2:
-            lay_channels_last(self.net)
+        lay_channels_last(self.net)
         module = torch.compile(self.net) if self.config.compile else self.net
         self._module, self._stepper = engine.setup(module, self.optimizer)
         self.batches.share(engine.global_rank, engine.world_size)
